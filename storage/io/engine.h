@@ -1,0 +1,89 @@
+// Asynchronous file I/O on the three replica directories, as one thread sees it.
+//
+// An engine belongs to one thread: a lane, the catalog's thread, a recovery. It hides io_uring (or
+// the simulated disks) and each drive's way to make a write durable. Nothing above this interface
+// knows which replica is a local directory.
+//
+// Runs on: the thread that owns it, all calls.
+// Allocates: at open only.
+// Guarantees: every request accepted by queue() is answered exactly once by reap(), also when the
+// drive stalls for long; a buffer belongs to the engine from queue() to its completion.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "storage/base/bytes.h"
+#include "storage/base/ids.h"
+#include "storage/base/result.h"
+
+namespace penstock {
+
+// A file of one replica, opened in one engine. Dense small numbers, reused after close.
+enum class FileHandle : std::uint32_t {};
+inline constexpr FileHandle no_file{0xffffffffU};
+
+enum class IoKind : std::uint8_t {
+    read,           // short at end of file
+    write,          // unsynced: may be lost, torn or reordered by a power loss until a flush completes
+    write_durable,  // completes only once the bytes survive a power loss (O_DSYNC or write+flush)
+    flush,          // completes once every write of this file completed before it was queued is durable
+    allocate,       // grow the file to `offset + length` with zeroes already written; data unused.
+                    // Off the calling thread; durable with the file's metadata when it completes.
+};
+
+struct IoRequest {
+    IoKind kind = IoKind::read;
+    FileHandle file = no_file;
+    std::uint64_t offset = 0;      // multiple of block_bytes
+    std::byte* data = nullptr;     // aligned to block_bytes
+    std::uint64_t length = 0;      // multiple of block_bytes
+    std::uint64_t cookie = 0;      // returned as it is; callers put kind | slot | generation in it
+};
+
+struct IoCompletion {
+    std::uint64_t cookie = 0;
+    std::int64_t result = 0;  // bytes moved, or -errno
+};
+
+enum class OpenMode : std::uint8_t { existing, create_or_existing, read_only };
+
+class IoEngine {
+  public:
+    IoEngine() = default;
+    IoEngine(const IoEngine&) = delete;
+    IoEngine& operator=(const IoEngine&) = delete;
+    virtual ~IoEngine() = default;
+
+    // Opens `name` in the directory of `replica` for O_DIRECT I/O. Blocks; start-up and rare events
+    // only. A created file's directory entry is durable on return. Errors: not_found, io_failed, ...
+    [[nodiscard]] virtual Result<FileHandle> open(unsigned replica, std::string_view name,
+                                                  OpenMode mode) = 0;
+    virtual void close(FileHandle file) = 0;
+    [[nodiscard]] virtual Result<std::uint64_t> size_bytes(FileHandle file) = 0;
+    // Blocks. Removing what isn't there is no error. Durable on return.
+    [[nodiscard]] virtual Status remove(unsigned replica, std::string_view name) = 0;
+
+    // False when the submission side is full: call submit() and reap(), then retry.
+    [[nodiscard]] virtual bool queue(const IoRequest& request) noexcept = 0;
+    // Hands what was queued to the device: one system call, none if there is nothing.
+    virtual void submit() noexcept = 0;
+    // Fills `out` with completions that are ready; never waits.
+    [[nodiscard]] virtual std::size_t reap(std::span<IoCompletion> out) noexcept = 0;
+    // Submits, then waits until a completion is ready or `timeout_ns` has passed. Recovery and the
+    // catalog use it; a lane only when idle.
+    virtual void wait(std::uint64_t timeout_ns) noexcept = 0;
+    // Requests accepted and not yet reaped.
+    [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
+
+    // I/O memory: aligned to 2 MiB where it can be, registered with the device. Freed with the
+    // engine. Null when memory is short. Call before the lane runs.
+    [[nodiscard]] virtual std::byte* allocate_buffer(std::size_t bytes) = 0;
+};
+
+// One blocking request on an engine with nothing else in flight. Returns bytes moved.
+[[nodiscard]] Result<std::uint64_t> run_one(IoEngine& engine, const IoRequest& request);
+
+}  // namespace penstock

@@ -1,0 +1,63 @@
+// What callers of a shard log hand in and get back: records, verdicts, commit waiters.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "storage/base/bytes.h"
+#include "storage/base/ids.h"
+#include "storage/base/result.h"
+
+namespace penstock {
+
+// Who made a record, for producers with idempotent sessions. Stored with the record unchanged.
+struct ProducerMark {
+    std::uint64_t producer = 0;
+    std::uint32_t epoch = 0;
+    std::uint32_t offset_in_batch = 0;
+    std::uint64_t batch = 0;
+    friend bool operator==(const ProducerMark&, const ProducerMark&) = default;
+};
+
+// One record to append. Views must live during the call only: the bytes are copied once, into the
+// shard's open frame.
+struct RecordIn {
+    Bytes partition_key;                        // 1..256 bytes of UTF-8 (Kinesis' limit)
+    Bytes data;                                 // up to max_record_bytes
+    const Hash128* explicit_hash = nullptr;     // kept for readers if the producer gave one
+    const ProducerMark* producer = nullptr;
+};
+
+// Largest data + key of one record that the format takes (10 MiB, Kinesis' largest).
+inline constexpr std::uint32_t max_record_bytes = 10U * 1024 * 1024;
+inline constexpr std::uint32_t max_key_bytes = 1024;  // 256 Unicode characters
+
+enum class AppendVerdict : std::uint8_t {
+    accepted,
+    no_memory,       // the lane's buffers are full: push back, retry soon
+    disk_full,       // the reserve would be touched: push back until retention or an operator helps
+    no_quorum,       // fewer than two replicas take writes
+    needs_all,       // level `all` was asked for and a replica is out
+    unknown_shard,
+    shard_closed,
+    too_large,
+    count_           // number of verdicts, for counters
+};
+[[nodiscard]] const char* describe(AppendVerdict verdict) noexcept;
+
+struct Appended {
+    Sequence sequence = 0;
+    std::int64_t arrival_ms = 0;  // max(clock, the shard's last)
+};
+
+// Waits until a shard's commit point reaches `sequence` at `level`. The caller owns it and keeps it
+// alive until on_done ran, which happens exactly once, on the lane's thread: Errc::ok when the
+// records are durable at that level, otherwise their fate is unknown ("may exist").
+struct CommitWaiter {
+    Sequence sequence = 0;
+    AckLevel level = AckLevel::quorum;
+    void (*on_done)(CommitWaiter& self, Errc outcome) noexcept = nullptr;
+    CommitWaiter* next = nullptr;  // the shard's list; not the caller's
+};
+
+}  // namespace penstock
