@@ -5,23 +5,31 @@
 // requests. Every posted request comes back exactly once, also when the lane stops.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include "dataplane/lane/ring.h"
+#include "dataplane/lane/wake_flag.h"
 #include "storage/base/ids.h"
 #include "storage/base/result.h"
 #include "storage/log/append.h"
+#include "storage/log/group.h"
 #include "storage/log/read_plan.h"
 
 namespace penstock {
 
+class Lane;
 class ReplyRing;
+struct LaneRequest;
+
+// A commit waiter that knows the request it is for.
+struct RequestWaiter : CommitWaiter {
+    LaneRequest* request = nullptr;
+};
 
 enum class RequestKind : std::uint8_t {
-    append, read_plan, release_lease, add_shard, drop_shard, set_retention, shard_status, snapshot
+    append, read_plan, release_lease, add_shard, drop_shard, set_retention, shard_status, snapshot,
+    call
 };
 
 struct LaneRequest {
@@ -30,6 +38,11 @@ struct LaneRequest {
     Errc outcome = Errc::ok;          // set by the lane
     ReplyRing* reply_to = nullptr;    // set by the requester; null: the lane drops it silently
     void* context = nullptr;          // the requester's own
+
+    // The lane's while the request is its: the lane itself, and its list of unanswered requests.
+    Lane* lane = nullptr;
+    LaneRequest* lane_next = nullptr;
+    LaneRequest* lane_previous = nullptr;
 };
 
 // Appends items, sorted by shard, order within a shard kept. Answered when every accepted item is
@@ -54,7 +67,11 @@ struct AppendRequest : LaneRequest {
     AckLevel level = AckLevel::quorum;
     std::vector<Item> items;
     std::vector<Run> runs;
-    std::uint32_t runs_pending = 0;                           // the lane's
+    // The lane's: runs not answered yet, and how far it got when a large request takes several
+    // turns.
+    std::uint32_t runs_pending = 0;
+    std::uint32_t next_run = 0;
+    std::uint32_t next_item = 0;                              // within next_run
 };
 
 // Asks where records of a shard are. See ReadPlan for what to do with the answer.
@@ -80,6 +97,7 @@ struct AddShardRequest : LaneRequest {
     ShardUid shard{};
     GroupId group{};
     std::int64_t retention_ms = 24LL * 3600 * 1000;
+    RequestWaiter waiter;                                     // the lane's
 };
 
 // Removes a shard and frees its space; answered when that is durable on two replicas. Dropping an
@@ -88,6 +106,7 @@ struct DropShardRequest : LaneRequest {
     DropShardRequest() noexcept : LaneRequest(RequestKind::drop_shard) {}
     ShardUid shard{};
     GroupId group{};
+    RequestWaiter waiter;                                     // the lane's
 };
 
 struct SetRetentionRequest : LaneRequest {
@@ -103,8 +122,29 @@ struct ShardStatusRequest : LaneRequest {
     ShardStatus status;                                       // out
 };
 
+// Counters and gauges of one group. Outcome not_found if this lane does not run it.
+struct SnapshotRequest : LaneRequest {
+    SnapshotRequest() noexcept : LaneRequest(RequestKind::snapshot) {}
+    GroupId group{};
+    GroupCounters counters;                                   // out
+    GroupGauges gauges;                                       // out
+};
+
+// Runs a function on the lane's thread between two turns, for rare control operations such as
+// replicas going out of the set or coming back. It may block and allocate, at the price of a long
+// turn, which is counted. The outcome is what it returns.
+struct CallRequest : LaneRequest {
+    CallRequest() noexcept : LaneRequest(RequestKind::call) {}
+    Errc (*function)(Lane& lane, void* argument) = nullptr;
+    void* argument = nullptr;
+};
+
 // Bounded ring on which lanes hand requests back to one other thread, with an eventfd to wake it.
 // Many producers, one consumer.
+//
+// The owner waits for event_fd(), reads it, then pops until it gets null, then waits again. Only a
+// pop that found the ring empty asks for the next wake-up, so an owner that is busy costs lanes no
+// system call, and one that stops popping early must pop again without waiting.
 class ReplyRing {
   public:
     // `capacity` must cover every request the owner can have posted: a lane never waits here.
@@ -115,20 +155,17 @@ class ReplyRing {
 
     // Lane side. Aborts when full, since the capacity is the owner's promise.
     void push(LaneRequest& request) noexcept;
+    // The same in two steps, so that a lane signals each ring once per turn.
+    void push_quietly(LaneRequest& request) noexcept;
+    void signal() noexcept;
     // Owner side.
     [[nodiscard]] LaneRequest* pop() noexcept;
     // Readable while requests wait. The owner reads it to clear it before popping.
-    [[nodiscard]] int event_fd() const noexcept { return event_fd_; }
+    [[nodiscard]] int event_fd() const noexcept { return wake_.fd(); }
 
   private:
-    struct Slot {
-        std::atomic<std::size_t> turn{0};
-        LaneRequest* request = nullptr;
-    };
-    std::vector<Slot> slots_;
-    alignas(64) std::atomic<std::size_t> head_{0};
-    alignas(64) std::size_t tail_ = 0;
-    int event_fd_ = -1;
+    MpscRing<LaneRequest> ring_;
+    WakeFlag wake_;
 };
 
 // Everything the control plane may ask of the lanes; the lanes implement it, tests replace it.

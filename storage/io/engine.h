@@ -45,7 +45,8 @@ struct IoRequest {
 
 struct IoCompletion {
     std::uint64_t cookie = 0;
-    std::int64_t result = 0;  // bytes moved, or -errno
+    // Bytes moved; 0 for a flush, the request's length for an allocate; or -errno.
+    std::int64_t result = 0;
 };
 
 enum class OpenMode : std::uint8_t { existing, create_or_existing, read_only };

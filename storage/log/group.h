@@ -61,7 +61,7 @@ struct GroupCounters {
     std::uint64_t segment_bytes = 0;
     std::uint64_t manifest_entries = 0;
     std::uint64_t chunks_freed = 0;
-    std::uint64_t records_trimmed_chunks = 0;
+    std::uint64_t unrepaired_pieces = 0;   // copied to a returning replica without a good source
     std::array<std::uint64_t, static_cast<std::size_t>(AppendVerdict::count_)> verdicts{};
 };
 

@@ -47,6 +47,8 @@ class SegmentReader {
   public:
     explicit SegmentReader(ContainerFiles& files, std::uint64_t set_id);
     ~SegmentReader();
+    SegmentReader(const SegmentReader&) = delete;
+    SegmentReader& operator=(const SegmentReader&) = delete;
     // Calls `take` for each record from plan.first_sequence on, in order, until it returns false, or
     // the plan's bytes end. Views are good during the call only.
     // Errors: lost (no good copy of the frame at out.next_sequence), io_failed.

@@ -1,0 +1,101 @@
+// One HTTP connection without its socket: bytes in, requests out; responses in, bytes out.
+//
+// The server reads from its socket into input_space(), reports the bytes with input_received(), and
+// then drains next_request(). Answers go in through respond() in any order; what is to be sent
+// comes out of next_output(). HTTP/2 and TLS are further implementations of this interface: streams
+// are named by id, and TLS wraps another Connection.
+//
+// Runs on: one control thread per connection; nothing here is shared.
+// Allocates: per request, on the heap.
+// Guarantees: an input, however it is cut into pieces, gives the same requests and the same
+// answers, but for "100 Continue", which is only sent to a peer that still waits for it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "control/http/message.h"
+
+namespace penstock::http {
+
+// A request within its connection; grows with each request.
+enum class StreamId : std::uint64_t {};
+
+struct ConnectionLimits {
+    std::size_t header_bytes_max = 16 * 1024;
+    std::size_t body_bytes_max = 16 * 1024 * 1024;
+    // Requests given out and not yet answered; further input waits.
+    std::size_t outstanding_max = 32;
+    // Unsent bytes past which no more input is wanted.
+    std::size_t unsent_bytes_max = 4 * 1024 * 1024;
+};
+
+// What the connections of one control thread have in common.
+struct ConnectionContext {
+    ConnectionLimits limits;
+    // Room for the request bodies of all these connections together. A body that finds none is
+    // refused with 503, which clients retry.
+    std::shared_ptr<BodyBudget> body_budget = std::make_shared<BodyBudget>();
+    // Value of the Date header, renewed by the owner once a second; empty: none is sent.
+    std::string date;
+};
+
+struct IncomingRequest {
+    StreamId stream{};
+    std::unique_ptr<HttpRequest> request;
+};
+
+// What a connection is waiting for from its peer.
+enum class Receiving : std::uint8_t { nothing, head, body };
+
+class Connection {
+  public:
+    virtual ~Connection() = default;
+
+    // Where the next received bytes belong; never empty while wants_input().
+    [[nodiscard]] virtual std::span<char> input_space() = 0;
+    virtual void input_received(std::size_t count_bytes) = 0;
+    // The peer has finished sending. Answers still go out.
+    virtual void input_ended() = 0;
+    // Copies `bytes` through input_space(), stopping when no more input is wanted; returns how many
+    // were taken. For callers that do not read from a socket.
+    std::size_t feed(std::string_view bytes);
+
+    // The next complete request, or nothing. A request that is not acceptable is answered here.
+    [[nodiscard]] virtual std::optional<IncomingRequest> next_request() = 0;
+
+    // Answers one request. An unknown stream is ignored: it was reset or the connection failed.
+    virtual void respond(StreamId stream, HttpResponse&& response) = 0;
+
+    // Fills `pieces` with the next bytes to send and returns how many pieces there are.
+    // They stay valid until output_sent() or respond() is called.
+    [[nodiscard]] virtual std::size_t next_output(std::span<std::string_view> pieces) = 0;
+    virtual void output_sent(std::size_t count_bytes) = 0;
+    [[nodiscard]] virtual std::size_t unsent_bytes() const noexcept = 0;
+
+    // False while it has enough requests unanswered or enough bytes unsent, and after the end.
+    [[nodiscard]] virtual bool wants_input() const noexcept = 0;
+    // Everything there was to say is said: flush next_output(), then close.
+    [[nodiscard]] virtual bool wants_close() const noexcept = 0;
+    // Which part of a request has begun to arrive and is not complete: what the timeouts go by.
+    [[nodiscard]] virtual Receiving receiving() const noexcept = 0;
+    // Requests given out by next_request() and not answered yet.
+    [[nodiscard]] virtual std::size_t outstanding() const noexcept = 0;
+    // Requests this layer answered itself because they were malformed, too large or too slow.
+    [[nodiscard]] virtual std::size_t refused() const noexcept = 0;
+
+    // No further requests: answers what it has, then closes. For a server that stops.
+    virtual void begin_shutdown() = 0;
+    // Answers the request being received with `status` and one line, and closes after it.
+    virtual void refuse(int status, std::string_view line) = 0;
+};
+
+// HTTP/1.0 and HTTP/1.1 in clear text. `context` must outlive the connection.
+[[nodiscard]] std::unique_ptr<Connection> make_http1_connection(ConnectionContext& context);
+
+}  // namespace penstock::http

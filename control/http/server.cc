@@ -1,0 +1,693 @@
+#include "control/http/server.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <thread>
+#include <unordered_map>
+
+#include "control/http/guard.h"
+#include "storage/base/check.h"
+
+namespace penstock::http {
+namespace {
+
+// After our last byte the peer gets this long to close; what it still sends is thrown away, because
+// closing with unread input would reset the connection and destroy the answer on its way.
+constexpr std::uint64_t linger_ms = 2'000;
+constexpr std::uint64_t accept_pause_ms = 100;
+constexpr int accepts_per_turn_max = 64;
+constexpr int reads_per_turn_max = 8;
+constexpr int listen_backlog = 1024;
+
+// Written by one control thread, read by any.
+class Counter {
+  public:
+    void add(std::uint64_t count = 1) noexcept {
+        value_.fetch_add(count, std::memory_order_relaxed);
+    }
+    void subtract(std::uint64_t count = 1) noexcept {
+        value_.fetch_sub(count, std::memory_order_relaxed);
+    }
+    [[nodiscard]] std::uint64_t get() const noexcept {
+        return value_.load(std::memory_order_relaxed);
+    }
+
+  private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+struct ThreadCounters {
+    Counter timed_out;
+    Counter open;  // counted by the acceptor when it hands a connection over
+    Counter requests;
+    Counter guarded;
+    Counter malformed;
+    Counter received_bytes;
+    Counter sent_bytes;
+};
+
+std::string http_date() {
+    const time_t now = ::time(nullptr);
+    tm parts{};
+    gmtime_r(&now, &parts);
+    std::array<char, 64> text{};
+    const std::size_t size =
+        strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts);
+    return {text.data(), size};
+}
+
+// One control thread: its loop, its connections, its handler.
+class Worker final : public ResponseSink {
+  public:
+    Worker(const ServerOptions& options, std::unique_ptr<LoopThread> loop)
+        : options_(options), loop_(std::move(loop)) {
+        context_.limits = options.limits;
+        context_.body_budget->limit_bytes = options.body_memory_max_bytes;
+    }
+
+    // The whole life of the thread. `ready` is told when the handler exists.
+    void run(const HandlerFactory& factory, std::promise<std::string>& ready);
+
+    [[nodiscard]] LoopThread& loop() noexcept { return *loop_; }
+    [[nodiscard]] ThreadCounters& counters() noexcept { return counters_; }
+    void adopt(int fd);
+    void begin_stop();
+
+    void respond(ConnectionId id, StreamId stream, HttpResponse&& response) override;
+    [[nodiscard]] bool is_open(ConnectionId id) const noexcept override {
+        return peers_.contains(static_cast<std::uint64_t>(id));
+    }
+
+  private:
+    struct Peer {
+        std::uint64_t id = 0;
+        int fd = -1;
+        std::unique_ptr<Connection> connection;
+        std::uint32_t interest = EPOLLIN;
+        std::uint64_t progress_ms = 0;  // bytes last moved, or a request was last answered
+        std::uint64_t head_since_ms = 0;  // 0: no head is being received
+        std::uint64_t linger_until_ms = 0;  // 0: not lingering
+        std::size_t refused = 0;
+        bool dirty = false;
+    };
+
+    void on_events(std::uint64_t id, std::uint32_t events);
+    [[nodiscard]] bool read_from(Peer& peer);
+    [[nodiscard]] bool discard_input(Peer& peer);
+    void take_requests(Peer& peer);
+    void dispatch(Peer& peer, IncomingRequest&& incoming);
+    [[nodiscard]] bool write_to(Peer& peer);
+    void settle(Peer& peer);
+    void mark_dirty(Peer& peer);
+    void settle_dirty();
+    void close_peer(std::uint64_t id);
+    void sweep();
+    void sweep_peer(Peer& peer);
+    void end_when_done();
+    void renew_date();
+
+    const ServerOptions& options_;
+    std::unique_ptr<LoopThread> loop_;
+    ConnectionContext context_;
+    ThreadCounters counters_;
+    std::unique_ptr<HttpHandler> handler_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<Peer>> peers_;
+    std::vector<std::uint64_t> dirty_;
+    std::uint64_t next_id_ = 1;
+    std::uint64_t date_ms_ = 0;
+    bool sweeping_ = false;
+    bool stopping_ = false;
+    bool ended_ = false;
+};
+
+void Worker::run(const HandlerFactory& factory, std::promise<std::string>& ready) {
+    std::string problem;
+    try {
+        handler_ = factory(*loop_);
+    } catch (const std::exception& error) {
+        problem = std::string("the HTTP handler could not be made: ") + error.what();
+    }
+    loop_->at_end_of_turn([this] { settle_dirty(); });
+    ready.set_value(problem);
+    // Without a handler too: the loop runs until the server, which takes no connections, is
+    // stopped.
+    loop_->run();
+    while (!peers_.empty()) {
+        close_peer(peers_.begin()->first);
+    }
+    handler_.reset();
+}
+
+void Worker::renew_date() {
+    if (context_.date.empty() || loop_->now_ms() - date_ms_ >= 1000) {
+        context_.date = http_date();
+        date_ms_ = loop_->now_ms();
+    }
+}
+
+void Worker::adopt(int fd) {
+    if (stopping_) {
+        ::close(fd);
+        counters_.open.subtract();
+        return;
+    }
+    auto peer = std::make_unique<Peer>();
+    const std::uint64_t id = next_id_++;
+    peer->id = id;
+    peer->fd = fd;
+    peer->connection = make_http1_connection(context_);
+    peer->progress_ms = loop_->now_ms();
+    if (!loop_->watch(fd, [this, id](std::uint32_t events) { on_events(id, events); })) {
+        ::close(fd);
+        counters_.open.subtract();
+        return;
+    }
+    peers_.emplace(id, std::move(peer));
+    sweep();
+}
+
+void Worker::on_events(std::uint64_t id, std::uint32_t events) {
+    const auto found = peers_.find(id);
+    if (found == peers_.end()) {
+        return;
+    }
+    Peer& peer = *found->second;
+    if ((events & EPOLLERR) != 0) {
+        close_peer(id);
+        return;
+    }
+    if (peer.linger_until_ms != 0) {
+        if (!discard_input(peer)) {
+            close_peer(id);
+        }
+        return;
+    }
+    if ((events & (EPOLLIN | EPOLLHUP)) != 0 && peer.connection->wants_input()) {
+        if (!read_from(peer)) {
+            close_peer(id);
+            return;
+        }
+    } else if ((events & EPOLLHUP) != 0) {
+        close_peer(id);
+        return;
+    }
+    take_requests(peer);
+    mark_dirty(peer);
+}
+
+// False when the connection is broken.
+bool Worker::read_from(Peer& peer) {
+    for (int i = 0; i < reads_per_turn_max && peer.connection->wants_input(); ++i) {
+        const std::span<char> space = peer.connection->input_space();
+        const ssize_t got = ::recv(peer.fd, space.data(), space.size(), 0);
+        if (got < 0) {
+            return errno == EAGAIN || errno == EINTR;
+        }
+        peer.progress_ms = loop_->now_ms();
+        if (got == 0) {
+            peer.connection->input_ended();
+            return true;
+        }
+        counters_.received_bytes.add(static_cast<std::uint64_t>(got));
+        peer.connection->input_received(static_cast<std::size_t>(got));
+        if (static_cast<std::size_t>(got) < space.size()) {
+            return true;
+        }
+        take_requests(peer);
+    }
+    return true;
+}
+
+// False when the peer has closed too, and the descriptor may go.
+bool Worker::discard_input(Peer& peer) {
+    std::array<char, 16 * 1024> ignored;
+    for (int i = 0; i < reads_per_turn_max; ++i) {
+        const ssize_t got = ::recv(peer.fd, ignored.data(), ignored.size(), 0);
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+            return false;
+        }
+        if (got < 0) {
+            break;
+        }
+    }
+    return true;
+}
+
+void Worker::take_requests(Peer& peer) {
+    renew_date();
+    while (auto incoming = peer.connection->next_request()) {
+        counters_.requests.add();
+        peer.head_since_ms = 0;
+        dispatch(peer, std::move(*incoming));
+    }
+}
+
+void Worker::dispatch(Peer& peer, IncomingRequest&& incoming) {
+    if (auto refusal = refuse(*incoming.request, options_.host)) {
+        counters_.guarded.add();
+        peer.connection->respond(incoming.stream, std::move(*refusal));
+        return;
+    }
+    auto exchange = std::make_unique<HttpExchange>(*this, ConnectionId{peer.id}, incoming.stream,
+                                                   std::move(incoming.request));
+    try {
+        handler_->handle(std::move(exchange));
+    } catch (const std::exception& error) {
+        // The exchange was destroyed on the way here, which answered 500.
+        if (options_.log) {
+            options_.log(std::string("an HTTP handler failed: ") + error.what());
+        }
+    }
+}
+
+void Worker::respond(ConnectionId id, StreamId stream, HttpResponse&& response) {
+    const auto found = peers_.find(static_cast<std::uint64_t>(id));
+    if (found == peers_.end()) {
+        return;
+    }
+    Peer& peer = *found->second;
+    renew_date();
+    peer.connection->respond(stream, std::move(response));
+    peer.progress_ms = loop_->now_ms();
+    mark_dirty(peer);
+}
+
+void Worker::mark_dirty(Peer& peer) {
+    if (!peer.dirty) {
+        peer.dirty = true;
+        dirty_.push_back(peer.id);
+        loop_->repeat_end_of_turn();
+    }
+}
+
+void Worker::settle_dirty() {
+    // Settling may dirty others, and the same one again, through their handlers.
+    for (std::size_t i = 0; i < dirty_.size(); ++i) {
+        const auto found = peers_.find(dirty_[i]);
+        if (found != peers_.end()) {
+            found->second->dirty = false;
+            settle(*found->second);
+        }
+    }
+    dirty_.clear();
+    if (stopping_) {
+        end_when_done();
+    }
+}
+
+// Sends what there is, takes requests that had to wait, and decides what to wait for next.
+void Worker::settle(Peer& peer) {
+    if (peer.linger_until_ms != 0) {
+        return;
+    }
+    take_requests(peer);
+    if (!write_to(peer)) {
+        close_peer(peer.id);
+        return;
+    }
+    if (peer.connection->unsent_bytes() == 0) {
+        // Sending may have made room for requests that were waiting for it.
+        take_requests(peer);
+    }
+    Connection& connection = *peer.connection;
+    counters_.malformed.add(connection.refused() - peer.refused);
+    peer.refused = connection.refused();
+    if (connection.receiving() != Receiving::head) {
+        peer.head_since_ms = 0;
+    } else if (peer.head_since_ms == 0) {
+        peer.head_since_ms = loop_->now_ms();
+    }
+    std::uint32_t interest = 0;
+    if (connection.wants_close()) {
+        ::shutdown(peer.fd, SHUT_WR);
+        peer.linger_until_ms = loop_->now_ms() + linger_ms;
+        interest = EPOLLIN;
+        if (!discard_input(peer)) {
+            close_peer(peer.id);
+            return;
+        }
+    } else {
+        interest = (connection.wants_input() ? static_cast<std::uint32_t>(EPOLLIN) : 0U) |
+                   (connection.unsent_bytes() != 0 ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
+    }
+    if (interest != peer.interest) {
+        peer.interest = interest;
+        if (!loop_->change(peer.fd, interest)) {
+            close_peer(peer.id);
+        }
+    }
+}
+
+// False when the connection is broken.
+bool Worker::write_to(Peer& peer) {
+    std::array<std::string_view, 16> pieces;
+    for (;;) {
+        const std::size_t count = peer.connection->next_output(pieces);
+        if (count == 0) {
+            return true;
+        }
+        std::array<iovec, pieces.size()> vectors;
+        for (std::size_t i = 0; i < count; ++i) {
+            vectors[i] = {const_cast<char*>(pieces[i].data()), pieces[i].size()};
+        }
+        msghdr message{};
+        message.msg_iov = vectors.data();
+        message.msg_iovlen = count;
+        const ssize_t sent = ::sendmsg(peer.fd, &message, MSG_NOSIGNAL);
+        if (sent < 0) {
+            return errno == EAGAIN || errno == EINTR;
+        }
+        counters_.sent_bytes.add(static_cast<std::uint64_t>(sent));
+        peer.progress_ms = loop_->now_ms();
+        peer.connection->output_sent(static_cast<std::size_t>(sent));
+    }
+}
+
+void Worker::close_peer(std::uint64_t id) {
+    const auto found = peers_.find(id);
+    loop_->unwatch(found->second->fd);
+    ::close(found->second->fd);
+    peers_.erase(found);
+    counters_.open.subtract();
+}
+
+// Looks for peers that take too long, and comes back while there are any peers.
+void Worker::sweep() {
+    if (sweeping_ || peers_.empty()) {
+        return;
+    }
+    sweeping_ = true;
+    const std::uint64_t shortest_ms =
+        std::min({options_.idle_timeout_ms, options_.header_timeout_ms, options_.stall_timeout_ms,
+                  linger_ms});
+    const std::uint64_t period_ms = std::clamp<std::uint64_t>(shortest_ms / 4, 10, 1000);
+    loop_->run_after(period_ms, [this] {
+        sweeping_ = false;
+        std::vector<std::uint64_t> ids;
+        ids.reserve(peers_.size());
+        for (const auto& [id, peer] : peers_) {
+            ids.push_back(id);
+        }
+        for (const std::uint64_t id : ids) {
+            sweep_peer(*peers_.at(id));
+        }
+        sweep();
+    });
+}
+
+void Worker::sweep_peer(Peer& peer) {
+    const std::uint64_t now = loop_->now_ms();
+    const auto passed = [now](std::uint64_t since_ms, std::uint64_t limit_ms) {
+        return now > since_ms && now - since_ms > limit_ms;
+    };
+    Connection& connection = *peer.connection;
+    if (peer.linger_until_ms != 0) {
+        if (now > peer.linger_until_ms) {
+            close_peer(peer.id);
+        }
+    } else if (connection.unsent_bytes() != 0) {
+        if (passed(peer.progress_ms, options_.stall_timeout_ms)) {
+            counters_.timed_out.add();
+            close_peer(peer.id);
+        }
+    } else if (connection.receiving() == Receiving::head && peer.head_since_ms != 0 &&
+               connection.outstanding() == 0) {
+        if (passed(peer.head_since_ms, options_.header_timeout_ms)) {
+            counters_.timed_out.add();
+            connection.refuse(408, "The request head did not arrive in time.");
+            mark_dirty(peer);
+        }
+    } else if (connection.receiving() == Receiving::body && connection.outstanding() == 0) {
+        if (passed(peer.progress_ms, options_.stall_timeout_ms)) {
+            counters_.timed_out.add();
+            connection.refuse(408, "The request body did not arrive in time.");
+            mark_dirty(peer);
+        }
+    } else if (connection.outstanding() == 0 &&
+               passed(peer.progress_ms, options_.idle_timeout_ms)) {
+        counters_.timed_out.add();
+        close_peer(peer.id);
+    }
+}
+
+void Worker::begin_stop() {
+    stopping_ = true;
+    for (const auto& [id, peer] : peers_) {
+        peer->connection->begin_shutdown();
+        mark_dirty(*peer);
+    }
+    loop_->run_after(options_.stop_deadline_ms, [this] { loop_->stop(); });
+    end_when_done();
+}
+
+void Worker::end_when_done() {
+    const bool done = std::all_of(peers_.begin(), peers_.end(), [](const auto& entry) {
+        return entry.second->linger_until_ms != 0;
+    });
+    if (done && !ended_) {
+        ended_ = true;
+        loop_->stop();
+    }
+}
+
+std::expected<int, std::string> listen_on(const ServerOptions& options, std::uint16_t& port) {
+    if (auto allowed = check_bind_address(options.host); !allowed) {
+        return std::unexpected(allowed.error());
+    }
+    std::string host = equals_ignoring_case(options.host, "localhost") ? "127.0.0.1" : options.host;
+    if (host.front() == '[') {
+        host = host.substr(1, host.size() - 2);
+    }
+    addrinfo hints{};
+    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    if (const int code =
+            getaddrinfo(host.c_str(), std::to_string(options.port).c_str(), &hints, &found);
+        code != 0) {
+        return std::unexpected("the HTTP address " + host +
+                               " is not usable: " + gai_strerror(code));
+    }
+    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> address(found, freeaddrinfo);
+    const int fd = ::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    if (fd < 0 || ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        ::bind(fd, address->ai_addr, address->ai_addrlen) != 0 ||
+        ::listen(fd, listen_backlog) != 0) {
+        const int code = errno;
+        if (fd >= 0) {
+            ::close(fd);
+        }
+        return std::unexpected(
+            "cannot listen on " + options.host + ":" + std::to_string(options.port) + ": " +
+            std::strerror(code) +
+            (code == EADDRINUSE ? "; choose another port, or 0 for a free one" : ""));
+    }
+    sockaddr_storage bound{};
+    socklen_t size = sizeof(bound);
+    PENSTOCK_CHECK(::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) == 0);
+    port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
+                                             : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
+    return fd;
+}
+
+// The first control thread accepts for all and gives each connection to the one with the fewest:
+// with a socket per thread the kernel would spread a handful of connections unevenly.
+class Server final : public HttpServer {
+  public:
+    explicit Server(ServerOptions options) : options_(std::move(options)) {}
+    ~Server() override { stop(); }
+
+    [[nodiscard]] std::expected<void, std::string> start(const HandlerFactory& factory);
+    [[nodiscard]] std::uint16_t port() const noexcept override { return port_; }
+    [[nodiscard]] ServerCounters counters() const noexcept override;
+    void stop() override;
+
+  private:
+    void accept_some();
+    void place(int fd);
+    void pause_accepting(int code);
+
+    ServerOptions options_;
+    int listen_fd_ = -1;
+    std::uint16_t port_ = 0;
+    bool stopped_ = false;
+    bool told_no_descriptors_ = false;
+    Counter accepted_;
+    Counter refused_;
+    std::vector<std::unique_ptr<Worker>> workers_;
+    std::vector<std::thread> threads_;
+};
+
+std::expected<void, std::string> Server::start(const HandlerFactory& factory) {
+    auto listening = listen_on(options_, port_);
+    if (!listening) {
+        return std::unexpected(listening.error());
+    }
+    listen_fd_ = *listening;
+    for (unsigned i = 0; i < std::max(options_.threads, 1U); ++i) {
+        auto loop = LoopThread::open(i);
+        if (!loop) {
+            return std::unexpected("a control thread cannot start: " + describe(loop.error()));
+        }
+        workers_.push_back(std::make_unique<Worker>(options_, std::move(*loop)));
+    }
+    std::string problem;
+    for (const auto& worker : workers_) {
+        std::promise<std::string> ready;
+        auto outcome = ready.get_future();
+        threads_.emplace_back(
+            [&worker = *worker, &factory, &ready] { worker.run(factory, ready); });
+        problem = outcome.get();
+        if (!problem.empty()) {
+            return std::unexpected(problem);
+        }
+    }
+    std::promise<Status> watching;
+    auto outcome = watching.get_future();
+    workers_.front()->loop().post([this, &watching] {
+        watching.set_value(
+            workers_.front()->loop().watch(listen_fd_, [this](std::uint32_t) { accept_some(); }));
+    });
+    if (const Status status = outcome.get(); !status) {
+        return std::unexpected("a control thread cannot start: " + describe(status.error()));
+    }
+    return {};
+}
+
+void Server::accept_some() {
+    for (int i = 0; i < accepts_per_turn_max; ++i) {
+        const int fd = ::accept4(listen_fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            place(fd);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            pause_accepting(errno);
+            return;
+        } else if (errno != ECONNABORTED && errno != EINTR) {
+            return;
+        }
+    }
+}
+
+void Server::place(int fd) {
+    const auto fewest = std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) {
+        return a->counters().open.get() < b->counters().open.get();
+    });
+    Worker& worker = **fewest;
+    if (worker.counters().open.get() >= options_.connections_max) {
+        refused_.add();
+        static constexpr std::string_view answer =
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
+            "Connection: close\r\n\r\nToo many connections.\n";
+        [[maybe_unused]] const ssize_t sent =
+            ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+        ::close(fd);
+        return;
+    }
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    accepted_.add();
+    worker.counters().open.add();
+    if (fewest == workers_.begin()) {
+        worker.adopt(fd);
+    } else {
+        worker.loop().post([&worker, fd] { worker.adopt(fd); });
+    }
+}
+
+// Without descriptors the pending connection stays pending and would wake the loop for ever.
+void Server::pause_accepting(int code) {
+    refused_.add();
+    if (!told_no_descriptors_ && options_.log) {
+        options_.log(std::string("connections cannot be accepted: ") + std::strerror(code) +
+                     "; raise the limit of open files (ulimit -n)");
+        told_no_descriptors_ = true;
+    }
+    LoopThread& loop = workers_.front()->loop();
+    [[maybe_unused]] const Status paused = loop.change(listen_fd_, 0);
+    loop.run_after(accept_pause_ms, [this, &loop] {
+        // Fails harmlessly once the server is stopping and no longer watches.
+        [[maybe_unused]] const Status resumed = loop.change(listen_fd_, EPOLLIN);
+    });
+}
+
+ServerCounters Server::counters() const noexcept {
+    ServerCounters sum;
+    sum.connections_accepted = accepted_.get();
+    sum.connections_refused = refused_.get();
+    for (const auto& worker : workers_) {
+        const ThreadCounters& counters = worker->counters();
+        sum.connections_timed_out += counters.timed_out.get();
+        sum.connections_open += counters.open.get();
+        sum.requests += counters.requests.get();
+        sum.requests_refused += counters.guarded.get();
+        sum.requests_malformed += counters.malformed.get();
+        sum.received_bytes += counters.received_bytes.get();
+        sum.sent_bytes += counters.sent_bytes.get();
+    }
+    return sum;
+}
+
+void Server::stop() {
+    if (stopped_) {
+        return;
+    }
+    stopped_ = true;
+    if (!threads_.empty()) {
+        // The acceptor stops first, so that no thread is handed a connection after it ended.
+        std::promise<void> unwatched;
+        workers_.front()->loop().post([this, &unwatched] {
+            workers_.front()->loop().unwatch(listen_fd_);
+            unwatched.set_value();
+        });
+        unwatched.get_future().wait();
+    }
+    if (listen_fd_ >= 0) {
+        ::close(listen_fd_);
+    }
+    for (std::size_t i = 0; i < threads_.size(); ++i) {
+        Worker& worker = *workers_[i];
+        worker.loop().post([&worker] { worker.begin_stop(); });
+    }
+    for (std::thread& thread : threads_) {
+        thread.join();
+    }
+}
+
+}  // namespace
+
+HttpExchange::~HttpExchange() {
+    if (!answered_) {
+        sink_->respond(connection_, stream_,
+                       HttpResponse::text(500, "The request was dropped without an answer."));
+    }
+}
+
+void HttpExchange::respond(HttpResponse&& response) {
+    PENSTOCK_CHECK(!answered_);
+    answered_ = true;
+    sink_->respond(connection_, stream_, std::move(response));
+}
+
+std::expected<std::unique_ptr<HttpServer>, std::string> HttpServer::open(ServerOptions options,
+                                                                        HandlerFactory factory) {
+    auto server = std::make_unique<Server>(std::move(options));
+    if (auto started = server->start(factory); !started) {
+        return std::unexpected(started.error());
+    }
+    return server;
+}
+
+}  // namespace penstock::http

@@ -1,0 +1,118 @@
+// The HTTP server: control threads, each with its own event loop, connections and handler.
+//
+// Runs on: open() and stop() on the caller's thread; handlers on the control thread they belong to.
+// Guarantees: a handler is made, called and destroyed on its own thread, and is never called from
+// two threads. An exchange may outlive its connection; answering it then does nothing.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "control/http/connection.h"
+#include "control/http/loop.h"
+#include "control/http/message.h"
+
+namespace penstock::http {
+
+// A connection of one control thread; never reused while the process runs.
+enum class ConnectionId : std::uint64_t {};
+
+// Where an exchange hands its answer. The server implements it; so may a test.
+class ResponseSink {
+  public:
+    virtual ~ResponseSink() = default;
+    virtual void respond(ConnectionId connection, StreamId stream, HttpResponse&& response) = 0;
+    [[nodiscard]] virtual bool is_open(ConnectionId connection) const noexcept = 0;
+};
+
+// One request and the right to answer it once, now or later, on the thread that received it.
+class HttpExchange {
+  public:
+    HttpExchange(ResponseSink& sink, ConnectionId connection, StreamId stream,
+                 std::unique_ptr<HttpRequest> request) noexcept
+        : sink_(&sink), connection_(connection), stream_(stream), request_(std::move(request)) {}
+    // An exchange dropped without an answer is answered 500, so that no client waits for ever.
+    ~HttpExchange();
+    HttpExchange(const HttpExchange&) = delete;
+    HttpExchange& operator=(const HttpExchange&) = delete;
+
+    [[nodiscard]] ConnectionId connection() const noexcept { return connection_; }
+    [[nodiscard]] StreamId stream() const noexcept { return stream_; }
+    // Valid until the exchange is destroyed, also after respond().
+    [[nodiscard]] const HttpRequest& request() const noexcept { return *request_; }
+    // False once the peer is gone: work for it may be given up.
+    [[nodiscard]] bool is_open() const noexcept { return sink_->is_open(connection_); }
+    // At most once.
+    void respond(HttpResponse&& response);
+    [[nodiscard]] bool answered() const noexcept { return answered_; }
+
+  private:
+    ResponseSink* sink_;
+    ConnectionId connection_;
+    StreamId stream_;
+    bool answered_ = false;
+    std::unique_ptr<HttpRequest> request_;
+};
+
+class HttpHandler {
+  public:
+    virtual ~HttpHandler() = default;
+    // Takes over the exchange. Must not throw for anything a peer can cause; what is thrown anyway
+    // is answered 500 and logged by the server's error callback.
+    virtual void handle(std::unique_ptr<HttpExchange> exchange) = 0;
+};
+
+// Called on the control thread before it takes connections, and given the loop for its own
+// descriptors and timers. The handler is destroyed on that thread after the last connection.
+using HandlerFactory = std::function<std::unique_ptr<HttpHandler>(LoopThread&)>;
+
+struct ServerOptions {
+    std::string host = "127.0.0.1";  // see check_bind_address()
+    std::uint16_t port = 4567;       // 0 picks a free one
+    unsigned threads = 1;
+    std::size_t connections_max = 4096;  // per control thread; more are closed and counted
+    std::uint64_t idle_timeout_ms = 120'000;  // nothing asked, nothing to answer
+    std::uint64_t header_timeout_ms = 10'000; // from the first byte of a head to its end
+    std::uint64_t stall_timeout_ms = 30'000;  // a body or an answer that makes no progress
+    std::uint64_t stop_deadline_ms = 5'000;   // what is in progress when stop() is called
+    ConnectionLimits limits;
+    std::size_t body_memory_max_bytes = 512 * 1024 * 1024;  // per control thread
+    // One line about something an operator should know; called on control threads.
+    std::function<void(std::string_view)> log;
+};
+
+// Totals over all control threads since the start.
+struct ServerCounters {
+    std::uint64_t connections_accepted = 0;
+    std::uint64_t connections_refused = 0;    // over connections_max, or no descriptors left
+    std::uint64_t connections_timed_out = 0;
+    std::uint64_t connections_open = 0;       // now
+    std::uint64_t requests = 0;               // complete requests received
+    std::uint64_t requests_refused = 0;       // by the guard (403)
+    std::uint64_t requests_malformed = 0;     // answered 4xx/5xx by the protocol layer itself
+    std::uint64_t received_bytes = 0;
+    std::uint64_t sent_bytes = 0;
+};
+
+class HttpServer {
+  public:
+    // Binds, starts the threads, and makes each thread's handler. An error is one line for people.
+    [[nodiscard]] static std::expected<std::unique_ptr<HttpServer>, std::string> open(
+        ServerOptions options, HandlerFactory factory);
+    // Stops as stop() does.
+    virtual ~HttpServer() = default;
+
+    // The port bound, also when 0 was asked for.
+    [[nodiscard]] virtual std::uint16_t port() const noexcept = 0;
+    [[nodiscard]] virtual ServerCounters counters() const noexcept = 0;
+    // Takes no further connections, lets what is in progress finish until the deadline, then
+    // closes the rest. Returns when all control threads have ended. Called again it does nothing.
+    virtual void stop() = 0;
+};
+
+}  // namespace penstock::http

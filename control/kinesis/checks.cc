@@ -1,0 +1,156 @@
+#include "control/kinesis/checks.h"
+
+#include <algorithm>
+
+namespace penstock::kinesis {
+
+namespace {
+
+bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+bool is_lower_or_digit(char c) noexcept { return (c >= 'a' && c <= 'z') || is_digit(c); }
+bool is_name_character(char c) noexcept {
+    return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' || c == '-';
+}
+bool is_space(char c) noexcept { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// arn:aws.*:kinesis:.*:\d{12}:stream/\S+ as a whole.
+bool is_stream_arn(std::string_view text) noexcept {
+    if (!text.starts_with("arn:aws")) {
+        return false;
+    }
+    const std::size_t service = text.find(":kinesis:", 7);
+    const std::size_t resource = text.rfind(":stream/");
+    if (service == std::string_view::npos || resource == std::string_view::npos ||
+        resource < service + 9 + 13) {
+        return false;
+    }
+    const std::string_view account = text.substr(resource - 12, 12);
+    const std::string_view name = text.substr(resource + 8);
+    return text[resource - 13] == ':' && std::all_of(account.begin(), account.end(), is_digit) &&
+           !name.empty() && std::none_of(name.begin(), name.end(), is_space);
+}
+
+std::string pattern_constraint(std::string_view pattern) {
+    return "Member must satisfy regular expression pattern: " + std::string(pattern);
+}
+
+}  // namespace
+
+std::size_t count_characters(std::string_view text) noexcept {
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+        return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+    }));
+}
+
+void Checks::add(std::string_view member, OptionalText value, std::string_view constraint) {
+    if (full()) {
+        return;
+    }
+    text_ += count_++ == 0 ? "Value " : "; Value ";
+    if (value) {
+        text_ += "'";
+        text_ += *value;
+        text_ += "'";
+    } else {
+        text_ += "null";
+    }
+    text_ += " at '";
+    text_ += member;
+    text_ += "' failed to satisfy constraint: ";
+    text_ += constraint;
+}
+
+void Checks::required(std::string_view member, bool is_present) {
+    if (!is_present) {
+        add(member, std::nullopt, "Member must not be null");
+    }
+}
+
+void Checks::name(std::string_view member, OptionalText value) {
+    if (value && (value->empty() || !std::all_of(value->begin(), value->end(), is_name_character))) {
+        add(member, value, pattern_constraint(name_pattern));
+    }
+    length(member, value, 1, 128);
+}
+
+void Checks::length(std::string_view member, OptionalText value, std::size_t min,
+                    std::size_t max) {
+    if (!value || (value->size() >= min && value->size() <= max)) {
+        return;  // no more characters than bytes; too few bytes are too few characters
+    }
+    const std::size_t count = count_characters(*value);
+    if (count < min) {
+        add(member, value,
+            "Member must have length greater than or equal to " + std::to_string(min));
+    }
+    if (count > max) {
+        add(member, value, "Member must have length less than or equal to " + std::to_string(max));
+    }
+}
+
+void Checks::integer(std::string_view member, OptionalInteger value, std::int64_t min,
+                     std::int64_t max) {
+    if (value && *value < min) {
+        add(member, std::to_string(*value),
+            "Member must have value greater than or equal to " + std::to_string(min));
+    }
+    if (value && *value > max) {
+        add(member, std::to_string(*value),
+            "Member must have value less than or equal to " + std::to_string(max));
+    }
+}
+
+void Checks::choice(std::string_view member, OptionalText value,
+                    std::initializer_list<std::string_view> names) {
+    if (!value || std::find(names.begin(), names.end(), *value) != names.end()) {
+        return;
+    }
+    std::string constraint = "Member must satisfy enum value set: [";
+    for (const std::string_view name : names) {
+        constraint += name;
+        constraint += name == *(names.end() - 1) ? "]" : ", ";
+    }
+    add(member, value, constraint);
+}
+
+void Checks::decimal(std::string_view member, OptionalText value, std::string_view pattern,
+                     std::size_t digits_max) {
+    if (!value) {
+        return;
+    }
+    const bool is_decimal = !value->empty() && value->size() <= digits_max &&
+                            (value->front() != '0' || value->size() == 1) &&
+                            std::all_of(value->begin(), value->end(), is_digit);
+    if (!is_decimal) {
+        add(member, value, pattern_constraint(pattern));
+    }
+}
+
+void Checks::stream_arn(std::string_view member, OptionalText value) {
+    if (value && !is_stream_arn(*value)) {
+        add(member, value, pattern_constraint(arn_pattern));
+    }
+    length(member, value, 1, 2048);
+}
+
+void Checks::stream_id(OptionalText value) {
+    const auto is_good = [](std::string_view id) {
+        return id.size() == 24 && id[20] == '-' &&
+               std::all_of(id.begin(), id.begin() + 20, is_lower_or_digit) &&
+               std::all_of(id.begin() + 21, id.end(), is_lower_or_digit);
+    };
+    if (value && !is_good(*value)) {
+        add("streamId", value, pattern_constraint(stream_id_pattern));
+    }
+    length("streamId", value, 1, 24);
+}
+
+std::optional<ApiError> Checks::result() const {
+    if (count_ == 0) {
+        return std::nullopt;
+    }
+    return validation_error(std::to_string(count_) + " validation error" +
+                            (count_ == 1 ? "" : "s") + " detected: " + text_);
+}
+
+}  // namespace penstock::kinesis

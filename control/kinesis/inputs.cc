@@ -1,0 +1,374 @@
+#include "control/kinesis/inputs.h"
+
+#include <array>
+
+#include "control/kinesis/json_input.h"
+#include "storage/log/append.h"
+
+namespace penstock::kinesis {
+
+namespace {
+
+constexpr std::array<std::string_view, 12> operation_names = {
+    "CreateStream", "DeleteStream", "ListStreams", "DescribeStream", "DescribeStreamSummary",
+    "ListShards", "PutRecord", "PutRecords", "GetShardIterator", "GetRecords",
+    "IncreaseStreamRetentionPeriod", "DecreaseStreamRetentionPeriod"};
+
+constexpr std::size_t records_max = 500;
+constexpr std::size_t page_token_max = 1U << 20;
+constexpr std::size_t tags_max = 200;
+
+InputResult read(const InputSource& source, const JsonValue::Member& member) {
+    return read_json(source.parser, source.arena, source.padded_body, member);
+}
+
+bool read_stream(StreamRef& stream, std::string_view key, JsonValue& value) {
+    if (key == "StreamName") {
+        stream.name = value.text();
+    } else if (key == "StreamARN") {
+        stream.arn = value.text();
+    } else if (key == "StreamId") {
+        stream.id = value.text();
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void check_stream(Checks& checks, const StreamRef& stream) {
+    checks.required("streamName", stream.name || stream.arn);
+    checks.name("streamName", stream.name);
+    checks.stream_arn("streamARN", stream.arn);
+    checks.stream_id(stream.id);
+}
+
+void read_entry(PutEntry& entry, std::string_view key, JsonValue& value) {
+    if (key == "Data") {
+        entry.data = value.blob();
+    } else if (key == "PartitionKey") {
+        entry.partition_key = value.text();
+    } else if (key == "ExplicitHashKey") {
+        entry.explicit_hash = value.text();
+    }
+}
+
+std::string blob_text(std::size_t bytes) {
+    const std::string count = std::to_string(bytes);
+    return "java.nio.HeapByteBuffer[pos=0 lim=" + count + " cap=" + count + "]";
+}
+
+bool is_sound(const PutEntry& entry) noexcept {
+    return entry.data && entry.partition_key && !entry.partition_key->empty() &&
+           entry.partition_key->size() <= 256 && entry.data->size() <= max_record_bytes &&
+           !entry.explicit_hash;
+}
+
+// `prefix` is "" or "records.3.member.".
+void check_entry(Checks& checks, const std::string& prefix, const PutEntry& entry) {
+    const std::string key = prefix + "partitionKey";
+    const std::string data = prefix + "data";
+    checks.required(key, entry.partition_key.has_value());
+    checks.length(key, entry.partition_key, 1, 256);
+    checks.required(data, entry.data.has_value());
+    if (entry.data && entry.data->size() > max_record_bytes) {
+        checks.add(data, blob_text(entry.data->size()),
+                   "Member must have length less than or equal to " +
+                       std::to_string(max_record_bytes));
+    }
+    checks.decimal(prefix + "explicitHashKey", entry.explicit_hash, hash_key_pattern, 39);
+}
+
+}  // namespace
+
+std::optional<Operation> find_operation(std::string_view name) noexcept {
+    for (std::size_t i = 0; i < operation_names.size(); ++i) {
+        if (operation_names[i] == name) {
+            return static_cast<Operation>(i);
+        }
+    }
+    return std::nullopt;
+}
+
+InputResult read_input(const InputSource& source, CreateStreamInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (key == "StreamName") {
+            out.stream.name = value.text();
+        } else if (key == "ShardCount") {
+            out.shard_count = value.integer();
+        } else if (key == "MaxRecordSizeInKiB") {
+            out.max_record_kib = value.integer();
+        } else if (key == "WarmThroughputMiBps") {
+            out.warm_throughput = value.integer();
+        } else if (key == "StreamModeDetails") {
+            out.has_mode_details = true;
+            value.structure([&](std::string_view detail, JsonValue text) {
+                if (detail == "StreamMode") {
+                    out.mode = text.text();
+                }
+            });
+        } else if (key == "Tags") {
+            out.has_tags = true;
+            value.map([&](std::string_view tag, JsonValue text) {
+                out.tags.emplace_back(source.arena.copy(tag), text.text());
+            });
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.integer("shardCount", out.shard_count, 1);
+    check_stream(checks, out.stream);
+    if (out.has_mode_details) {
+        checks.required("streamModeDetails.streamMode", out.mode.has_value());
+        checks.choice("streamModeDetails.streamMode", out.mode, {"PROVISIONED", "ON_DEMAND"});
+    }
+    checks.integer("warmThroughputMiBps", out.warm_throughput, 0);
+    checks.integer("maxRecordSizeInKiB", out.max_record_kib, 1024, 10240);
+    if (out.has_tags && (out.tags.empty() || out.tags.size() > tags_max)) {
+        checks.add("tags", std::to_string(out.tags.size()) + " tags",
+                   out.tags.empty() ? "Member must have length greater than or equal to 1"
+                                    : "Member must have length less than or equal to 200");
+    }
+    for (const auto& [tag, text] : out.tags) {
+        checks.length("tags", tag, 1, 128);
+        checks.length("tags." + std::string(tag) + ".member", text, 0, 256);
+    }
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, StreamInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (!read_stream(out.stream, key, value) && key == "EnforceConsumerDeletion") {
+            static_cast<void>(value.boolean());  // there are no consumers to keep it from
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    check_stream(checks, out.stream);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, ListStreamsInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (key == "Limit") {
+            out.limit = value.integer();
+        } else if (key == "ExclusiveStartStreamName") {
+            out.exclusive_start = value.text();
+        } else if (key == "NextToken") {
+            out.next_token = value.text();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.integer("limit", out.limit, 1, 10000);
+    checks.name("exclusiveStartStreamName", out.exclusive_start);
+    checks.length("nextToken", out.next_token, 1, page_token_max);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, DescribeStreamInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "Limit") {
+            out.limit = value.integer();
+        } else if (key == "ExclusiveStartShardId") {
+            out.exclusive_start = value.text();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.integer("limit", out.limit, 1, 10000);
+    checks.name("exclusiveStartShardId", out.exclusive_start);
+    check_stream(checks, out.stream);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, ListShardsInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "NextToken") {
+            out.next_token = value.text();
+        } else if (key == "ExclusiveStartShardId") {
+            out.exclusive_start = value.text();
+        } else if (key == "MaxResults") {
+            out.max_results = value.integer();
+        } else if (key == "StreamCreationTimestamp") {
+            out.created_ms = value.timestamp_ms();
+        } else if (key == "ShardFilter") {
+            out.has_filter = true;
+            value.structure([&](std::string_view part, JsonValue inner) {
+                if (part == "Type") {
+                    out.filter_type = inner.text();
+                } else if (part == "ShardId") {
+                    out.filter_shard = inner.text();
+                } else if (part == "Timestamp") {
+                    out.filter_ms = inner.timestamp_ms();
+                }
+            });
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.integer("maxResults", out.max_results, 1, 10000);
+    checks.name("exclusiveStartShardId", out.exclusive_start);
+    checks.length("nextToken", out.next_token, 1, page_token_max);
+    if (out.has_filter) {
+        checks.required("shardFilter.type", out.filter_type.has_value());
+        checks.choice("shardFilter.type", out.filter_type,
+                      {"AFTER_SHARD_ID", "AT_TRIM_HORIZON", "FROM_TRIM_HORIZON", "AT_LATEST",
+                       "AT_TIMESTAMP", "FROM_TIMESTAMP"});
+        checks.name("shardFilter.shardId", out.filter_shard);
+    }
+    if (!out.next_token) {
+        check_stream(checks, out.stream);
+    } else {
+        checks.name("streamName", out.stream.name);
+        checks.stream_arn("streamARN", out.stream.arn);
+        checks.stream_id(out.stream.id);
+    }
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, PutRecordInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "SequenceNumberForOrdering") {
+            out.sequence_for_ordering = value.text();
+        } else {
+            read_entry(out.entry, key, value);
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.decimal("sequenceNumberForOrdering", out.sequence_for_ordering, sequence_pattern, 129);
+    check_entry(checks, "", out.entry);
+    check_stream(checks, out.stream);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, PutRecordsInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value) || key != "Records") {
+            return;
+        }
+        out.has_records = true;
+        out.entries.clear();
+        value.list([&](std::optional<JsonValue> item) {
+            PutEntry& entry = out.entries.emplace_back();
+            if (item) {
+                item->structure([&](std::string_view part, JsonValue inner) {
+                    read_entry(entry, part, inner);
+                });
+            }
+        });
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("records", out.has_records);
+    if (out.has_records && out.entries.empty()) {
+        checks.add("records", "[]", "Member must have length greater than or equal to 1");
+    } else if (out.entries.size() > records_max) {
+        std::string shown = "[";
+        for (std::size_t i = 0; i < out.entries.size(); ++i) {
+            shown += i == 0 ? "PutRecordsRequestEntry" : ", PutRecordsRequestEntry";
+        }
+        checks.add("records", shown + "]", "Member must have length less than or equal to 500");
+    }
+    for (std::size_t i = 0; i < out.entries.size() && !checks.full(); ++i) {
+        if (!is_sound(out.entries[i])) {
+            check_entry(checks, "records." + std::to_string(i + 1) + ".member.", out.entries[i]);
+        }
+    }
+    check_stream(checks, out.stream);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "ShardId") {
+            out.shard = value.text();
+        } else if (key == "ShardIteratorType") {
+            out.type = value.text();
+        } else if (key == "StartingSequenceNumber") {
+            out.sequence = value.text();
+        } else if (key == "Timestamp") {
+            out.timestamp_ms = value.timestamp_ms();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("shardId", out.shard.has_value());
+    checks.name("shardId", out.shard);
+    checks.required("shardIteratorType", out.type.has_value());
+    checks.choice("shardIteratorType", out.type,
+                  {"AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER",
+                   "TRIM_HORIZON"});
+    checks.decimal("startingSequenceNumber", out.sequence, sequence_pattern, 129);
+    check_stream(checks, out.stream);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, GetRecordsInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "ShardIterator") {
+            out.iterator = value.text();
+        } else if (key == "Limit") {
+            out.limit = value.integer();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.integer("limit", out.limit, 1, 10000);
+    checks.required("shardIterator", out.iterator.has_value());
+    checks.length("shardIterator", out.iterator, 1, 512);
+    checks.name("streamName", out.stream.name);
+    checks.stream_arn("streamARN", out.stream.arn);
+    checks.stream_id(out.stream.id);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, RetentionInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (!read_stream(out.stream, key, value) && key == "RetentionPeriodHours") {
+            out.hours = value.integer();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("retentionPeriodHours", out.hours.has_value());
+    check_stream(checks, out.stream);
+    return checks.result();
+}
+
+}  // namespace penstock::kinesis

@@ -1,0 +1,123 @@
+// What each operation takes, read from a request body and checked for what needs no knowledge of
+// streams. A further encoding fills the same structures.
+//
+// Runs on: any control thread.
+// Guarantees: views are good while the body and the arena are.
+#pragma once
+
+#include <simdjson.h>
+
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "control/kinesis/api_error.h"
+#include "control/kinesis/arena.h"
+#include "control/kinesis/checks.h"
+#include "storage/base/bytes.h"
+
+namespace penstock::kinesis {
+
+enum class Operation : std::uint8_t {
+    create_stream, delete_stream, list_streams, describe_stream, describe_stream_summary,
+    list_shards, put_record, put_records, get_shard_iterator, get_records,
+    increase_retention, decrease_retention,
+};
+// "CreateStream"; nothing for what this server does not have.
+[[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;
+
+// The stream an operation is about, by name or ARN.
+struct StreamRef {
+    OptionalText name;
+    OptionalText arn;
+    OptionalText id;  // accepted, ignored
+};
+
+struct CreateStreamInput {
+    StreamRef stream;
+    OptionalInteger shard_count;
+    OptionalText mode;
+    OptionalInteger max_record_kib;
+    OptionalInteger warm_throughput;
+    bool has_mode_details = false;
+    std::vector<std::pair<std::string_view, std::string_view>> tags;
+    bool has_tags = false;
+};
+struct StreamInput {  // DeleteStream, DescribeStreamSummary
+    StreamRef stream;
+};
+struct ListStreamsInput {
+    OptionalInteger limit;
+    OptionalText exclusive_start;
+    OptionalText next_token;
+};
+struct DescribeStreamInput {
+    StreamRef stream;
+    OptionalInteger limit;
+    OptionalText exclusive_start;
+};
+struct ListShardsInput {
+    StreamRef stream;
+    OptionalText next_token;
+    OptionalText exclusive_start;
+    OptionalInteger max_results;
+    OptionalInteger created_ms;
+    bool has_filter = false;
+    OptionalText filter_type;
+    OptionalText filter_shard;
+    OptionalInteger filter_ms;
+};
+struct PutEntry {
+    OptionalText partition_key;
+    std::optional<Bytes> data;
+    OptionalText explicit_hash;
+};
+struct PutRecordInput {
+    StreamRef stream;
+    PutEntry entry;
+    OptionalText sequence_for_ordering;
+};
+struct PutRecordsInput {
+    StreamRef stream;
+    bool has_records = false;
+    std::vector<PutEntry> entries;
+};
+struct GetShardIteratorInput {
+    StreamRef stream;
+    OptionalText shard;
+    OptionalText type;
+    OptionalText sequence;
+    OptionalInteger timestamp_ms;
+};
+struct GetRecordsInput {
+    StreamRef stream;
+    OptionalText iterator;
+    OptionalInteger limit;
+};
+struct RetentionInput {
+    StreamRef stream;
+    OptionalInteger hours;
+};
+
+struct InputSource {
+    simdjson::ondemand::parser& parser;
+    Arena& arena;
+    std::string_view padded_body;
+};
+
+using InputResult = std::optional<ApiError>;
+[[nodiscard]] InputResult read_input(const InputSource& source, CreateStreamInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, StreamInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, ListStreamsInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, DescribeStreamInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, ListShardsInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, PutRecordInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, PutRecordsInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, GetShardIteratorInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, GetRecordsInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, RetentionInput& out);
+
+}  // namespace penstock::kinesis

@@ -1,0 +1,68 @@
+// The operations that need only the streams as the catalog has them. Those that ask a lane are
+// PutCall and ReadCall.
+//
+// Runs on: any control thread; create, delete and retention block on the catalog.
+#pragma once
+
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "control/kinesis/api_error.h"
+#include "control/kinesis/inputs.h"
+#include "control/kinesis/reply_writer.h"
+#include "control/kinesis/stream_store.h"
+#include "control/kinesis/token.h"
+#include "storage/base/clock.h"
+
+namespace penstock::kinesis {
+
+inline constexpr std::uint32_t retention_hours_min = 24;
+inline constexpr std::uint32_t retention_hours_max = 8760;
+
+// What a request's operation may use; lives as long as the request.
+struct OperationContext {
+    StreamStore& streams;
+    Clock& clock;
+    const TokenSealer& sealer;
+    std::string_view account;
+    std::string region;
+
+    [[nodiscard]] std::string arn_of(std::string_view stream) const;
+};
+
+template <typename T>
+using ApiResult = std::expected<T, ApiError>;
+using ApiStatus = ApiResult<void>;
+
+// The name meant; an ARN must be of this account, and agree with the name if both are given.
+[[nodiscard]] ApiResult<std::string> resolve_name(const OperationContext& context,
+                                                  const StreamRef& stream);
+[[nodiscard]] ApiResult<std::shared_ptr<const StreamView>> resolve_stream(
+    const OperationContext& context, const StreamRef& stream);
+// The error of an operation whose catalog change failed.
+[[nodiscard]] ApiError catalog_failure(const Error& error);
+
+[[nodiscard]] ApiStatus create_stream(const OperationContext& context,
+                                      const CreateStreamInput& input);
+[[nodiscard]] ApiStatus delete_stream(const OperationContext& context, const StreamInput& input);
+[[nodiscard]] ApiStatus change_retention(const OperationContext& context,
+                                         const RetentionInput& input, bool increase);
+
+[[nodiscard]] ApiStatus list_streams(const OperationContext& context, const ListStreamsInput& input,
+                                     ReplyWriter& reply);
+[[nodiscard]] ApiStatus describe_stream(const OperationContext& context,
+                                        const DescribeStreamInput& input, ReplyWriter& reply);
+[[nodiscard]] ApiStatus describe_stream_summary(const OperationContext& context,
+                                                const StreamInput& input, ReplyWriter& reply);
+[[nodiscard]] ApiStatus list_shards(const OperationContext& context, const ListShardsInput& input,
+                                    ReplyWriter& reply);
+
+// Shared by the answers that show shards.
+void write_hash_range(ReplyWriter& reply, const HashRange& range);
+void write_shard(ReplyWriter& reply, const Shard& shard);
+// "Thu Jan 22 01:22:02 UTC 2015"
+[[nodiscard]] std::string format_time(std::int64_t wall_ms);
+
+}  // namespace penstock::kinesis

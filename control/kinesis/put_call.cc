@@ -1,0 +1,345 @@
+#include "control/kinesis/put_call.h"
+
+#include <algorithm>
+
+#include "control/kinesis/shard_id.h"
+#include "dataplane/wire/partition_hash.h"
+
+namespace penstock::kinesis {
+
+namespace {
+
+// Kept between requests; a larger arena is freed.
+constexpr std::size_t arena_keep_bytes = 2U << 20;
+// Characters of one record's part of an answer, for reserving.
+constexpr std::size_t answer_bytes_per_record = 128;
+
+std::string member_of(std::size_t record, bool many, std::string_view name) {
+    return many ? "records." + std::to_string(record + 1) + ".member." + std::string(name)
+                : std::string(name);
+}
+
+ApiStatus check_size(const Stream& stream, const PutEntry& entry, std::size_t record, bool many) {
+    const std::uint64_t limit = std::uint64_t{stream.max_record_kib} * 1024;
+    const std::uint64_t data = entry.data->size();
+    if (data > limit) {
+        const std::string size = std::to_string(data);
+        Checks checks;
+        checks.add(member_of(record, many, "data"),
+                   "java.nio.HeapByteBuffer[pos=0 lim=" + size + " cap=" + size + "]",
+                   "Member must have length less than or equal to " + std::to_string(limit));
+        return std::unexpected(*checks.result());
+    }
+    if (data + entry.partition_key->size() > limit) {
+        return std::unexpected(invalid_argument(
+            "Data and PartitionKey of " + member_of(record, many, "data") + " are together " +
+            std::to_string(data + entry.partition_key->size()) + " bytes; stream " + stream.name +
+            " takes records of up to " + std::to_string(limit) + " bytes."));
+    }
+    return {};
+}
+
+ApiResult<Hash128> hash_of(const PutEntry& entry) {
+    if (!entry.explicit_hash) {
+        return partition_hash(as_bytes(*entry.partition_key));
+    }
+    const auto hash = parse_hash_key(*entry.explicit_hash);
+    if (!hash) {
+        return std::unexpected(invalid_argument(
+            "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified "
+            "value was " + std::string(*entry.explicit_hash)));
+    }
+    return *hash;
+}
+
+// Sorted, this gives the records of a lane, then of a shard, then in the order given.
+std::uint64_t order_key(unsigned lane, std::uint32_t route, std::size_t record) noexcept {
+    return std::uint64_t{lane} << 48 | std::uint64_t{route} << 16 | record;
+}
+
+}  // namespace
+
+ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
+                   bool many, AckLevel level, PutPlan& out) {
+    out.view = std::move(view);
+    const StreamView& target_view = *out.view;
+    const Stream& stream = target_view.stream();
+    out.places.resize(entries.size());
+    out.hashes.resize(entries.size());
+    out.order.resize(entries.size());
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (auto sound = check_size(stream, entries[i], i, many); !sound) {
+            return sound;
+        }
+        const auto hash = hash_of(entries[i]);
+        if (!hash) {
+            return std::unexpected(hash.error());
+        }
+        total += entries[i].data->size() + entries[i].partition_key->size();
+        out.hashes[i] = *hash;
+        const auto target = target_view.find(*hash);
+        out.places[i].shard_index = target.shard_index;
+        out.order[i] = order_key(target.route->lane, target.route_index, i);
+    }
+    if (many && total > put_records_bytes_max) {
+        return std::unexpected(invalid_argument("Records size exceeds 10 MB limit"));
+    }
+    std::sort(out.order.begin(), out.order.end());
+    out.lanes.clear();
+    AppendRequest* request = nullptr;
+    std::uint64_t last_key = 0;
+    for (const std::uint64_t key : out.order) {
+        const std::size_t record = key & 0xffff;
+        const auto lane = static_cast<unsigned>(key >> 48);
+        if (request == nullptr || lane != out.lanes.back()) {
+            out.lanes.push_back(lane);
+            if (out.requests.size() < out.lanes.size()) {
+                out.requests.push_back(std::make_unique<AppendRequest>());
+            }
+            request = out.requests[out.lanes.size() - 1].get();
+            request->level = level;
+            request->items.clear();
+            request->runs.clear();
+            request->runs_pending = 0;
+            request->next_run = 0;
+            request->next_item = 0;
+        }
+        if (request->runs.empty() || key >> 16 != last_key >> 16) {
+            AppendRequest::Run& run = request->runs.emplace_back();
+            run.shard = stream.shards[out.places[record].shard_index].uid;
+            run.first_item = static_cast<std::uint32_t>(request->items.size());
+        }
+        last_key = key;
+        const PutEntry& entry = entries[record];
+        AppendRequest::Item& item = request->items.emplace_back();
+        item.record.partition_key = as_bytes(*entry.partition_key);
+        item.record.data = *entry.data;
+        item.record.explicit_hash = entry.explicit_hash ? &out.hashes[record] : nullptr;
+        ++request->runs.back().item_count;
+        out.places[record].request = static_cast<std::uint32_t>(out.lanes.size() - 1);
+        out.places[record].item = static_cast<std::uint32_t>(request->items.size() - 1);
+        out.places[record].run = static_cast<std::uint32_t>(request->runs.size() - 1);
+    }
+    return {};
+}
+
+void PutCall::start(std::unique_ptr<Reply> reply, bool many) {
+    reply_ = std::move(reply);
+    many_ = many;
+    answered_ = false;
+    pending_ = 0;
+    plan_.lanes.clear();
+    whereabouts_.clear();
+    deadline_ms_ = context_.loop.now_ms() + context_.options.commit_deadline_ms;
+    if (const auto ready = prepare(); !ready) {
+        reply_->send(ready.error());
+    } else {
+        post_all();
+        if (pending_ == 0) {
+            answer();
+        }
+    }
+    finish_if_done();
+}
+
+ApiStatus PutCall::prepare() {
+    const InputSource source{context_.parser, arena_, reply_->body()};
+    OptionalText for_ordering;
+    input_.stream = {};
+    input_.has_records = false;
+    input_.entries.clear();
+    if (many_) {
+        if (auto fault = read_input(source, input_)) {
+            return std::unexpected(std::move(*fault));
+        }
+    } else {
+        PutRecordInput one;
+        if (auto fault = read_input(source, one)) {
+            return std::unexpected(std::move(*fault));
+        }
+        input_.stream = one.stream;
+        input_.entries.push_back(one.entry);
+        for_ordering = one.sequence_for_ordering;
+    }
+    const OperationContext context{context_.streams, context_.clock, context_.sealer,
+                                   context_.options.account, reply_->region()};
+    auto view = resolve_stream(context, input_.stream);
+    if (!view) {
+        return std::unexpected(std::move(view.error()));
+    }
+    if (!(*view)->takes_records()) {
+        // As Kinesis: a stream that is not ACTIVE yet, or is going, is not there for records.
+        return std::unexpected(stream_not_found((*view)->stream().name, context.account));
+    }
+    if (for_ordering) {
+        const auto number = parse_sequence_number(*for_ordering);
+        if (!number || number->written_s > context_.clock.wall_ms() / 1000) {
+            return std::unexpected(invalid_argument(
+                "ExclusiveMinimumSequenceNumber " + std::string(*for_ordering) +
+                " used in PutRecord on stream " + (*view)->stream().name + " under account " +
+                context_.options.account + " is invalid."));
+        }
+    }
+    return plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_);
+}
+
+void PutCall::post_all() {
+    whereabouts_.assign(plan_.lanes.size(), Whereabouts::refused);
+    for (std::size_t i = 0; i < plan_.lanes.size(); ++i) {
+        if (context_.lanes.post(plan_.lanes[i], *plan_.requests[i], *this)) {
+            whereabouts_[i] = Whereabouts::with_lane;
+            ++pending_;
+        }
+    }
+}
+
+void PutCall::on_reply(LaneRequest& request) {
+    for (std::size_t i = 0; i < whereabouts_.size(); ++i) {
+        if (plan_.requests[i].get() == &request) {
+            whereabouts_[i] = Whereabouts::returned;
+        }
+    }
+    --pending_;
+    if (pending_ == 0 && !answered_) {
+        answer();
+    }
+    finish_if_done();
+}
+
+void PutCall::check_deadline(std::uint64_t now_ms) {
+    if (pending_ != 0 && !answered_ && now_ms >= deadline_ms_) {
+        answer();
+        // reply_ stays, and the request's body with it, until the lanes have given back what views
+        // it.
+    }
+}
+
+PutCall::Fate PutCall::fate_of(std::size_t record, AppendVerdict& verdict, Errc& why) const {
+    const PutPlan::Place& place = plan_.places[record];
+    verdict = AppendVerdict::no_memory;
+    why = Errc::timed_out;
+    if (whereabouts_[place.request] == Whereabouts::refused) {
+        return Fate::refused;
+    }
+    if (whereabouts_[place.request] == Whereabouts::with_lane) {
+        return Fate::unknown;
+    }
+    const AppendRequest& request = *plan_.requests[place.request];
+    if (request.outcome != Errc::ok) {
+        why = request.outcome;
+        return Fate::unknown;
+    }
+    verdict = request.items[place.item].verdict;
+    if (verdict != AppendVerdict::accepted) {
+        return Fate::refused;
+    }
+    why = request.runs[place.run].committed;
+    return why == Errc::ok ? Fate::committed : Fate::unknown;
+}
+
+ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate, Errc why) const {
+    const Stream& stream = plan_.view->stream();
+    const std::string shard = format_shard_id(stream.shards[plan_.places[record].shard_index].number);
+    const std::string where =
+        "shard " + shard + " in stream " + stream.name + " under account " + context_.options.account;
+    if (fate == Fate::unknown) {
+        return internal_failure("It is not known whether the record was stored (" +
+                                std::string(describe(why)) + "); it may exist in " + where +
+                                ". Put it again if a second copy does no harm.");
+    }
+    switch (verdict) {
+        case AppendVerdict::no_memory: return throttled("Rate exceeded for " + where + ".");
+        case AppendVerdict::disk_full:
+            return internal_failure(
+                "The node's disks are full; the record was not stored in " + where +
+                ". Wait for retention, delete streams or add space, then put it again.");
+        case AppendVerdict::no_quorum:
+            return internal_failure("Fewer than two of the three replicas take writes; the record "
+                                    "was not stored in " + where +
+                                    ". See `penstock replica status`, then put it again.");
+        case AppendVerdict::needs_all:
+            return internal_failure("The acknowledgement level is `all` and a replica is out; the "
+                                    "record was not stored in " + where +
+                                    ". See `penstock replica status`, then put it again.");
+        case AppendVerdict::unknown_shard:
+        case AppendVerdict::shard_closed:
+            return internal_failure("The record was not stored: " + where +
+                                    " takes no more records. Put it again.");
+        default:
+            return internal_failure(std::string("The record was not stored: ") + describe(verdict) +
+                                    ", " + where + ".");
+    }
+}
+
+void PutCall::answer_one() {
+    AppendVerdict verdict{};
+    Errc why{};
+    const Fate fate = fate_of(0, verdict, why);
+    if (fate != Fate::committed) {
+        return reply_->send(verdict == AppendVerdict::unknown_shard && fate == Fate::refused
+                                ? stream_not_found(plan_.view->stream().name,
+                                                   context_.options.account)
+                                : error_of(0, verdict, fate, why));
+    }
+    const Appended& appended = plan_.requests[0]->items[0].appended;
+    const Shard& shard = plan_.view->stream().shards[plan_.places[0].shard_index];
+    std::string body = "{\"ShardId\":\"" + format_shard_id(shard.number) + "\",\"SequenceNumber\":\"";
+    append_sequence_number(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
+    body += "\"}";
+    reply_->send(std::move(body));
+}
+
+void PutCall::answer() {
+    answered_ = true;
+    if (!many_) {
+        return answer_one();
+    }
+    const Stream& stream = plan_.view->stream();
+    const std::size_t count = plan_.places.size();
+    std::string body;
+    body.reserve(64 + count * answer_bytes_per_record);
+    body += "{\"Records\":[";
+    std::size_t failed = 0;
+    SequenceNumberWriter numbers;
+    for (std::size_t i = 0; i < count; ++i) {
+        body += i == 0 ? "{" : ",{";
+        AppendVerdict verdict{};
+        Errc why{};
+        const Fate fate = fate_of(i, verdict, why);
+        if (fate == Fate::committed) [[likely]] {
+            const PutPlan::Place& place = plan_.places[i];
+            const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
+            const Shard& shard = stream.shards[place.shard_index];
+            body += "\"SequenceNumber\":\"";
+            numbers.append(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
+            body += "\",\"ShardId\":\"";
+            body += format_shard_id(shard.number);
+            body += "\"}";
+            continue;
+        }
+        ++failed;
+        const ApiError error = error_of(i, verdict, fate, why);
+        body += "\"ErrorCode\":\"";
+        body += error.type;
+        body += "\",\"ErrorMessage\":";
+        append_json_string(body, error.message);
+        body += '}';
+    }
+    body += "],\"FailedRecordCount\":";
+    body += std::to_string(failed);
+    body += '}';
+    reply_->send(std::move(body));
+}
+
+void PutCall::finish_if_done() {
+    if (pending_ != 0) {
+        return;
+    }
+    reply_.reset();
+    plan_.view.reset();
+    arena_.clear(arena_keep_bytes);
+    context_.owner.idle(*this);
+}
+
+}  // namespace penstock::kinesis

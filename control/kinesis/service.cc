@@ -1,0 +1,295 @@
+#include "control/kinesis/service.h"
+
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "control/kinesis/base64.h"
+#include "control/kinesis/put_call.h"
+#include "control/kinesis/read_call.h"
+#include "storage/base/check.h"
+
+namespace penstock::kinesis {
+
+namespace {
+
+constexpr std::string_view json_type = "application/x-amz-json-1.1";
+constexpr std::string_view cbor_type = "application/x-amz-cbor-1.1";
+constexpr std::string_view target_prefix = "Kinesis_20131202.";
+constexpr std::uint64_t deadline_check_ms = 250;
+constexpr std::size_t idle_puts_max = 64;
+constexpr std::size_t arena_keep_bytes = 64U << 10;
+
+std::string_view trim(std::string_view text) {
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) {
+        text.remove_prefix(1);
+    }
+    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) {
+        text.remove_suffix(1);
+    }
+    return text;
+}
+
+// "AWS4-HMAC-SHA256 Credential=KEY/20260101/eu-west-1/kinesis/aws4_request, …": the region, if it
+// looks like one.
+std::string region_of(std::string_view authorization, const std::string& otherwise) {
+    const std::size_t at = authorization.find("Credential=");
+    if (at == std::string_view::npos) {
+        return otherwise;
+    }
+    std::string_view scope = authorization.substr(at, authorization.find(',', at) - at);
+    for (int part = 0; part < 2; ++part) {
+        const std::size_t slash = scope.find('/');
+        if (slash == std::string_view::npos) {
+            return otherwise;
+        }
+        scope.remove_prefix(slash + 1);
+    }
+    const std::string_view region = scope.substr(0, scope.find('/'));
+    const bool is_sound = !region.empty() && region.size() <= 32 &&
+                          std::all_of(region.begin(), region.end(), [](char c) {
+                              return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+                          });
+    return is_sound ? std::string(region) : otherwise;
+}
+
+// What Kinesis answers to what is no request of its protocol.
+http::HttpResponse xml_error(int status, std::string_view type, std::string_view message) {
+    http::HttpResponse response;
+    response.status = status;
+    response.body = "<" + std::string(type);
+    if (message.empty()) {
+        response.body += "/>\n";
+    } else {
+        response.body +=
+            ">\n  <Message>" + std::string(message) + "</Message>\n</" + std::string(type) + ">\n";
+    }
+    return response;
+}
+
+}  // namespace
+
+Reply::Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
+             std::string extended_id, std::string region)
+    : exchange_(std::move(exchange)), request_id_(std::move(request_id)),
+      extended_id_(std::move(extended_id)), region_(std::move(region)) {}
+
+void Reply::respond(int status, std::string body) {
+    http::HttpResponse response;
+    response.status = status;
+    response.content_type = json_type;
+    response.headers.emplace_back("x-amzn-RequestId", std::move(request_id_));
+    response.headers.emplace_back("x-amz-id-2", std::move(extended_id_));
+    response.body = std::move(body);
+    exchange_->respond(std::move(response));
+}
+
+void Reply::send(std::string body) { respond(200, std::move(body)); }
+
+void Reply::send(const ApiError& error) {
+    std::string body = "{\"__type\":\"" + error.type + "\"";
+    if (error.has_message) {
+        body += error.capital_message ? ",\"Message\":" : ",\"message\":";
+        append_json_string(body, error.message);
+    }
+    body += '}';
+    respond(error.status, std::move(body));
+}
+
+KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, ShardService& lanes,
+                               Clock& clock, const RecordSourceFactory& record_sources,
+                               ServiceOptions options)
+    : options_(std::move(options)), clock_(clock), loop_(loop), streams_(streams),
+      sealer_(streams.iterator_key()), records_(record_sources()),
+      lanes_(std::make_unique<LaneClient>(loop, lanes, options_.lane_requests_max)),
+      context_(std::make_unique<ServiceContext>(ServiceContext{
+          *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_})) {
+    PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) == 1);
+    random_[0] |= 1;
+    deadline_timer_ = loop_.run_after(deadline_check_ms, [this] { check_deadlines(); });
+}
+
+KinesisHandler::~KinesisHandler() {
+    loop_.cancel(deadline_timer_);
+    lanes_->wait_for_all();
+}
+
+// xorshift128+: ids need to differ, not to be secret.
+std::uint64_t KinesisHandler::next_random() noexcept {
+    std::uint64_t x = random_[0];
+    const std::uint64_t y = random_[1];
+    random_[0] = y;
+    x ^= x << 23;
+    random_[1] = x ^ y ^ (x >> 17) ^ (y >> 26);
+    return random_[1] + y;
+}
+
+std::string KinesisHandler::new_request_id() {
+    const std::uint64_t a = next_random();
+    const std::uint64_t b = next_random();
+    char text[40];
+    const int size = std::snprintf(
+        text, sizeof(text), "%08x-%04x-4%03x-%04x-%012llx", static_cast<unsigned>(a >> 32),
+        static_cast<unsigned>(a >> 16 & 0xffff), static_cast<unsigned>(a & 0xfff),
+        static_cast<unsigned>(0x8000 | (b >> 48 & 0x3fff)),
+        static_cast<unsigned long long>(b & 0xffff'ffff'ffffULL));
+    return {text, static_cast<std::size_t>(size)};
+}
+
+std::string KinesisHandler::new_extended_id() {
+    std::array<std::uint64_t, 9> bytes;
+    for (std::uint64_t& word : bytes) {
+        word = next_random();
+    }
+    std::string text;
+    base64_append(text, std::as_bytes(std::span(bytes)));
+    return text;
+}
+
+void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
+    const http::HttpRequest& request = exchange->request();
+    const std::string_view type_header = request.header("content-type");
+    const std::string_view type = trim(type_header.substr(0, type_header.find(';')));
+    const std::string_view target = request.header("x-amz-target");
+    const bool is_ours = target.starts_with(target_prefix);
+    const auto operation =
+        is_ours ? find_operation(target.substr(target_prefix.size())) : std::nullopt;
+    std::string id = new_request_id();
+    std::string extended_id = new_extended_id();
+    if (request.method != "POST" || (type != json_type && type != cbor_type)) {
+        const bool has_operation =
+            request.method == "POST" && target.find('.') != std::string_view::npos;
+        http::HttpResponse response =
+            has_operation
+                ? xml_error(404, "UnknownOperationException", {})
+                : xml_error(403, "AccessDeniedException",
+                            "Unable to determine service/operation name to be authorized");
+        response.headers.emplace_back("x-amzn-RequestId", std::move(id));
+        response.headers.emplace_back("x-amz-id-2", std::move(extended_id));
+        return exchange->respond(std::move(response));
+    }
+    const bool is_cbor = type == cbor_type;
+    const std::string region = region_of(request.header("authorization"), options_.region);
+    auto reply = std::make_unique<Reply>(std::move(exchange), std::move(id), std::move(extended_id),
+                                         region);
+    if (is_cbor) {
+        ApiError error{"UnsupportedMediaTypeException",
+                       "This server speaks application/x-amz-json-1.1; switch CBOR off in the client "
+                       "(AWS_CBOR_DISABLE=true, or aws.cborEnabled=false)."};
+        error.status = 415;
+        return reply->send(error);
+    }
+    if (!operation) {
+        ApiError error{"UnknownOperationException", ""};
+        error.has_message = false;
+        return reply->send(error);
+    }
+    run_operation(*operation, std::move(reply));
+}
+
+void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> reply) {
+    switch (operation) {
+        case Operation::put_record: return start_put(std::move(reply), false);
+        case Operation::put_records: return start_put(std::move(reply), true);
+        case Operation::get_shard_iterator: return start_read(std::move(reply), false);
+        case Operation::get_records: return start_read(std::move(reply), true);
+        default: break;
+    }
+    const OperationContext context{streams_, clock_, sealer_, options_.account, reply->region()};
+    const InputSource source{parser_, arena_, reply->body()};
+    std::string body;
+    const ApiStatus done = run_at_once(operation, source, context, body);
+    arena_.clear(arena_keep_bytes);
+    done ? reply->send(std::move(body)) : reply->send(done.error());
+}
+
+namespace {
+
+// Reads the input of one operation and runs it.
+template <typename Input, typename Run>
+ApiStatus with_input(const InputSource& source, const Run& run) {
+    Input input;
+    if (auto fault = read_input(source, input)) {
+        return std::unexpected(std::move(*fault));
+    }
+    return run(input);
+}
+
+}  // namespace
+
+ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& source,
+                                      const OperationContext& context, std::string& body) {
+    JsonWriter writer(body);
+    switch (operation) {
+        case Operation::create_stream:
+            return with_input<CreateStreamInput>(
+                source, [&](const auto& input) { return create_stream(context, input); });
+        case Operation::delete_stream:
+            return with_input<StreamInput>(
+                source, [&](const auto& input) { return delete_stream(context, input); });
+        case Operation::increase_retention:
+        case Operation::decrease_retention: {
+            const bool increase = operation == Operation::increase_retention;
+            return with_input<RetentionInput>(source, [&](const auto& input) {
+                return change_retention(context, input, increase);
+            });
+        }
+        case Operation::list_streams:
+            return with_input<ListStreamsInput>(
+                source, [&](const auto& input) { return list_streams(context, input, writer); });
+        case Operation::describe_stream:
+            return with_input<DescribeStreamInput>(
+                source, [&](const auto& input) { return describe_stream(context, input, writer); });
+        case Operation::describe_stream_summary:
+            return with_input<StreamInput>(source, [&](const auto& input) {
+                return describe_stream_summary(context, input, writer);
+            });
+        case Operation::list_shards:
+            return with_input<ListShardsInput>(
+                source, [&](const auto& input) { return list_shards(context, input, writer); });
+        case Operation::put_record:
+        case Operation::put_records:
+        case Operation::get_shard_iterator:
+        case Operation::get_records: break;  // not at once
+    }
+    return std::unexpected(internal_failure("This operation is answered elsewhere."));
+}
+
+void KinesisHandler::start_put(std::unique_ptr<Reply> reply, bool many) {
+    std::unique_ptr<PutCall> call;
+    if (!idle_puts_.empty()) {
+        call = std::move(idle_puts_.back());
+        idle_puts_.pop_back();
+    } else {
+        call = std::make_unique<PutCall>(*context_);
+    }
+    PutCall& started = *call;
+    puts_.emplace(&started, std::move(call));
+    started.start(std::move(reply), many);
+}
+
+void KinesisHandler::start_read(std::unique_ptr<Reply> reply, bool records) {
+    auto call = std::make_unique<ReadCall>(*context_);
+    ReadCall& started = *call;
+    reads_.emplace(&started, std::move(call));
+    records ? started.start_records(std::move(reply)) : started.start_iterator(std::move(reply));
+}
+
+void KinesisHandler::idle(PutCall& call) {
+    auto node = puts_.extract(&call);
+    if (idle_puts_.size() < idle_puts_max) {
+        idle_puts_.push_back(std::move(node.mapped()));
+    }
+}
+
+void KinesisHandler::done(ReadCall& call) { reads_.erase(&call); }
+
+void KinesisHandler::check_deadlines() {
+    for (auto& [raw, call] : puts_) {
+        call->check_deadline(loop_.now_ms());
+    }
+    deadline_timer_ = loop_.run_after(deadline_check_ms, [this] { check_deadlines(); });
+}
+
+}  // namespace penstock::kinesis

@@ -1,0 +1,120 @@
+// The Kinesis API over HTTP: one handler per control thread.
+//
+// Runs on: the control thread it was made on.
+// Allocates: per request from pools that are kept.
+// Guarantees: every request is answered once. What lanes hold of a request outlives the request's
+// client, its deadline and its answer.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "control/http/loop.h"
+#include "control/http/server.h"
+#include "control/kinesis/lane_client.h"
+#include "control/kinesis/operations.h"
+#include "control/kinesis/record_source.h"
+#include "control/kinesis/stream_store.h"
+#include "control/kinesis/token.h"
+#include "storage/base/clock.h"
+
+namespace penstock::kinesis {
+
+struct ServiceOptions {
+    std::string account = "000000000000";
+    std::string region = "us-east-1";  // when the request's signature names none
+    AckLevel ack_level = AckLevel::quorum;
+    // After this a put whose commit is not known is answered InternalFailure.
+    std::uint64_t commit_deadline_ms = 30'000;
+    // Requests of one control thread with the lanes at once; a power of two.
+    std::size_t lane_requests_max = 4096;
+};
+
+class PutCall;
+class ReadCall;
+
+// Who keeps the calls of one control thread.
+class CallOwner {
+  public:
+    virtual ~CallOwner() = default;
+    // The call can be used again; it may be gone when this returns.
+    virtual void idle(PutCall& call) = 0;
+    virtual void done(ReadCall& call) = 0;
+};
+
+// What calls of one control thread share.
+struct ServiceContext {
+    CallOwner& owner;
+    StreamStore& streams;
+    Clock& clock;
+    const ServiceOptions& options;
+    const TokenSealer& sealer;
+    LaneClient& lanes;
+    RecordSource& records;
+    simdjson::ondemand::parser& parser;
+    http::LoopThread& loop;
+};
+
+// The answer to one request: how it is headed, and where it goes.
+class Reply {
+  public:
+    Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
+          std::string extended_id, std::string region);
+    // With no body: operations without a result.
+    void send(std::string body = {});
+    void send(const ApiError& error);
+    [[nodiscard]] std::string_view body() const { return exchange_->request().body(); }
+    [[nodiscard]] const std::string& region() const noexcept { return region_; }
+
+  private:
+    void respond(int status, std::string body);
+    std::unique_ptr<http::HttpExchange> exchange_;
+    std::string request_id_;
+    std::string extended_id_;
+    std::string region_;
+};
+
+class KinesisHandler final : public http::HttpHandler, private CallOwner {
+  public:
+    // All that is referred to must outlive the handler; the lanes must answer until it is gone.
+    KinesisHandler(http::LoopThread& loop, StreamStore& streams, ShardService& lanes, Clock& clock,
+                   const RecordSourceFactory& record_sources, ServiceOptions options);
+    ~KinesisHandler() override;
+
+    void handle(std::unique_ptr<http::HttpExchange> exchange) override;
+
+  private:
+    void idle(PutCall& call) override;
+    void done(ReadCall& call) override;
+    void run_operation(Operation operation, std::unique_ptr<Reply> reply);
+    [[nodiscard]] ApiStatus run_at_once(Operation operation, const InputSource& source,
+                                        const OperationContext& context, std::string& body);
+    void start_put(std::unique_ptr<Reply> reply, bool many);
+    void start_read(std::unique_ptr<Reply> reply, bool records);
+    void check_deadlines();
+    [[nodiscard]] std::string new_request_id();
+    [[nodiscard]] std::string new_extended_id();
+    [[nodiscard]] std::uint64_t next_random() noexcept;
+
+    const ServiceOptions options_;
+    Clock& clock_;
+    http::LoopThread& loop_;
+    StreamStore& streams_;
+    TokenSealer sealer_;
+    simdjson::ondemand::parser parser_;
+    Arena arena_;
+    std::unique_ptr<RecordSource> records_;
+    std::array<std::uint64_t, 2> random_{};
+    http::TimerId deadline_timer_{};
+    std::unordered_map<PutCall*, std::unique_ptr<PutCall>> puts_;
+    std::vector<std::unique_ptr<PutCall>> idle_puts_;
+    std::unordered_map<ReadCall*, std::unique_ptr<ReadCall>> reads_;
+    // Last, so that it is destroyed first: its destructor waits for the calls above.
+    std::unique_ptr<LaneClient> lanes_;
+    std::unique_ptr<ServiceContext> context_;
+};
+
+}  // namespace penstock::kinesis

@@ -1,0 +1,266 @@
+#include "control/kinesis/stream.h"
+
+#include <rapidjson/document.h>
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+namespace penstock::kinesis {
+
+namespace {
+
+constexpr unsigned current_version = 1;
+constexpr std::array<std::string_view, 4> status_names = {"CREATING", "ACTIVE", "DELETING",
+                                                          "UPDATING"};
+constexpr std::array<std::string_view, 2> mode_names = {"PROVISIONED", "ON_DEMAND"};
+constexpr std::array<std::string_view, 3> shard_state_names = {"creating", "open", "closed"};
+
+using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
+
+void write_text(Writer& writer, const char* key, std::string_view text) {
+    writer.Key(key);
+    writer.String(text.data(), static_cast<rapidjson::SizeType>(text.size()));
+}
+void write_number(Writer& writer, const char* key, std::uint64_t number) {
+    writer.Key(key);
+    writer.Uint64(number);
+}
+
+void write_shard(Writer& writer, const Shard& shard) {
+    writer.StartObject();
+    write_number(writer, "uid", value(shard.uid));
+    write_number(writer, "number", shard.number);
+    write_number(writer, "group", value(shard.group));
+    write_number(writer, "created_s", static_cast<std::uint64_t>(shard.created_s));
+    write_text(writer, "hash_start", to_decimal(shard.range.start));
+    write_text(writer, "hash_end", to_decimal(shard.range.end));
+    if (shard.parent) {
+        write_number(writer, "parent", *shard.parent);
+    }
+    if (shard.adjacent_parent) {
+        write_number(writer, "adjacent_parent", *shard.adjacent_parent);
+    }
+    write_number(writer, "first_index", shard.first_index);
+    if (shard.closing_index) {
+        write_number(writer, "closing_index", *shard.closing_index);
+    }
+    write_text(writer, "state", shard_state_names[static_cast<std::size_t>(shard.state)]);
+    writer.EndObject();
+}
+
+// Reads members of one JSON object; remembers that one was missing or of the wrong kind.
+class Members {
+  public:
+    explicit Members(const rapidjson::Value& object) : object_(object) {}
+
+    [[nodiscard]] bool has(const char* key) const { return object_.HasMember(key); }
+    std::uint64_t number(const char* key, std::uint64_t max) {
+        const auto it = object_.FindMember(key);
+        if (it == object_.MemberEnd() || !it->value.IsUint64() || it->value.GetUint64() > max) {
+            sound_ = false;
+            return 0;
+        }
+        return it->value.GetUint64();
+    }
+    std::string_view text(const char* key) {
+        const auto it = object_.FindMember(key);
+        if (it == object_.MemberEnd() || !it->value.IsString()) {
+            sound_ = false;
+            return {};
+        }
+        return {it->value.GetString(), it->value.GetStringLength()};
+    }
+    template <std::size_t count>
+    std::size_t choice(const char* key, const std::array<std::string_view, count>& names) {
+        const auto it = std::find(names.begin(), names.end(), text(key));
+        if (it == names.end()) {
+            sound_ = false;
+            return 0;
+        }
+        return static_cast<std::size_t>(it - names.begin());
+    }
+    Hash128 hash(const char* key) {
+        const auto parsed = parse_hash_key(text(key));
+        sound_ = sound_ && parsed.has_value();
+        return parsed.value_or(Hash128{});
+    }
+    [[nodiscard]] bool sound() const { return sound_; }
+
+  private:
+    const rapidjson::Value& object_;
+    bool sound_ = true;
+};
+
+constexpr std::uint64_t u32_max = 0xffffffffU;
+constexpr std::uint64_t i63_max = ~std::uint64_t{0} >> 1;
+
+Result<Shard> read_shard(const rapidjson::Value& json) {
+    if (!json.IsObject()) {
+        return fail(Errc::corrupt);
+    }
+    Members members(json);
+    Shard shard;
+    shard.uid = static_cast<ShardUid>(members.number("uid", i63_max));
+    shard.number = static_cast<std::uint32_t>(members.number("number", 0x7fffffff));
+    shard.group = static_cast<GroupId>(members.number("group", u32_max));
+    shard.created_s = static_cast<std::int64_t>(members.number("created_s", i63_max >> 27));
+    shard.range = {members.hash("hash_start"), members.hash("hash_end")};
+    if (members.has("parent")) {
+        shard.parent = static_cast<std::uint32_t>(members.number("parent", u32_max));
+    }
+    if (members.has("adjacent_parent")) {
+        shard.adjacent_parent = static_cast<std::uint32_t>(members.number("adjacent_parent", u32_max));
+    }
+    shard.first_index = members.number("first_index", i63_max);
+    if (members.has("closing_index")) {
+        shard.closing_index = members.number("closing_index", i63_max);
+    }
+    shard.state = static_cast<ShardState>(members.choice("state", shard_state_names));
+    if (!members.sound() || value(shard.uid) == 0 || shard.range.end < shard.range.start) {
+        return fail(Errc::corrupt);
+    }
+    return shard;
+}
+
+bool read_tags(const rapidjson::Value& json, std::map<std::string, std::string>& tags) {
+    if (!json.IsObject()) {
+        return false;
+    }
+    for (const auto& tag : json.GetObject()) {
+        if (!tag.value.IsString()) {
+            return false;
+        }
+        tags.emplace(std::string(tag.name.GetString(), tag.name.GetStringLength()),
+                     std::string(tag.value.GetString(), tag.value.GetStringLength()));
+    }
+    return true;
+}
+
+}  // namespace
+
+std::string_view name_of(StreamStatus status) noexcept {
+    return status_names[static_cast<std::size_t>(status)];
+}
+std::string_view name_of(StreamMode mode) noexcept {
+    return mode_names[static_cast<std::size_t>(mode)];
+}
+
+const Shard* Stream::shard(std::uint32_t number) const noexcept {
+    const auto it = std::lower_bound(shards.begin(), shards.end(), number,
+                                     [](const Shard& s, std::uint32_t n) { return s.number < n; });
+    return it != shards.end() && it->number == number ? &*it : nullptr;
+}
+
+std::uint32_t Stream::open_shard_count() const noexcept {
+    return static_cast<std::uint32_t>(
+        std::count_if(shards.begin(), shards.end(), [](const Shard& s) { return s.is_open(); }));
+}
+
+std::string encode_stream(const Stream& stream) {
+    rapidjson::StringBuffer buffer;
+    Writer writer(buffer);
+    writer.StartObject();
+    write_number(writer, "version", current_version);
+    write_text(writer, "name", stream.name);
+    write_number(writer, "incarnation", stream.incarnation);
+    write_text(writer, "status", name_of(stream.status));
+    write_text(writer, "mode", name_of(stream.mode));
+    write_number(writer, "retention_hours", stream.retention_hours);
+    write_number(writer, "created_ms", static_cast<std::uint64_t>(stream.created_ms));
+    write_number(writer, "max_record_kib", stream.max_record_kib);
+    write_number(writer, "next_shard_number", stream.next_shard_number);
+    writer.Key("tags");
+    writer.StartObject();
+    for (const auto& [key, text] : stream.tags) {
+        write_text(writer, key.c_str(), text);
+    }
+    writer.EndObject();
+    writer.Key("shards");
+    writer.StartArray();
+    for (const Shard& shard : stream.shards) {
+        write_shard(writer, shard);
+    }
+    writer.EndArray();
+    writer.EndObject();
+    return {buffer.GetString(), buffer.GetSize()};
+}
+
+Result<Stream> decode_stream(std::string_view json) {
+    rapidjson::Document document;
+    document.Parse<rapidjson::kParseIterativeFlag>(json.data(), json.size());
+    if (document.HasParseError() || !document.IsObject()) {
+        return fail(Errc::corrupt);
+    }
+    Members members(document);
+    const std::uint64_t version = members.number("version", u32_max);
+    if (members.sound() && version != current_version) {
+        return fail(Errc::unsupported, 0, static_cast<std::uint32_t>(version));
+    }
+    Stream stream;
+    stream.name = members.text("name");
+    stream.incarnation = members.number("incarnation", i63_max);
+    stream.status = static_cast<StreamStatus>(members.choice("status", status_names));
+    stream.mode = static_cast<StreamMode>(members.choice("mode", mode_names));
+    stream.retention_hours = static_cast<std::uint32_t>(members.number("retention_hours", u32_max));
+    stream.created_ms = static_cast<std::int64_t>(members.number("created_ms", i63_max));
+    stream.max_record_kib = static_cast<std::uint32_t>(members.number("max_record_kib", u32_max));
+    stream.next_shard_number =
+        static_cast<std::uint32_t>(members.number("next_shard_number", u32_max));
+    if (!members.sound() || !document.HasMember("shards") || !document["shards"].IsArray() ||
+        !document.HasMember("tags") || !read_tags(document["tags"], stream.tags)) {
+        return fail(Errc::corrupt);
+    }
+    for (const rapidjson::Value& item : document["shards"].GetArray()) {
+        PENSTOCK_TRY(shard, read_shard(item));
+        if (shard.number >= stream.next_shard_number ||
+            (!stream.shards.empty() && stream.shards.back().number >= shard.number)) {
+            return fail(Errc::corrupt);
+        }
+        stream.shards.push_back(shard);
+    }
+    return stream;
+}
+
+Result<std::shared_ptr<const StreamView>> StreamView::make(
+    Stream stream, const std::map<GroupId, unsigned>& lanes) {
+    std::shared_ptr<StreamView> view(new StreamView);
+    view->stream_ = std::move(stream);
+    view->lanes_ = lanes;
+    const Stream& s = view->stream_;
+    if (s.status != StreamStatus::active && s.status != StreamStatus::updating) {
+        return view;
+    }
+    std::vector<ShardRoute> routes;
+    for (const Shard& shard : s.shards) {
+        if (shard.state == ShardState::open) {
+            routes.push_back({shard.range.start, shard.range.end, shard.uid, shard.group,
+                              view->lane_of(shard)});
+        }
+    }
+    PENSTOCK_TRY(route, StreamRoute::make(s.name, std::move(routes)));
+    std::unordered_map<ShardUid, std::uint32_t> index_of;
+    for (std::uint32_t i = 0; i < s.shards.size(); ++i) {
+        index_of.emplace(s.shards[i].uid, i);
+    }
+    for (const ShardRoute& target : route.shards()) {
+        view->shard_of_route_.push_back(index_of.at(target.shard));
+    }
+    view->route_ = std::move(route);
+    return view;
+}
+
+StreamView::Target StreamView::find(const Hash128& hash) const noexcept {
+    const ShardRoute* route = route_->find(hash);
+    const auto index = static_cast<std::uint32_t>(route - route_->shards().data());
+    return {route, shard_of_route_[index], index};
+}
+
+unsigned StreamView::lane_of(const Shard& shard) const noexcept {
+    const auto it = lanes_.find(shard.group);
+    return it == lanes_.end() ? 0 : it->second;
+}
+
+}  // namespace penstock::kinesis

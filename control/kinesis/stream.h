@@ -1,0 +1,111 @@
+// A stream and its shards as the catalog keeps them, and the snapshot of all streams that requests
+// are served from.
+//
+// Runs on: any control thread; snapshots are immutable.
+// Format: docs/formats/catalog.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "control/kinesis/hash_key.h"
+#include "control/kinesis/sequence_number.h"
+#include "dataplane/door/routes.h"
+#include "storage/base/ids.h"
+#include "storage/base/result.h"
+
+namespace penstock::kinesis {
+
+enum class StreamStatus : std::uint8_t { creating, active, deleting, updating };
+enum class StreamMode : std::uint8_t { provisioned, on_demand };
+enum class ShardState : std::uint8_t { creating, open, closed };
+
+// "ACTIVE", "PROVISIONED": Kinesis' words.
+[[nodiscard]] std::string_view name_of(StreamStatus status) noexcept;
+[[nodiscard]] std::string_view name_of(StreamMode mode) noexcept;
+
+struct Shard {
+    ShardUid uid{};
+    std::uint32_t number = 0;       // within the stream: shardId-…
+    GroupId group{};
+    std::int64_t created_s = 0;
+    HashRange range;
+    std::optional<std::uint32_t> parent;
+    std::optional<std::uint32_t> adjacent_parent;
+    Sequence first_index = 0;
+    std::optional<Sequence> closing_index;  // first index it will never have; empty while open
+    ShardState state = ShardState::open;
+    friend bool operator==(const Shard&, const Shard&) = default;
+
+    [[nodiscard]] bool is_open() const noexcept { return state != ShardState::closed; }
+    [[nodiscard]] SequenceNumber sequence_number(Sequence index,
+                                                 std::int64_t written_ms) const noexcept {
+        return {created_s, number, index, written_ms / 1000};
+    }
+};
+
+struct Stream {
+    std::string name;
+    std::uint64_t incarnation = 0;  // never reused, also not by a stream of the same name
+    StreamStatus status = StreamStatus::creating;
+    StreamMode mode = StreamMode::provisioned;
+    std::uint32_t retention_hours = 24;
+    std::int64_t created_ms = 0;
+    std::uint32_t max_record_kib = 1024;
+    std::uint32_t next_shard_number = 0;
+    std::vector<Shard> shards;      // by number
+    std::map<std::string, std::string> tags;
+    friend bool operator==(const Stream&, const Stream&) = default;
+
+    [[nodiscard]] const Shard* shard(std::uint32_t number) const noexcept;
+    [[nodiscard]] std::uint32_t open_shard_count() const noexcept;
+    [[nodiscard]] std::int64_t retention_ms() const noexcept {
+        return std::int64_t{retention_hours} * 3600 * 1000;
+    }
+};
+
+[[nodiscard]] std::string encode_stream(const Stream& stream);
+// Errors: unsupported (a version this build does not know), corrupt.
+[[nodiscard]] Result<Stream> decode_stream(std::string_view json);
+
+// A stream with what requests need at hand.
+class StreamView {
+  public:
+    // Errors: invalid_argument when the open shards don't tile the hash space.
+    [[nodiscard]] static Result<std::shared_ptr<const StreamView>> make(
+        Stream stream, const std::map<GroupId, unsigned>& lanes);
+
+    [[nodiscard]] const Stream& stream() const noexcept { return stream_; }
+    // False until the stream was ACTIVE once, and when it is being deleted.
+    [[nodiscard]] bool takes_records() const noexcept { return route_.has_value(); }
+    [[nodiscard]] const std::optional<StreamRoute>& route() const noexcept { return route_; }
+
+    struct Target {
+        const ShardRoute* route;
+        std::uint32_t shard_index;  // in stream().shards
+        std::uint32_t route_index;  // in route()->shards()
+    };
+    // Only when takes_records().
+    [[nodiscard]] Target find(const Hash128& hash) const noexcept;
+    [[nodiscard]] std::uint32_t shard_of_route(std::size_t route_index) const noexcept {
+        return shard_of_route_[route_index];
+    }
+    [[nodiscard]] unsigned lane_of(const Shard& shard) const noexcept;
+
+  private:
+    StreamView() = default;
+    Stream stream_;
+    std::optional<StreamRoute> route_;
+    std::vector<std::uint32_t> shard_of_route_;
+    std::map<GroupId, unsigned> lanes_;
+};
+
+// All streams at one moment, by name.
+using StreamTable = std::map<std::string, std::shared_ptr<const StreamView>, std::less<>>;
+
+}  // namespace penstock::kinesis

@@ -1,0 +1,143 @@
+// Streams: made, changed and deleted in the catalog, carried out on the lanes, published to both.
+//
+// What must happen is committed in the catalog first; a worker thread then carries it out and says
+// so in the catalog. After a crash the worker finds what was left half done and goes on: adding a
+// shard twice and dropping one that is gone are no errors.
+//
+//   stream/<name>      the stream and its shards (docs/formats/catalog.md)
+//   tombstone/<uid>    a shard that is to be dropped, kept until its group has confirmed that
+//   meta/next_uid      next shard or stream number to give out; never goes back
+//   secret/iterator    key that authenticates shard iterators and page tokens of this replica set.
+//                      Held in clear: whoever can read the data directories can forge iterators,
+//                      which give nothing that the directories don't.
+//
+// Runs on: any control thread, plus one worker of its own. Calls block on the catalog.
+// Guarantees: a shard number is never used twice; a shard is known to its group before its stream is
+// ACTIVE; a tombstone is committed before its shard is dropped.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "control/catalog/catalog.h"
+#include "control/kinesis/stream.h"
+#include "dataplane/door/routes.h"
+#include "dataplane/lane/request.h"
+#include "storage/base/clock.h"
+
+namespace penstock::kinesis {
+
+struct NewStream {
+    std::string name;
+    StreamMode mode = StreamMode::provisioned;
+    std::uint32_t shard_count = 1;
+    std::uint32_t max_record_kib = 1024;
+    std::map<std::string, std::string> tags;
+};
+
+struct StreamStoreOptions {
+    // Open shards of all streams together.
+    std::uint32_t shards_max = 20'000;
+    // The doors' streams, in the doors' order, for RouteTable::make().
+    std::vector<std::string> door_streams;
+    // Takes each new table. Called from one thread at a time.
+    std::function<void(std::unique_ptr<const RouteTable>)> publish;
+    // One line for an operator; called on the worker.
+    std::function<void(std::string_view)> log;
+    // How long the worker waits before it tries again what failed.
+    std::uint64_t retry_ms = 200;
+};
+
+class StreamStore {
+  public:
+    // Reads the catalog, publishes the first route table and starts the worker. All three services
+    // must outlive the store; the lanes must still answer when it is destroyed.
+    // Errors: the catalog's; corrupt and unsupported for what it holds.
+    [[nodiscard]] static Result<std::unique_ptr<StreamStore>> open(Catalog& catalog,
+                                                                   ShardService& lanes, Clock& clock,
+                                                                   StreamStoreOptions options);
+    ~StreamStore();
+    StreamStore(const StreamStore&) = delete;
+    StreamStore& operator=(const StreamStore&) = delete;
+
+    [[nodiscard]] std::shared_ptr<const StreamTable> table() const;
+    // Null when there is none.
+    [[nodiscard]] std::shared_ptr<const StreamView> find(std::string_view name) const;
+
+    // The stream is CREATING when this returns and ACTIVE soon after.
+    // Errors: already_exists, no_space (shards_max; detail = open shards now), unavailable.
+    [[nodiscard]] Status create(const NewStream& stream);
+    // The stream is DELETING when this returns and gone soon after.
+    // Errors: not_found, locked (it is CREATING), unavailable. Deleting twice is no error.
+    [[nodiscard]] Status remove(std::string_view name);
+    // Errors: not_found, locked (it is not ACTIVE), canceled (retention is not what it was),
+    // unavailable.
+    [[nodiscard]] Status set_retention(std::string_view name, std::uint32_t hours_now,
+                                       std::uint32_t hours);
+
+    // 32 bytes, random, the same after a restart.
+    [[nodiscard]] std::string_view iterator_key() const noexcept { return iterator_key_; }
+    [[nodiscard]] std::uint32_t open_shard_count() const;
+    // Nothing is CREATING or DELETING, and nothing else waits for the worker.
+    [[nodiscard]] bool settled() const;
+
+  private:
+    StreamStore(Catalog& catalog, ShardService& lanes, Clock& clock, StreamStoreOptions options);
+    [[nodiscard]] Status load();
+    [[nodiscard]] Status load_iterator_key();
+    void on_stream_event(const CatalogEvent& event);
+    void replace(std::string_view name, std::shared_ptr<const StreamView> view);
+    void publish_routes();
+    [[nodiscard]] Status change(std::string_view name,
+                                const std::function<Status(Stream&)>& edit,
+                                const std::function<void(const Stream&, std::vector<CatalogChange>&)>&
+                                    add_changes = {});
+    void wake();
+
+    // -- The worker
+    void run();
+    [[nodiscard]] bool carry_out_once();
+    [[nodiscard]] bool finish_creation(const Stream& stream);
+    [[nodiscard]] bool finish_deletion(const Stream& stream);
+    [[nodiscard]] bool apply_retention(const Stream& stream);
+    [[nodiscard]] bool drop_orphans();
+    [[nodiscard]] bool drop_shards(std::span<const std::pair<ShardUid, GroupId>> shards);
+    // Posts all and waits for all; the first outcome that isn't ok.
+    [[nodiscard]] Errc ask_all(std::span<const std::unique_ptr<LaneRequest>> requests,
+                               std::span<const GroupId> groups);
+    void say(const std::string& line) const;
+
+    Catalog& catalog_;
+    ShardService& lanes_;
+    Clock& clock_;
+    const StreamStoreOptions options_;
+    std::map<GroupId, unsigned> lane_by_group_;
+    std::string iterator_key_;
+
+    mutable std::mutex table_mutex_;
+    std::shared_ptr<const StreamTable> table_;
+
+    mutable std::mutex work_mutex_;
+    std::condition_variable work_ready_;
+    bool stop_ = false;
+    bool work_waits_ = false;
+    bool working_ = false;
+    std::map<std::string, std::uint64_t, std::less<>> retention_due_;  // name → incarnation
+    std::vector<std::pair<ShardUid, GroupId>> orphans_;
+
+    ReplyRing replies_;
+    std::unique_ptr<Catalog::Watch> watch_;
+    std::thread worker_;
+};
+
+}  // namespace penstock::kinesis

@@ -1,0 +1,537 @@
+#include "dataplane/lane/lane.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "dataplane/eal.h"
+#include "dataplane/lane/no_alloc.h"
+#include "dataplane/wire/responder.h"
+#include "storage/base/check.h"
+
+namespace penstock {
+namespace {
+
+// Sleeps shorter than this cost more than they save.
+constexpr std::uint64_t sleep_worth_ns = 10'000;
+// Between two looks of a stopping lane at what is still in flight.
+constexpr std::uint64_t stopping_sleep_ns = 100'000;
+// Different requesters whose rings one turn may touch before it signals in between.
+constexpr std::size_t touched_rings_max = 64;
+
+}  // namespace
+
+Lane::Lane(LaneOptions options)
+    : options_(std::move(options)),
+      inbox_(options_.inbox_capacity),
+      wake_(false),
+      idler_(options_.idle, wake_) {
+    PENSTOCK_CHECK(options_.clock != nullptr);
+    PENSTOCK_CHECK(options_.group_count > 0);
+    options_.budgets.packets = std::min(options_.budgets.packets, burst_max);
+    touched_.reserve(touched_rings_max);
+    for (Port* port : options_.ports) {
+        if (options_.index < port->queue_count()) {
+            ports_.push_back({&port->queue(options_.index), port->identity()});
+            idler_.add_queue(*ports_.back().queue);
+        }
+    }
+}
+
+Lane::~Lane() {
+    if (thread_.joinable()) {
+        request_stop();
+        join();
+    }
+    if (options_.routes != nullptr) {
+        options_.routes->leave(options_.index);  // a lane whose turns somebody else drove
+    }
+}
+
+void Lane::set_engine(IoEngine& engine, bool wakes) noexcept {
+    engine_ = &engine;
+    engine_wakes_ = wakes;
+}
+
+void Lane::add_group(std::unique_ptr<ShardGroup> group, GroupId id) {
+    const std::size_t at = value(id);
+    if (groups_by_id_.size() <= at) {
+        groups_by_id_.resize(at + 1, nullptr);
+    }
+    group->observe_commits(&Lane::observe_commit, this);
+    groups_by_id_[at] = group.get();
+    groups_.push_back(std::move(group));
+}
+
+void Lane::connect(unsigned lane, SpscByteRing& out, SpscByteRing& in, WakeFlag& wake) {
+    if (peers_.size() <= lane) {
+        peers_.resize(lane + 1);
+    }
+    peers_[lane] = {&out, &in, &wake};
+}
+
+// -- Thread -----------------------------------------------------------------------------------------
+
+Status Lane::start(std::function<Status(Lane&)> prepare) {
+    running_.store(true, std::memory_order_release);
+    thread_ = std::thread([this, work = std::move(prepare)] { run(work); });
+    started_.wait(0, std::memory_order_acquire);
+    if (!prepared_) {
+        thread_.join();
+    }
+    return prepared_;
+}
+
+Status Lane::pin() const noexcept {
+    if (options_.cpu < 0) {
+        return {};
+    }
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(static_cast<std::size_t>(options_.cpu), &cpus);
+    if (const int error = pthread_setaffinity_np(pthread_self(), sizeof cpus, &cpus); error != 0) {
+        return fail(Errc::invalid_argument, error, static_cast<std::uint32_t>(options_.cpu));
+    }
+    return {};
+}
+
+void Lane::run(const std::function<Status(Lane&)>& prepare) {
+    std::array<char, 16> name{};
+    (void)std::snprintf(name.data(), name.size(), "lane-%u", options_.index);
+    (void)pthread_setname_np(pthread_self(), name.data());
+    const EalThread known_to_dpdk;
+
+    Status status = pin();
+    if (status && prepare) {
+        status = prepare(*this);
+    }
+    prepared_ = status;
+    if (status) {
+        started_.store(1, std::memory_order_release);
+        started_.notify_all();
+        loop();
+    }
+    finish();
+    running_.store(false, std::memory_order_release);
+    if (!status) {
+        started_.store(1, std::memory_order_release);
+        started_.notify_all();
+    }
+}
+
+void Lane::quiesce() noexcept {
+    quiesce_wanted_.store(true, std::memory_order_release);
+    wake_.notify();
+}
+
+bool Lane::quiesced() const noexcept { return quiesced_.load(std::memory_order_acquire); }
+
+void Lane::request_stop() noexcept {
+    stop_wanted_.store(true, std::memory_order_release);
+    wake_.notify();
+}
+
+void Lane::join() {
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+bool Lane::post(LaneRequest& request) noexcept {
+    posting_.fetch_add(1, std::memory_order_seq_cst);
+    bool taken = false;
+    if (!closed_.load(std::memory_order_seq_cst)) {
+        taken = inbox_.push(&request);
+        if (!taken) {
+            counters_.inbox_full.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
+    if (taken) {
+        wake_.notify();
+    }
+    posting_.fetch_sub(1, std::memory_order_release);
+    return taken;
+}
+
+void Lane::loop() noexcept {
+    while (!stop_wanted_.load(std::memory_order_relaxed)) {
+        if (packets_wanted_ && quiesce_wanted_.load(std::memory_order_acquire)) {
+            // The last turn committed everything it handed over.
+            packets_wanted_ = false;
+            quiesced_.store(true, std::memory_order_release);
+        }
+        const std::size_t work = turn();
+        const std::uint64_t now_ns = options_.clock->monotonic_ns();
+        account(now_ns, work);
+        if (work == 0) {
+            idle(now_ns);
+        } else {
+            idle_since_ns_ = 0;
+        }
+    }
+}
+
+void Lane::account(std::uint64_t now_ns, std::size_t work) noexcept {
+    const std::uint64_t took_ns = now_ns - now_ns_;
+    counters_.turns.add();
+    if (work == 0) {
+        counters_.idle_ns.add(took_ns);
+        return;
+    }
+    counters_.busy_turns.add();
+    counters_.busy_ns.add(took_ns);
+    counters_.longest_turn_ns.observe(took_ns);
+    if (took_ns > options_.slow_turn_ns) {
+        counters_.slow_turns.add();
+    }
+}
+
+void Lane::idle(std::uint64_t now_ns) noexcept {
+    if (idle_since_ns_ == 0) {
+        idle_since_ns_ = now_ns;
+    }
+    const std::uint64_t idle_ns = now_ns - idle_since_ns_;
+    const std::uint64_t due_ns = next_due_ns();
+    const std::uint64_t sleep_ns =
+        idler_.sleep_for(idle_ns, due_ns > now_ns ? due_ns - now_ns : 0);
+    if (sleep_ns < sleep_worth_ns) {
+        if (idler_.pauses(idle_ns)) {
+            Idler::pause();
+        }
+        return;
+    }
+    if (options_.routes != nullptr) {
+        options_.routes->leave(options_.index);
+    }
+    if (idler_.arm() && !anything_waiting()) {
+        idler_.sleep(engine_, engine_wakes_, sleep_ns);
+        const std::uint64_t slept_ns = options_.clock->monotonic_ns() - now_ns;
+        counters_.sleeps.add();
+        counters_.slept_ns.add(slept_ns);
+        counters_.idle_ns.add(slept_ns);
+    }
+    idler_.disarm();
+}
+
+bool Lane::anything_waiting() noexcept {
+    if (!inbox_.empty() || stop_wanted_.load(std::memory_order_acquire) ||
+        (packets_wanted_ && quiesce_wanted_.load(std::memory_order_acquire))) {
+        return true;
+    }
+    return std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
+        return peer.in != nullptr && !peer.in->empty();
+    });
+}
+
+std::uint64_t Lane::next_due_ns() const noexcept {
+    std::uint64_t due_ns = hold_packets_until_ns_ != 0 ? hold_packets_until_ns_ : UINT64_MAX;
+    for (const auto& group : groups_) {
+        due_ns = std::min(due_ns, group->next_due_ns());
+    }
+    return due_ns;
+}
+
+void Lane::finish() noexcept {
+    packets_wanted_ = false;
+    quiesced_.store(true, std::memory_order_release);
+    closed_.store(true, std::memory_order_seq_cst);
+    while (posting_.load(std::memory_order_seq_cst) != 0) {
+        Idler::pause();
+    }
+    const std::uint64_t deadline_ns = options_.clock->monotonic_ns() + options_.stop_deadline_ns;
+    for (;;) {
+        const std::size_t work = turn();
+        bool drained = appending_ == nullptr && !anything_in_rings();
+        if (drained) {
+            for (const auto& group : groups_) {
+                drained &= group->drain();
+            }
+        }
+        if ((drained && waiting_ == nullptr) ||
+            options_.clock->monotonic_ns() >= deadline_ns) {
+            break;
+        }
+        if (work == 0) {
+            idler_.sleep(engine_, engine_wakes_, stopping_sleep_ns);
+        }
+    }
+    cancel_all();
+    send_signals();
+    // On this thread, because they close their files in its engine.
+    groups_by_id_.clear();
+    groups_.clear();
+    if (options_.routes != nullptr) {
+        options_.routes->leave(options_.index);
+    }
+}
+
+bool Lane::anything_in_rings() noexcept {
+    return !inbox_.empty() || std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
+        return peer.in != nullptr && !peer.in->empty();
+    });
+}
+
+// -- One turn ---------------------------------------------------------------------------------------
+
+std::size_t Lane::turn() noexcept {
+    const NoAllocScope no_allocations(options_.trap_allocations);
+    now_ns_ = options_.clock->monotonic_ns();
+    last_shard_ = ShardUid{};
+    last_found_ = {};
+    std::size_t work = receive();
+    work += take_over();
+    work += serve_inbox();
+    work += run_groups();
+    work += reap();
+    send_signals();
+    return work;
+}
+
+std::size_t Lane::receive() noexcept {
+    if (!packets_wanted_ || ports_.empty()) {
+        return 0;
+    }
+    if (hold_packets_until_ns_ != 0) {
+        if (now_ns_ < hold_packets_until_ns_) {
+            return 0;
+        }
+        hold_packets_until_ns_ = 0;
+    }
+    routes_ = options_.routes == nullptr ? nullptr : &options_.routes->enter(options_.index);
+    std::size_t work = 0;
+    for (Polled& port : ports_) {
+        work += receive_from(port);
+    }
+    return work;
+}
+
+std::size_t Lane::receive_from(Polled& port) noexcept {
+    const std::size_t count =
+        port.queue->receive(std::span(burst_).first(options_.budgets.packets));
+    if (count == 0) {
+        return 0;
+    }
+    const std::span<const Packet> packets = std::span(burst_).first(count);
+    const std::span<Decoded> decoded = std::span(decoded_).first(count);
+    std::uint64_t bytes = 0;
+    for (const Packet& packet : packets) {
+        __builtin_prefetch(packet.data);
+        bytes += packet.length;
+    }
+    decode_burst(packets, decoded);
+    counters_.packets.add(count);
+    counters_.packet_bytes.add(bytes);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (decoded[i].verdict == DropReason::none) {
+            take_datagram(port, decoded[i]);
+        } else {
+            refuse_packet(port, packets[i], decoded[i]);
+        }
+    }
+    port.queue->release(packets);
+    return count;
+}
+
+void Lane::refuse_packet(Polled& port, const Packet& packet, const Decoded& decoded) noexcept {
+    if (decoded.maybe_answerable) {
+        if (const std::size_t length = respond(packet.bytes(), port.identity, answer_);
+            length != 0) {
+            if (port.queue->send(Bytes(answer_).first(length))) {
+                counters_.answered.add();
+            } else {
+                counters_.drops.add(DropReason::tx_full);
+            }
+            return;
+        }
+    }
+    counters_.drops.add(decoded.verdict);
+}
+
+void Lane::take_datagram(const Polled& port, const Decoded& decoded) noexcept {
+    if (!port.identity.accepts(decoded.destination)) {
+        counters_.drops.add(DropReason::not_ours);
+        return;
+    }
+    const std::size_t door = options_.doors == nullptr
+                                 ? DoorSet::npos
+                                 : options_.doors->find(decoded.destination_port);
+    if (door == DoorSet::npos) {
+        counters_.drops.add(DropReason::no_door);
+        return;
+    }
+    const DropReason reason =
+        (*options_.doors)[door].take(decoded, now_ns_, [this, door](const DoorRecord& record) {
+            take_record(door, record);
+        });
+    if (reason != DropReason::none) {
+        counters_.drops.add(reason);  // the door has counted it for itself
+    }
+}
+
+void Lane::take_record(std::size_t door, const DoorRecord& record) noexcept {
+    const StreamRoute* stream = routes_ == nullptr ? nullptr : routes_->of_door(door);
+    const ShardRoute* route = stream == nullptr ? nullptr : stream->find(record.hash);
+    if (route == nullptr) {
+        drop_record(door, DropReason::stream_missing);
+        return;
+    }
+    if (route->lane != options_.index) {
+        hand_over(door, *route, record);
+        return;
+    }
+    append_from_door(door, route->group, route->shard, {record.key, record.data, nullptr, nullptr});
+}
+
+void Lane::hand_over(std::size_t door, const ShardRoute& route, const DoorRecord& record) noexcept {
+    SpscByteRing* ring = route.lane < peers_.size() ? peers_[route.lane].out : nullptr;
+    if (ring == nullptr) {
+        drop_record(door, DropReason::unknown_shard);
+        return;
+    }
+    const std::size_t bytes = sizeof(HandedRecord) + record.key.size() + record.data.size();
+    std::byte* at = bytes > ring->record_bytes_max() ? nullptr : ring->claim(bytes);
+    if (at == nullptr) {
+        drop_record(door, bytes > ring->record_bytes_max() ? DropReason::too_large
+                                                           : DropReason::lane_ring_full);
+        return;
+    }
+    store(at, HandedRecord{value(route.shard), value(route.group), static_cast<std::uint32_t>(door),
+                           static_cast<std::uint32_t>(record.key.size()),
+                           static_cast<std::uint32_t>(record.data.size())});
+    at = std::copy(record.key.begin(), record.key.end(), at + sizeof(HandedRecord));
+    std::copy(record.data.begin(), record.data.end(), at);
+    counters_.handed_over.add();
+}
+
+void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
+                            const RecordIn& record) noexcept {
+    if (shard != last_shard_) {
+        last_shard_ = shard;
+        last_found_.group = group(group_id);
+        last_found_.shard =
+            last_found_.group == nullptr ? nullptr : last_found_.group->find(shard);
+    }
+    if (last_found_.shard == nullptr) {
+        drop_record(door, DropReason::unknown_shard);
+        return;
+    }
+    // Best effort: nobody waits for the commit, so the level that always can be had is asked for.
+    Appended appended;
+    const AppendVerdict verdict =
+        last_found_.group->append(*last_found_.shard, record, AckLevel::quorum, appended);
+    if (verdict == AppendVerdict::accepted) {
+        counters_.records_from_doors.add();
+        return;
+    }
+    if (verdict == AppendVerdict::no_memory) {
+        hold_packets_until_ns_ = now_ns_ + options_.no_memory_hold_ns;
+    }
+    drop_record(door, drop_reason(verdict));
+}
+
+void Lane::drop_record(std::size_t door, DropReason reason) noexcept {
+    counters_.drops.add(reason);
+    if (options_.doors != nullptr && door < options_.doors->size()) {
+        (*options_.doors)[door].counters().drops.add(reason);
+    }
+}
+
+std::size_t Lane::take_over() noexcept {
+    std::size_t work = 0;
+    for (Peer& peer : peers_) {
+        if (peer.in == nullptr) {
+            continue;
+        }
+        std::size_t taken = 0;
+        for (; taken < options_.budgets.handed_over_records; ++taken) {
+            const Bytes bytes = peer.in->front();
+            if (bytes.data() == nullptr) {
+                break;
+            }
+            const auto head = load<HandedRecord>(bytes.data());
+            const Bytes body = bytes.subspan(sizeof head);
+            append_from_door(head.door, static_cast<GroupId>(head.group),
+                             static_cast<ShardUid>(head.shard),
+                             {body.first(head.key_bytes),
+                              body.subspan(head.key_bytes, head.data_bytes), nullptr, nullptr});
+            peer.in->pop();
+        }
+        if (taken != 0) {
+            peer.in->release();
+            counters_.taken_over.add(taken);
+            work += taken;
+        }
+    }
+    return work;
+}
+
+std::size_t Lane::run_groups() noexcept {
+    std::size_t work = 0;
+    {
+        const AllowAllocScope chunk_lists_grow;
+        for (const auto& group : groups_) {
+            work += group->turn();
+        }
+    }
+    if (engine_ != nullptr) {
+        engine_->submit();
+    }
+    return work;
+}
+
+std::size_t Lane::reap() noexcept {
+    if (engine_ == nullptr) {
+        return 0;
+    }
+    std::array<IoCompletion, 64> done;
+    std::size_t work = 0;
+    while (work < options_.budgets.completions) {
+        const std::size_t count = engine_->reap(done);
+        for (const IoCompletion& completion : std::span(done).first(count)) {
+            if (ShardGroup* owner = group(ShardGroup::group_of_cookie(completion.cookie));
+                owner != nullptr) {
+                const AllowAllocScope chunk_lists_grow;
+                owner->complete(completion);
+                continue;
+            }
+            counters_.foreign_completions.add();
+            if (options_.on_foreign_completion != nullptr) {
+                options_.on_foreign_completion(options_.on_foreign_completion_context, completion);
+            }
+        }
+        work += count;
+        if (count < done.size()) {
+            break;
+        }
+    }
+    if (work != 0) {
+        hold_packets_until_ns_ = 0;
+    }
+    return work;
+}
+
+void Lane::send_signals() noexcept {
+    for (Peer& peer : peers_) {
+        if (peer.out != nullptr && peer.out->commit()) {
+            peer.wake->notify();
+        }
+    }
+    for (ReplyRing* ring : touched_) {
+        ring->signal();
+    }
+    touched_.clear();
+}
+
+void Lane::observe_commit(void* self, ShardUid shard, std::uint64_t latency_ns,
+                          std::uint32_t records, std::uint64_t bytes) noexcept {
+    Lane& lane = *static_cast<Lane*>(self);
+    lane.counters_.commit_latency_ns.add(latency_ns, records);
+    if (lane.options_.on_commit != nullptr) {
+        lane.options_.on_commit(lane.options_.on_commit_context, shard, latency_ns, records, bytes);
+    }
+}
+
+}  // namespace penstock

@@ -1,0 +1,388 @@
+#include "dataplane/port/dpdk_port.h"
+
+#include <poll.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "dataplane/port/packet_sockets.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::uint16_t descriptors_wanted = 1024;
+constexpr unsigned mempool_cache = 256;
+// af_packet's own default of 512 frames is 3 ms of a 150 kpps sender; a sleeping lane needs more.
+constexpr unsigned af_packet_frames = 4096;
+constexpr unsigned frame_overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2 * RTE_VLAN_HLEN;
+
+std::string dpdk_text(int error) { return rte_strerror(error < 0 ? -error : error); }
+
+bool has_argument(std::string_view arguments, std::string_view name) {
+    const std::string wanted = "," + std::string(name) + "=";
+    return ("," + std::string(arguments)).find(wanted) != std::string::npos;
+}
+
+}  // namespace
+
+class DpdkQueue final : public PortQueue {
+  public:
+    DpdkQueue(std::uint16_t port_id, std::uint16_t index, rte_mempool* pool) noexcept
+        : port_id_(port_id), index_(index), pool_(pool) {}
+
+    std::uint16_t receive(std::span<Packet> burst) noexcept override {
+        const auto wanted = static_cast<std::uint16_t>(
+            std::min(burst.size(), static_cast<std::size_t>(burst_max)));
+        std::array<rte_mbuf*, burst_max> mbufs;
+        const std::uint16_t got = rte_eth_rx_burst(port_id_, index_, mbufs.data(), wanted);
+        std::uint16_t kept = 0;
+        for (std::uint16_t i = 0; i < got; ++i) {
+            rte_mbuf* const mbuf = mbufs[i];
+            if (mbuf->nb_segs > 1 && rte_pktmbuf_linearize(mbuf) != 0) {
+                drops_.add(DropReason::segment_chain_too_long);
+                rte_pktmbuf_free(mbuf);
+                continue;
+            }
+            Packet& packet = burst[kept++];
+            packet = Packet{};
+            packet.data = rte_pktmbuf_mtod(mbuf, std::byte*);
+            packet.length = mbuf->pkt_len;
+            packet.flags = flags_of(mbuf->ol_flags);
+            packet.owner = mbuf;
+        }
+        return kept;
+    }
+
+    void release(std::span<const Packet> burst) noexcept override {
+        std::array<rte_mbuf*, burst_max> mbufs;
+        unsigned count = 0;
+        for (const Packet& packet : burst) {
+            mbufs[count++] = static_cast<rte_mbuf*>(packet.owner);
+            if (count == burst_max) {
+                rte_pktmbuf_free_bulk(mbufs.data(), count);
+                count = 0;
+            }
+        }
+        rte_pktmbuf_free_bulk(mbufs.data(), count);
+    }
+
+    bool send(Bytes frame) noexcept override {
+        rte_mbuf* mbuf = rte_pktmbuf_alloc(pool_);
+        if (mbuf == nullptr) {
+            return false;
+        }
+        char* const room = frame.size() > 0xFFFF
+                               ? nullptr
+                               : rte_pktmbuf_append(mbuf, static_cast<std::uint16_t>(frame.size()));
+        if (room == nullptr) {
+            rte_pktmbuf_free(mbuf);
+            return false;
+        }
+        std::memcpy(room, frame.data(), frame.size());
+        if (rte_eth_tx_burst(port_id_, index_, &mbuf, 1) != 1) {
+            rte_pktmbuf_free(mbuf);
+            return false;
+        }
+        return true;
+    }
+
+    int wait_fd() const noexcept override { return wait_fd_; }
+
+    bool arm_wait() noexcept override {
+        // The interrupt comes for packets after enabling it; those before are still in the ring.
+        return wait_fd_ < 0 || (rte_eth_dev_rx_intr_enable(port_id_, index_) == 0 &&
+                                rte_eth_rx_queue_count(port_id_, index_) <= 0);
+    }
+
+    void disarm_wait() noexcept override {
+        if (wait_fd_ < 0) {
+            return;
+        }
+        static_cast<void>(rte_eth_dev_rx_intr_disable(port_id_, index_));
+        pollfd ready{wait_fd_, POLLIN, 0};
+        // PCI interrupts come as an event counter, which stays readable until read. The descriptor
+        // of a virtual device is the packet source itself.
+        if (clear_by_reading_ && ::poll(&ready, 1, 0) == 1) {
+            std::uint64_t events = 0;
+            static_cast<void>(!::read(wait_fd_, &events, sizeof events));
+        }
+    }
+
+    std::uint32_t ring_packets() const noexcept override { return ring_packets_; }
+
+  private:
+    std::uint8_t flags_of(std::uint64_t offload) const noexcept {
+        std::uint8_t flags = base_flags_;
+        if (trust_ip_ && (offload & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD) {
+            flags |= packet_ip_checksum_good;
+        }
+        if (trust_l4_ && (offload & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD) {
+            flags |= packet_l4_checksum_good;
+        }
+        return flags;
+    }
+
+    friend class DpdkPort;
+    std::uint16_t port_id_;
+    std::uint16_t index_;
+    rte_mempool* pool_;
+    std::uint8_t base_flags_ = 0;
+    bool trust_ip_ = false;
+    bool trust_l4_ = false;
+    int wait_fd_ = -1;
+    bool clear_by_reading_ = false;
+    std::uint32_t ring_packets_ = descriptors_wanted;
+};
+
+struct DpdkPort::Setup {
+    rte_eth_dev_info info{};
+    rte_eth_conf conf{};
+    std::uint16_t queues = 1;
+    std::uint16_t rx_descriptors = descriptors_wanted;
+    std::uint16_t tx_descriptors = descriptors_wanted;
+};
+
+DpdkPort::DpdkPort() = default;
+
+DpdkPort::~DpdkPort() {
+    queues_.clear();
+    if (started_) {
+        static_cast<void>(rte_eth_dev_stop(port_id_));
+    }
+    if (port_id_ != no_port) {
+        static_cast<void>(rte_eth_dev_close(port_id_));
+    }
+    if (attached_) {
+        static_cast<void>(rte_eal_hotplug_remove("vdev", device_name_.c_str()));
+    }
+    rte_mempool_free(pool_);
+}
+
+Status DpdkPort::attach(const PortOptions& options, std::string& why) {
+    const std::size_t comma = std::min(options.device.find(','), options.device.size());
+    device_name_ = options.device.substr(0, comma);
+    std::string arguments = options.device.substr(std::min(comma + 1, options.device.size()));
+    if (virtual_) {
+        if (device_name_.starts_with("net_af_packet")) {
+            if (!has_argument(arguments, "qpairs") && options.lane_count > 1) {
+                arguments += ",qpairs=" + std::to_string(options.lane_count);
+            }
+            if (!has_argument(arguments, "framecnt") && !has_argument(arguments, "blocksz")) {
+                arguments += ",framecnt=" + std::to_string(af_packet_frames);
+            }
+        }
+        const std::vector<int> before = open_packet_sockets();
+        // EAL's lines about a device it does not know add nothing to ours; the driver's own do.
+        const int log_level = rte_log_get_level(RTE_LOGTYPE_EAL);
+        rte_log_set_level(RTE_LOGTYPE_EAL, RTE_LOG_CRIT);
+        const int error = rte_eal_hotplug_add("vdev", device_name_.c_str(), arguments.c_str());
+        rte_log_set_level(RTE_LOGTYPE_EAL, static_cast<std::uint32_t>(log_level));
+        if (error != 0) {
+            why = "DPDK cannot make the virtual device (" + dpdk_text(error) +
+                  "); check driver name and arguments, and that the program runs as root";
+            return fail(Errc::io_failed, error);
+        }
+        attached_ = true;
+        for (const int fd : open_packet_sockets()) {
+            if (std::find(before.begin(), before.end(), fd) == before.end()) {
+                packet_sockets_.push_back(fd);
+            }
+        }
+    }
+    if (const int error = rte_eth_dev_get_port_by_name(device_name_.c_str(), &port_id_); error != 0) {
+        port_id_ = no_port;
+        why = "no Ethernet device came of it (" + dpdk_text(error) + ")" +
+              (virtual_ ? "" : "; bind the NIC to vfio-pci first (dpdk-devbind.py --status)");
+        return fail(Errc::not_found, error);
+    }
+    return {};
+}
+
+Status DpdkPort::make_pool(const Setup& setup, std::string& why) {
+    const unsigned data_room =
+        std::max(RTE_MBUF_DEFAULT_BUF_SIZE + 0U, RTE_PKTMBUF_HEADROOM + mtu_ + frame_overhead);
+    // Per queue: both rings full, what receive() lends, and what the lane's cache keeps (DPDK lets it
+    // grow to one and a half times its size).
+    const unsigned per_queue = setup.rx_descriptors + setup.tx_descriptors + 2U * burst_max +
+                               mempool_cache + mempool_cache / 2;
+    const unsigned count = std::bit_ceil(setup.queues * per_queue) - 1;
+    const std::string pool_name = "penstock_port_" + std::to_string(port_id_);
+    pool_ = rte_pktmbuf_pool_create(pool_name.c_str(), count, mempool_cache, 0,
+                                    static_cast<std::uint16_t>(std::min(data_room, 65535U)),
+                                    rte_eth_dev_socket_id(port_id_));
+    if (pool_ == nullptr) {
+        why = "no memory for " + std::to_string(count) + " packet buffers of " +
+              std::to_string(data_room) + " bytes (" + dpdk_text(rte_errno) +
+              "); give EAL more memory or huge pages";
+        return fail(Errc::no_memory_room, rte_errno);
+    }
+    return {};
+}
+
+Status DpdkPort::start_queues(Setup& setup, std::string& why) {
+    const auto refuse = [&](const char* step, int error) {
+        why = std::string("DPDK driver ") + driver_ + " refused to " + step + ": " + dpdk_text(error);
+        return fail(Errc::io_failed, error);
+    };
+    const int socket = rte_eth_dev_socket_id(port_id_);
+    for (std::uint16_t i = 0; i < setup.queues; ++i) {
+        if (const int error = rte_eth_rx_queue_setup(port_id_, i, setup.rx_descriptors,
+                                                     static_cast<unsigned>(socket), nullptr, pool_);
+            error != 0) {
+            return refuse("set up a receive queue", error);
+        }
+        if (const int error = rte_eth_tx_queue_setup(port_id_, i, setup.tx_descriptors,
+                                                     static_cast<unsigned>(socket), nullptr);
+            error != 0) {
+            return refuse("set up a transmit queue", error);
+        }
+    }
+    if (const int error = rte_eth_dev_start(port_id_); error != 0) {
+        return refuse("start", error);
+    }
+    started_ = true;
+    const bool software_link = driver_ == "net_af_packet" || driver_ == "net_af_xdp" ||
+                               driver_ == "net_tap" || driver_ == "net_virtio_user";
+    for (std::uint16_t i = 0; i < setup.queues; ++i) {
+        auto queue = std::make_unique<DpdkQueue>(port_id_, i, pool_);
+        queue->base_flags_ = software_link ? packet_partial_checksum_ok : 0;
+        queue->trust_ip_ = (setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0;
+        queue->trust_l4_ = (setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_UDP_CKSUM) != 0;
+        queue->ring_packets_ =
+            driver_ == "net_af_packet" ? af_packet_frames : setup.rx_descriptors;
+        // Sleeping needs both: a descriptor, and a driver that can say whether packets wait.
+        if (setup.conf.intr_conf.rxq != 0 && rte_eth_dev_rx_intr_enable(port_id_, i) == 0) {
+            static_cast<void>(rte_eth_dev_rx_intr_disable(port_id_, i));
+            queue->wait_fd_ = rte_eth_rx_queue_count(port_id_, i) >= 0
+                                  ? rte_eth_dev_rx_intr_ctl_q_get_fd(port_id_, i)
+                                  : -1;
+            queue->clear_by_reading_ = !virtual_;
+        }
+        queues_.push_back(std::move(queue));
+    }
+    return {};
+}
+
+// A port without an address takes every frame of its link; one with an address needs its own MAC
+// and, for neighbour discovery, multicast.
+void DpdkPort::choose_filter() {
+    const bool multicast = std::any_of(addresses_.begin(), addresses_.end(), [](const IpPrefix& own) {
+        return own.address.family == IpFamily::v6;
+    });
+    if (addresses_.empty() || (multicast && rte_eth_allmulticast_enable(port_id_) != 0)) {
+        static_cast<void>(rte_eth_promiscuous_enable(port_id_));
+    }
+}
+
+Status DpdkPort::configure(const PortOptions& options, std::string& why) {
+    Setup setup;
+    if (const int error = rte_eth_dev_info_get(port_id_, &setup.info); error != 0) {
+        why = "DPDK cannot describe the device: " + dpdk_text(error);
+        return fail(Errc::io_failed, error);
+    }
+    driver_ = setup.info.driver_name;
+    setup.queues = static_cast<std::uint16_t>(
+        std::min({static_cast<unsigned>(setup.info.max_rx_queues),
+                  static_cast<unsigned>(setup.info.max_tx_queues), std::max(1U, options.lane_count)}));
+    if (setup.queues == 0) {
+        why = "driver " + driver_ + " offers no receive or transmit queue";
+        return fail(Errc::unsupported);
+    }
+    setup.conf.rxmode.offloads = setup.info.rx_offload_capa &
+                                 (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    const std::uint64_t spread =
+        setup.info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
+    if (setup.queues > 1 && spread != 0) {
+        setup.conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+        setup.conf.rx_adv_conf.rss_conf.rss_hf = spread;
+    }
+    setup.conf.intr_conf.rxq = 1;
+    int error = rte_eth_dev_configure(port_id_, setup.queues, setup.queues, &setup.conf);
+    if (error != 0) {
+        setup.conf.intr_conf.rxq = 0;
+        error = rte_eth_dev_configure(port_id_, setup.queues, setup.queues, &setup.conf);
+    }
+    if (error == 0) {
+        error = rte_eth_dev_adjust_nb_rx_tx_desc(port_id_, &setup.rx_descriptors,
+                                                 &setup.tx_descriptors);
+    }
+    if (error != 0) {
+        why = "DPDK driver " + driver_ + " refused " + std::to_string(setup.queues) +
+              " queue(s): " + dpdk_text(error);
+        return fail(Errc::io_failed, error);
+    }
+    rte_ether_addr mac{};
+    static_cast<void>(rte_eth_macaddr_get(port_id_, &mac));
+    std::memcpy(mac_.bytes.data(), mac.addr_bytes, 6);
+    if (rte_eth_dev_get_mtu(port_id_, &mtu_) != 0 || mtu_ == 0) {
+        mtu_ = RTE_ETHER_MTU;
+    }
+    PENSTOCK_TRY_VOID(make_pool(setup, why));
+    PENSTOCK_TRY_VOID(start_queues(setup, why));
+    choose_filter();
+    return {};
+}
+
+Result<std::unique_ptr<DpdkPort>> DpdkPort::open(const PortOptions& options, PortKind kind,
+                                                 std::string& why) {
+    std::unique_ptr<DpdkPort> port(new DpdkPort);
+    port->name_ = options.device;
+    port->addresses_ = options.addresses;
+    port->virtual_ = kind == PortKind::dpdk_virtual;
+    std::string problem;
+    Status opened = port->attach(options, problem);
+    if (opened) {
+        opened = port->configure(options, problem);
+    }
+    if (!opened) {
+        why = "--port " + options.device + ": " + problem;
+        return std::unexpected(opened.error());
+    }
+    return port;
+}
+
+std::string DpdkPort::describe() const {
+    rte_eth_link link{};
+    const bool up = rte_eth_link_get_nowait(port_id_, &link) == 0 &&
+                    link.link_status == RTE_ETH_LINK_UP;
+    std::string out = name_ + ": DPDK " + driver_ + ", link " + (up ? "up" : "down") + ", MAC " +
+                      to_text(mac_) + ", MTU " + std::to_string(mtu_) + ", " +
+                      std::to_string(queues_.size()) + " queue(s), ";
+    if (addresses_.empty()) {
+        return out + "no address: takes every destination, answers nothing";
+    }
+    out += addresses_.size() == 1 ? "address" : "addresses";
+    for (const IpPrefix& own : addresses_) {
+        out += " " + to_text(own);
+    }
+    return out;
+}
+
+unsigned DpdkPort::queue_count() const noexcept { return static_cast<unsigned>(queues_.size()); }
+PortQueue& DpdkPort::queue(unsigned index) noexcept { return *queues_[index]; }
+
+PortStats DpdkPort::stats() noexcept {
+    rte_eth_stats counted{};
+    PortStats stats;
+    const std::uint64_t dropped = take_packet_socket_drops(packet_sockets_);
+    if (rte_eth_stats_get(port_id_, &counted) == 0) {
+        stats.received_packets = counted.ipackets;
+        stats.received_bytes = counted.ibytes;
+        stats.missed = counted.imissed;
+        stats.errors = counted.ierrors;
+        stats.no_buffer = counted.rx_nombuf;
+        stats.sent_packets = counted.opackets;
+    }
+    stats.missed += packet_socket_drops_.fetch_add(dropped) + dropped;
+    return stats;
+}
+
+}  // namespace penstock

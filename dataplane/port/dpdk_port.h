@@ -1,0 +1,58 @@
+// A port over any DPDK poll mode driver: a vdev made from its device string, or a PCI device.
+//
+// Runs on: opening and closing on a control thread while EAL runs; each queue on its lane's thread,
+// which should be registered (EalThread).
+// Allocates: while opening only; packet buffers come from the port's own mempool.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dataplane/port/port.h"
+
+struct rte_mempool;
+
+namespace penstock {
+
+class DpdkQueue;
+
+class DpdkPort final : public Port {
+  public:
+    [[nodiscard]] static Result<std::unique_ptr<DpdkPort>> open(const PortOptions& options,
+                                                                PortKind kind, std::string& why);
+    // All packets must have been released.
+    ~DpdkPort() override;
+
+    std::string describe() const override;
+    unsigned queue_count() const noexcept override;
+    PortQueue& queue(unsigned index) noexcept override;
+    PortStats stats() noexcept override;
+
+  private:
+    struct Setup;
+    DpdkPort();
+    Status attach(const PortOptions& options, std::string& why);
+    Status configure(const PortOptions& options, std::string& why);
+    Status make_pool(const Setup& setup, std::string& why);
+    Status start_queues(Setup& setup, std::string& why);
+    void choose_filter();
+
+    static constexpr std::uint16_t no_port = 0xFFFF;
+    std::string device_name_;       // the vdev's or PCI device's, without arguments
+    std::string driver_;
+    bool virtual_ = false;
+    bool attached_ = false;
+    bool started_ = false;
+    std::uint16_t port_id_ = no_port;
+    std::uint16_t mtu_ = 0;
+    rte_mempool* pool_ = nullptr;
+    // Of the af_packet driver, closed by it; and what they dropped so far.
+    std::vector<int> packet_sockets_;
+    std::atomic<std::uint64_t> packet_socket_drops_{0};
+    std::vector<std::unique_ptr<DpdkQueue>> queues_;
+};
+
+}  // namespace penstock

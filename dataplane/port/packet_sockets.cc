@@ -1,0 +1,42 @@
+#include "dataplane/port/packet_sockets.h"
+
+#include <dirent.h>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+#include <cstdlib>
+
+namespace penstock {
+
+std::vector<int> open_packet_sockets() {
+    std::vector<int> sockets;
+    DIR* const directory = ::opendir("/proc/self/fd");
+    if (directory == nullptr) {
+        return sockets;
+    }
+    while (const dirent* const entry = ::readdir(directory)) {
+        const int fd = std::atoi(entry->d_name);
+        int domain = 0;
+        socklen_t size = sizeof domain;
+        if (entry->d_name[0] != '.' &&
+            ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_PACKET) {
+            sockets.push_back(fd);
+        }
+    }
+    ::closedir(directory);
+    return sockets;
+}
+
+std::uint64_t take_packet_socket_drops(std::span<const int> sockets) noexcept {
+    std::uint64_t drops = 0;
+    for (const int fd : sockets) {
+        tpacket_stats counted{};
+        socklen_t size = sizeof counted;
+        if (::getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &counted, &size) == 0) {
+            drops += counted.tp_drops;
+        }
+    }
+    return drops;
+}
+
+}  // namespace penstock

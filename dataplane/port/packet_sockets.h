@@ -1,0 +1,20 @@
+// The kernel's own count of packets that a packet socket's ring could not take. The af_packet
+// driver of DPDK 22.11 keeps its sockets to itself and does not report these drops, so they are
+// found among the process' descriptors.
+//
+// Runs on: control threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace penstock {
+
+// All packet sockets this process has open.
+[[nodiscard]] std::vector<int> open_packet_sockets();
+
+// Packets dropped since the last call: the kernel forgets what it told.
+[[nodiscard]] std::uint64_t take_packet_socket_drops(std::span<const int> sockets) noexcept;
+
+}  // namespace penstock

@@ -1,0 +1,77 @@
+#include "dataplane/wire/partition_hash.h"
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+namespace penstock {
+namespace {
+
+// RFC 1321 §3.4: 64 steps, T[i] = floor(2^32 · |sin(i + 1)|), four shift amounts per round.
+constexpr std::array<std::uint32_t, 64> sine{
+    0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501,
+    0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821,
+    0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8,
+    0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a,
+    0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70,
+    0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665,
+    0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
+    0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391};
+constexpr std::array<std::array<int, 4>, 4> shifts{
+    {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}}};
+
+using State = std::array<std::uint32_t, 4>;
+
+void transform(State& state, const std::byte* block) noexcept {
+    std::array<std::uint32_t, 16> words;
+    std::memcpy(words.data(), block, sizeof words);
+    auto [a, b, c, d] = state;
+    for (unsigned i = 0; i < 64; ++i) {
+        std::uint32_t mixed = 0;
+        unsigned word = 0;
+        switch (i / 16) {
+            case 0: mixed = (b & c) | (~b & d); word = i; break;
+            case 1: mixed = (b & d) | (c & ~d); word = (5 * i + 1) % 16; break;
+            case 2: mixed = b ^ c ^ d; word = (3 * i + 5) % 16; break;
+            default: mixed = c ^ (b | ~d); word = 7 * i % 16; break;
+        }
+        const std::uint32_t sum = a + mixed + sine[i] + words[word];
+        a = d;
+        d = c;
+        c = b;
+        b += std::rotl(sum, shifts[i / 16][i % 4]);
+    }
+    state[0] += a;
+    state[1] += b;
+    state[2] += c;
+    state[3] += d;
+}
+
+}  // namespace
+
+Hash128 partition_hash(Bytes key) noexcept {
+    State state{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+    Bytes rest = key;
+    while (rest.size() >= 64) {
+        transform(state, rest.data());
+        rest = rest.subspan(64);
+    }
+    // A one bit, zeros, and the length in bits fill the last one or two blocks.
+    std::array<std::byte, 128> tail{};
+    if (!rest.empty()) {
+        std::memcpy(tail.data(), rest.data(), rest.size());
+    }
+    tail[rest.size()] = std::byte{0x80};
+    const std::size_t tail_bytes = rest.size() < 56 ? 64 : 128;
+    store(tail.data() + tail_bytes - 8, static_cast<std::uint64_t>(key.size()) * 8);
+    transform(state, tail.data());
+    if (tail_bytes == 128) {
+        transform(state, tail.data() + 64);
+    }
+    std::array<std::uint64_t, 2> digest;
+    std::memcpy(digest.data(), state.data(), sizeof digest);
+    return {__builtin_bswap64(digest[0]), __builtin_bswap64(digest[1])};
+}
+
+}  // namespace penstock

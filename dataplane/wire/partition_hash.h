@@ -1,0 +1,14 @@
+// Where a partition key lies in a stream's 128-bit hash space: its MD5 (RFC 1321) as a big-endian
+// number, as Kinesis maps it.
+//
+// Runs on: any thread; pure. Allocates: nothing.
+#pragma once
+
+#include "storage/base/bytes.h"
+#include "storage/base/ids.h"
+
+namespace penstock {
+
+[[nodiscard]] Hash128 partition_hash(Bytes key) noexcept;
+
+}  // namespace penstock

@@ -1,0 +1,182 @@
+#include "storage/io/allocate_worker.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
+#include "storage/base/bytes.h"
+#include "storage/base/check.h"
+
+namespace penstock {
+
+namespace {
+
+// Large enough to reach a drive's sequential rate, small enough to stop soon.
+constexpr std::size_t zeroes_bytes = 1U << 20;
+
+}  // namespace
+
+Result<std::unique_ptr<AllocateWorker>> AllocateWorker::open(std::size_t capacity) {
+    std::unique_ptr<AllocateWorker> worker(new AllocateWorker);
+    worker->event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (worker->event_fd_ < 0) {
+        return fail(Errc::io_failed, errno);
+    }
+    worker->waiting_.reserve(capacity);
+    worker->finished_.reserve(capacity);
+    cpu_set_t cpus;
+    if (::sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
+        worker->cpus_ = cpus;
+    }
+    return worker;
+}
+
+AllocateWorker::~AllocateWorker() {
+    if (started_) {
+        {
+            const std::lock_guard lock(mutex_);
+            stop_ = true;
+        }
+        given_.notify_one();
+        ::pthread_join(thread_, nullptr);
+    }
+    if (event_fd_ >= 0) {
+        ::close(event_fd_);
+    }
+    if (zeroes_ != nullptr) {
+        ::munmap(zeroes_, zeroes_bytes);
+    }
+}
+
+int AllocateWorker::start() noexcept {
+    if (zeroes_ == nullptr) {
+        void* memory = ::mmap(nullptr, zeroes_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) {
+            return errno;
+        }
+        zeroes_ = static_cast<std::byte*>(memory);
+    }
+    pthread_attr_t attributes;
+    ::pthread_attr_init(&attributes);
+    if (cpus_) {
+        ::pthread_attr_setaffinity_np(&attributes, sizeof(*cpus_), &*cpus_);
+    }
+    // Signals are for the threads that ask for them.
+    sigset_t every;
+    sigset_t before;
+    ::sigfillset(&every);
+    ::pthread_sigmask(SIG_SETMASK, &every, &before);
+    const int failure = ::pthread_create(&thread_, &attributes, &AllocateWorker::run, this);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::pthread_attr_destroy(&attributes);
+    started_ = failure == 0;
+    return failure;
+}
+
+int AllocateWorker::give(const Job& job) noexcept {
+    if (!started_) {
+        if (const int failure = start(); failure != 0) {
+            return failure;
+        }
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        PENSTOCK_CHECK(waiting_.size() < waiting_.capacity());
+        waiting_.push_back(job);
+    }
+    given_.notify_one();
+    return 0;
+}
+
+bool AllocateWorker::take(Job& job) noexcept {
+    if (finished_count_.load(std::memory_order_acquire) == 0) {
+        return false;
+    }
+    const std::lock_guard lock(mutex_);
+    job = finished_.front();
+    finished_.erase(finished_.begin());
+    finished_count_.store(finished_.size(), std::memory_order_release);
+    if (finished_.empty()) {
+        eventfd_t ignored = 0;
+        ::eventfd_read(event_fd_, &ignored);
+    }
+    return true;
+}
+
+void* AllocateWorker::run(void* self) noexcept {
+    ::pthread_setname_np(::pthread_self(), "allocate");
+    static_cast<AllocateWorker*>(self)->work();
+    return nullptr;
+}
+
+void AllocateWorker::work() noexcept {
+    std::unique_lock lock(mutex_);
+    while (true) {
+        given_.wait(lock, [&] { return stop_ || !waiting_.empty(); });
+        if (stop_) {
+            return;
+        }
+        Job job = waiting_.front();
+        waiting_.erase(waiting_.begin());
+        lock.unlock();
+        job.result = allocate(job.fd, job.end);
+        lock.lock();
+        finished_.push_back(job);
+        finished_count_.store(finished_.size(), std::memory_order_release);
+        ::eventfd_write(event_fd_, 1);
+    }
+}
+
+std::int64_t AllocateWorker::allocate(int fd, std::uint64_t end) noexcept {
+    struct stat status{};
+    if (::fstat(fd, &status) != 0) {
+        return -errno;
+    }
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    std::int64_t result = 0;
+    if (size < end) {
+        // Takes the space at once, so that a full disk shows before any zero is written.
+        if (::fallocate(fd, 0, status.st_size, static_cast<off_t>(end - size)) != 0 &&
+            errno != EOPNOTSUPP) {
+            result = -errno;
+        } else {
+            // A size that is no multiple of a block was made by someone else; the rest of that
+            // block reads as zeroes already.
+            result = fill(fd, align_up(size, block_bytes), end);
+        }
+    }
+    if (result == 0 && ::fdatasync(fd) != 0) {
+        result = -errno;
+    }
+    if (result != 0 && size < end && ::ftruncate(fd, status.st_size) == 0) {
+        // The old size shall outlive a power loss as well; the job has failed either way.
+        [[maybe_unused]] const int synced = ::fdatasync(fd);
+    }
+    return result;
+}
+
+std::int64_t AllocateWorker::fill(int fd, std::uint64_t from, std::uint64_t end) noexcept {
+    while (from < end) {
+        if (stop_) {
+            return -ECANCELED;
+        }
+        const std::size_t part = std::min<std::uint64_t>(zeroes_bytes, end - from);
+        const ssize_t written = ::pwrite(fd, zeroes_, part, static_cast<off_t>(from));
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return written < 0 ? -errno : -EIO;
+        }
+        from += static_cast<std::uint64_t>(written);
+    }
+    return 0;
+}
+
+}  // namespace penstock

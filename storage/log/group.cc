@@ -1,0 +1,573 @@
+// The interface of a shard group, appending, and the order of work in a turn.
+#include "storage/log/group.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "storage/base/crc32c.h"
+#include "storage/log/group_core.h"
+
+namespace penstock {
+
+namespace {
+
+// Buffers start small, so that thousands of slow shards fit, and follow the shard's flow up to what
+// measured best as one write (docs/decisions/0002-write-sizes.md).
+constexpr std::uint32_t buffer_smallest = 16U * 1024;
+constexpr std::uint32_t buffer_largest = 512U * 1024;
+// Of shards whose frames are journaled: every one holds such a buffer all the time.
+constexpr std::uint32_t buffer_journaled_largest = 64U * 1024;
+constexpr std::uint64_t timer_ns = 20'000'000;
+
+// Two frames per smallest buffer is what small records at the commit interval come to.
+std::uint32_t buffer_slots(const FramePool& pool) noexcept {
+    return static_cast<std::uint32_t>(pool.size_bytes() / buffer_smallest + 64);
+}
+std::uint32_t frame_slots(const FramePool& pool) noexcept {
+    return static_cast<std::uint32_t>(pool.size_bytes() / 4096 + 256);
+}
+
+}  // namespace
+
+const char* describe(AppendVerdict verdict) noexcept {
+    switch (verdict) {
+        case AppendVerdict::accepted: return "accepted";
+        case AppendVerdict::no_memory: return "the lane's buffers are full";
+        case AppendVerdict::disk_full: return "the disks are full";
+        case AppendVerdict::no_quorum: return "fewer than two replicas take writes";
+        case AppendVerdict::needs_all: return "level all was asked for and a replica is out";
+        case AppendVerdict::unknown_shard: return "the shard does not exist";
+        case AppendVerdict::shard_closed: return "the shard is closed";
+        case AppendVerdict::too_large: return "the record is too large";
+        case AppendVerdict::count_: break;
+    }
+    return "unknown";
+}
+
+GroupCore::GroupCore(const GroupOptions& o, IoEngine& e, Clock& c, FramePool& p)
+    : options(o),
+      engine(e),
+      clock(c),
+      pool(p),
+      table(static_cast<std::uint32_t>(o.geometry.container_bytes / o.geometry.chunk_unit_bytes)),
+      buffers(buffer_slots(p)),
+      frames(frame_slots(p)) {
+    now_ns = clock.monotonic_ns();
+    wall_ms = clock.wall_ms();
+}
+
+GroupCore::~GroupCore() {
+    for (auto& files : containers) {
+        for (const FileHandle file : files) {
+            if (file != no_file) {
+                engine.close(file);
+            }
+        }
+    }
+}
+
+ShardLog* GroupCore::add_shard_log(ShardTable& shard_table) {
+    auto log = std::make_unique<ShardLog>();
+    log->uid = shard_table.uid;
+    log->table = &shard_table;
+    log->next_sequence = shard_table.next_sequence;
+    log->committed = shard_table.end.sequence;
+    log->committed_all = shard_table.end.sequence;
+    log->submitted = shard_table.end.sequence;
+    log->last_arrival_ms = shard_table.last_arrival_ms;
+    log->committed_arrival_ms = shard_table.last_arrival_ms;
+    log->chain = shard_table.end;
+    log->settled = shard_table.end;
+    log->settled_arrival_ms = shard_table.last_arrival_ms;
+    log->settled_ordinal = shard_table.next_ordinal;
+    log->buffer_wish = buffer_smallest;
+    ShardLog* raw = log.get();
+    shards.emplace(value(raw->uid), std::move(log));
+    shard_order.push_back(raw);
+    return raw;
+}
+
+// -- Appending ------------------------------------------------------------------------------------
+
+AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level) noexcept {
+    if (!replicas.has_quorum()) {
+        return AppendVerdict::no_quorum;
+    }
+    if (level == AckLevel::all && (replicas.taking & replicas.counting) != all_replicas) {
+        return AppendVerdict::needs_all;
+    }
+    if (shard.table->closed) {
+        return AppendVerdict::shard_closed;
+    }
+    if (shard.dropping) {
+        return AppendVerdict::unknown_shard;
+    }
+    if (disk_full) {
+        return AppendVerdict::disk_full;
+    }
+    // One shard may not take all memory of its lane.
+    if (shard.pending_bytes + bytes > pool.size_bytes() / 4) {
+        return AppendVerdict::no_memory;
+    }
+    return AppendVerdict::accepted;
+}
+
+AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLevel level,
+                                Appended& out) noexcept {
+    if (record.data.size() + record.partition_key.size() > max_record_bytes ||
+        record.partition_key.size() > max_key_bytes) {
+        return AppendVerdict::too_large;
+    }
+    const std::uint64_t bytes = record_bytes(record);
+    const AppendVerdict verdict = admit(shard, bytes, level);
+    if (verdict != AppendVerdict::accepted) {
+        return verdict;
+    }
+    const std::int64_t arrival = std::max(wall_ms, shard.last_arrival_ms);
+    FrameBuffer* buffer = shard.buffers_last;
+    const bool fits = shard.frame_records != 0 && buffer->used + bytes <= buffer->capacity &&
+                      arrival - shard.frame_first_arrival_ms <= std::numeric_limits<std::uint32_t>::max();
+    if (!fits) {
+        if (!open_frame(shard, bytes)) {
+            return AppendVerdict::no_memory;
+        }
+        buffer = shard.buffers_last;
+        shard.frame_first_arrival_ms = arrival;
+        shard.frame_first = shard.next_sequence;
+    }
+    std::byte* to = buffer->data + buffer->used;
+    encode_record(record, static_cast<std::uint32_t>(arrival - shard.frame_first_arrival_ms), to);
+    shard.frame_crc = crc32c_extend(shard.frame_crc, {to, bytes});
+    buffer->used += static_cast<std::uint32_t>(bytes);
+    ++shard.frame_records;
+    shard.frame_data_bytes += record.data.size() + record.partition_key.size();
+    shard.last_arrival_ms = arrival;
+    out.sequence = shard.next_sequence++;
+    out.arrival_ms = arrival;
+    shard.unsubmitted_bytes += bytes;
+    shard.pending_bytes += bytes;
+    pending_total += bytes;
+    ++counters.records_appended;
+    mark_dirty(shard);
+    return AppendVerdict::accepted;
+}
+
+void GroupCore::mark_dirty(ShardLog& shard) noexcept {
+    if (shard.dirty) {
+        return;
+    }
+    shard.dirty = true;
+    shard.dirty_next = nullptr;
+    if (dirty == nullptr) {
+        dirty = &shard;
+    } else {
+        dirty_last->dirty_next = &shard;
+    }
+    dirty_last = &shard;
+}
+
+FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noexcept {
+    shard.buffer_wish = std::max(shard.buffer_wish, buffer_smallest);
+    const std::uint64_t wish = FramePool::rounded(std::max<std::uint64_t>(shard.buffer_wish, at_least));
+    FrameBuffer* buffer = buffers.take();
+    if (buffer == nullptr) {
+        return nullptr;
+    }
+    std::byte* data = pool.take(wish);
+    std::uint64_t capacity = wish;
+    if (data == nullptr) {  // a smaller one is better than none
+        capacity = FramePool::rounded(at_least);
+        data = pool.take(capacity);
+    }
+    if (data == nullptr) {
+        buffers.give(buffer);
+        memory_short = true;
+        return nullptr;
+    }
+    const auto generation = static_cast<std::uint16_t>(buffer->generation + 1);
+    *buffer = FrameBuffer{};
+    buffer->generation = generation;
+    buffer->shard = &shard;
+    buffer->data = data;
+    buffer->capacity = static_cast<std::uint32_t>(capacity);
+    if (shard.buffers == nullptr) {
+        shard.buffers = buffer;
+    } else {
+        shard.buffers_last->next = buffer;
+    }
+    shard.buffers_last = buffer;
+    return buffer;
+}
+
+// Ends the open frame, if any, and begins one with room for a record of `bytes`.
+bool GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes) noexcept {
+    // Each open frame needs a slot when it is sealed: keep one for every shard.
+    if (frames.free_count() < shards.size() + 16) {
+        return false;
+    }
+    FrameBuffer* buffer = shard.buffers_last;
+    const std::uint64_t needed = sizeof(FrameHeader) + align_up(bytes, frame_alignment);
+    if (shard.frame_records != 0) {
+        seal_frame(shard);
+    }
+    if (buffer == nullptr || buffer->state != BufferState::open ||
+        buffer->used + needed > buffer->capacity) {
+        const bool filled = buffer != nullptr && buffer->state == BufferState::open;
+        if (needed > FramePool::largest) {
+            return false;
+        }
+        if (filled) {
+            // It filled before time closed it: a larger one suits this flow.
+            const bool bulk = now_ns - shard.last_direct_ns < 1'000'000'000;
+            shard.buffer_wish =
+                std::min(shard.buffer_wish * 2, bulk ? buffer_largest : buffer_journaled_largest);
+            close_buffer(shard);
+        }
+        buffer = open_buffer(shard, needed);
+        if (buffer == nullptr) {
+            return false;
+        }
+    }
+    const std::uint64_t opened = clock.monotonic_ns();
+    shard.frame_offset = buffer->used;
+    buffer->used += sizeof(FrameHeader);
+    shard.frame_crc = 0;
+    shard.frame_data_bytes = 0;
+    shard.frame_opened_ns = opened;
+    shard.unsubmitted_bytes += sizeof(FrameHeader);
+    shard.pending_bytes += sizeof(FrameHeader);
+    pending_total += sizeof(FrameHeader);
+    if (shard.pending_since_ns == 0) {
+        shard.pending_since_ns = opened;
+    }
+    return true;
+}
+
+void GroupCore::seal_frame(ShardLog& shard) noexcept {
+    FrameBuffer* buffer = shard.buffers_last;
+    FrameMeta* meta = frames.take();
+    PENSTOCK_CHECK(meta != nullptr && shard.frame_records != 0);
+    const std::uint32_t payload =
+        buffer->used - shard.frame_offset - static_cast<std::uint32_t>(sizeof(FrameHeader));
+    FrameHeader header;
+    header.payload_crc = shard.frame_crc;
+    header.payload_bytes = payload;
+    header.record_count = shard.frame_records;
+    header.shard = value(shard.uid);
+    header.epoch = value(options.epoch);
+    header.first_sequence = shard.frame_first;
+    header.previous_epoch = shard.chain.epoch;
+    header.previous_sequence = shard.chain.sequence;
+    header.previous_crc = shard.chain.crc;
+    header.committed_through = shard.committed;
+    header.first_arrival_ms = shard.frame_first_arrival_ms;
+    header.last_arrival_ms = shard.last_arrival_ms;
+    header.group = value(options.group);
+    header.set_id = options.geometry.set_id;
+    seal_header(header, buffer->data + shard.frame_offset);
+
+    const std::uint32_t generation = meta->generation + 1;
+    *meta = FrameMeta{};
+    meta->generation = generation;
+    meta->buffer = buffer;
+    meta->offset = shard.frame_offset;
+    meta->bytes = static_cast<std::uint32_t>(header.total_bytes());
+    meta->records = shard.frame_records;
+    meta->first_sequence = shard.frame_first;
+    meta->opened_ns = shard.frame_opened_ns;
+    meta->data_bytes = shard.frame_data_bytes;
+    meta->last_arrival_ms = shard.last_arrival_ms;
+    meta->identity = {header.last_sequence(), header.epoch, header.header_crc};
+    shard.chain = meta->identity;
+    shard.frame_records = 0;
+
+    const std::uint32_t end = meta->offset + meta->bytes;
+    std::memset(buffer->data + buffer->used, 0, std::min(end, buffer->capacity) - buffer->used);
+    shard.unsubmitted_bytes += end - buffer->used;
+    shard.pending_bytes += end - buffer->used;
+    pending_total += end - buffer->used;
+    buffer->used = end;
+
+    if (shard.frames == nullptr) {
+        shard.frames = meta;
+    } else {
+        shard.frames_last->next = meta;
+    }
+    shard.frames_last = meta;
+    if (buffer->first == nullptr) {
+        buffer->first = meta;
+    }
+    buffer->last = meta;
+    for (FrameMeta** cursor : {&shard.unsubmitted, &shard.commit_next, &shard.all_next}) {
+        if (*cursor == nullptr) {
+            *cursor = meta;
+        }
+    }
+}
+
+// Ends the open buffer; it is only read from now on.
+void GroupCore::close_buffer(ShardLog& shard) noexcept {
+    FrameBuffer* buffer = shard.buffers_last;
+    if (buffer == nullptr || buffer->state != BufferState::open) {
+        return;
+    }
+    if (shard.frame_records != 0) {
+        seal_frame(shard);
+    }
+    PENSTOCK_CHECK(buffer->used != 0);
+    buffer->length = static_cast<std::uint32_t>(align_up(buffer->used, block_bytes));
+    std::memset(buffer->data + buffer->used, 0, buffer->length - buffer->used);
+    buffer->state = BufferState::closed;
+}
+
+// -- Turn -----------------------------------------------------------------------------------------
+
+std::size_t GroupCore::turn() noexcept {
+    now_ns = clock.monotonic_ns();
+    wall_ms = clock.wall_ms();
+    std::size_t work = 0;
+    work += gather();
+    work += issue_writes();
+    bool full = false;
+    work += journal->queue_writes(full);
+    work += flush_if_due();
+    work += refill_step();
+    if (now_ns >= next_timer_ns || memory_short) {
+        timers();
+    }
+    work += state->turn();
+    return work;
+}
+
+void GroupCore::timers() noexcept {
+    next_timer_ns = now_ns + timer_ns;
+    watch_lag();
+    refresh_full();
+    relieve_journal();
+    relieve_memory();
+    // What has waited long in memory goes to its segment, so that a quiet node has little to recover.
+    constexpr std::uint64_t move_after_ns = 2'000'000'000;
+    for (ShardLog* shard : shard_order) {
+        if (shard->pending_since_ns != 0 && now_ns - shard->pending_since_ns > move_after_ns &&
+            shard->unsubmitted_bytes == 0) {
+            shard->buffer_wish = 0;
+            move_shard(*shard);
+        }
+    }
+    write_points();
+    finish_drops();
+    if (now_ns >= next_retention_ns) {
+        next_retention_ns = now_ns + 1'000'000'000;
+        watch_clock();
+        apply_retention();
+    }
+}
+
+std::uint64_t GroupCore::next_due_ns() const noexcept {
+    if (dirty != nullptr) {
+        return std::max(now_ns, last_journal_ns + options.linger_ns);
+    }
+    const bool quiet = pending_total == 0 && state->idle() && !growth.active && !flush.active &&
+                       refill.step == RefillCopy::Step::idle;
+    return quiet ? std::max(next_retention_ns, next_timer_ns) : next_timer_ns;
+}
+
+bool GroupCore::drain() noexcept {
+    bool quiet = state->idle() && growth.active == false;
+    for (ShardLog* shard : shard_order) {
+        if (shard->unsubmitted_bytes == 0 && shard->buffers != nullptr) {
+            move_shard(*shard);
+        }
+        quiet = quiet && shard->buffers == nullptr;
+    }
+    flush_wanted = true;
+    if (quiet) {
+        for (ShardLog* shard : shard_order) {
+            shard->point_due = shard->point_due || shard->settled_since_point != 0;
+        }
+        write_points();
+        quiet = state->idle();
+    }
+    return quiet;
+}
+
+// -- The interface ------------------------------------------------------------------------------
+
+ShardGroup::ShardGroup(std::unique_ptr<GroupCore> core) noexcept : core_(std::move(core)) {}
+ShardGroup::~ShardGroup() = default;
+
+Result<std::unique_ptr<ShardGroup>> ShardGroup::recover(const GroupOptions& options, IoEngine& engine,
+                                                        Clock& clock, FramePool& pool) {
+    auto core = std::make_unique<GroupCore>(options, engine, clock, pool);
+    PENSTOCK_TRY_VOID(core->recover());
+    return std::unique_ptr<ShardGroup>(new ShardGroup(std::move(core)));
+}
+
+ShardLog* ShardGroup::find(ShardUid shard) noexcept {
+    const auto found = core_->shards.find(value(shard));
+    return found == core_->shards.end() || found->second->dropping ? nullptr : found->second.get();
+}
+
+AppendVerdict ShardGroup::append(ShardLog& shard, const RecordIn& record, AckLevel level,
+                                 Appended& out) noexcept {
+    const AppendVerdict verdict = core_->append(shard, record, level, out);
+    ++core_->counters.verdicts[static_cast<std::size_t>(verdict)];
+    return verdict;
+}
+
+void ShardGroup::wait_commit(ShardLog& shard, CommitWaiter& waiter) noexcept {
+    waiter.next = nullptr;
+    if (shard.waiters == nullptr) {
+        shard.waiters = &waiter;
+    } else {
+        shard.waiters_last->next = &waiter;
+    }
+    shard.waiters_last = &waiter;
+    if (!core_->replicas.has_quorum()) {
+        core_->fail_waiters(shard, Errc::not_enough_replicas, false);
+    } else {
+        core_->wake(shard);
+    }
+}
+
+void ShardGroup::complete(const IoCompletion& completion) noexcept { core_->complete(completion); }
+std::size_t ShardGroup::turn() noexcept { return core_->turn(); }
+std::uint64_t ShardGroup::next_due_ns() const noexcept { return core_->next_due_ns(); }
+bool ShardGroup::drain() noexcept { return core_->drain(); }
+
+void ShardGroup::add_shard(ShardUid shard, std::int64_t retention_ms, CommitWaiter& done) noexcept {
+    GroupCore& core = *core_;
+    CommitWaiter* waiter = &done;
+    if (core.shards.contains(value(shard))) {
+        // Its entry may still be on its way: an empty change behind it tells.
+        core.record(RetentionEntry{value(shard), retention_ms},
+                    [waiter] { waiter->on_done(*waiter, Errc::ok); });
+        return;
+    }
+    core.record(ShardEntry{.uid = value(shard), .retention_ms = retention_ms},
+                [waiter] { waiter->on_done(*waiter, Errc::ok); });
+    core.add_shard_log(*core.table.find(shard));
+}
+
+void ShardGroup::drop_shard(ShardUid shard, CommitWaiter& done) noexcept {
+    const auto found = core_->shards.find(value(shard));
+    if (found == core_->shards.end()) {
+        done.on_done(done, Errc::ok);
+        return;
+    }
+    ShardLog& log = *found->second;
+    done.next = log.drop_waiter;
+    log.drop_waiter = &done;
+    log.dropping = true;
+    core_->fail_waiters(log, Errc::not_found, false);
+    core_->finish_drops();
+}
+
+Status ShardGroup::set_retention(ShardUid shard, std::int64_t retention_ms) noexcept {
+    if (find(shard) == nullptr) {
+        return fail(Errc::not_found);
+    }
+    core_->record(RetentionEntry{value(shard), retention_ms});
+    return {};
+}
+
+Status ShardGroup::plan_read(ShardUid shard, const ReadStart& start, std::uint32_t max_bytes,
+                             ReadPlan& out) noexcept {
+    return core_->plan_read(shard, start, max_bytes, out);
+}
+
+void ShardGroup::release(const ReadPlan& plan) noexcept {
+    for (std::uint32_t i = 0; i < plan.frame_count; ++i) {
+        FrameBuffer& buffer = core_->buffers.at(plan.frames[i].buffer);
+        PENSTOCK_CHECK(buffer.leases != 0);
+        --buffer.leases;
+        core_->release_orphan(buffer);
+    }
+}
+
+Status ShardGroup::shard_status(ShardUid shard, ShardStatus& out) noexcept {
+    const ShardLog* log = find(shard);
+    if (log == nullptr) {
+        return fail(Errc::not_found);
+    }
+    out.trim_sequence = log->table->trim_sequence;
+    out.end_sequence = log->committed + 1;
+    out.newest_arrival_ms = log->committed_arrival_ms;
+    out.pending_bytes = log->pending_bytes;
+    out.stored_bytes = 0;
+    for (const Chunk& chunk : log->table->chunks) {
+        out.stored_bytes += chunk.end_offset;
+    }
+    return {};
+}
+
+void ShardGroup::replica_out(unsigned replica) noexcept {
+    core_->lagging[replica] = false;
+    core_->leave(replica);
+    core_->replicas.counting = static_cast<ReplicaMask>(core_->replicas.counting & ~(1U << replica));
+    for (ShardLog* shard : core_->shard_order) {
+        core_->wake(*shard);
+    }
+}
+
+void ShardGroup::replica_in(unsigned replica, bool counts) noexcept { core_->begin_join(replica, counts); }
+
+void ShardGroup::replica_counts(unsigned replica) noexcept {
+    core_->replicas.counting = static_cast<ReplicaMask>(core_->replicas.counting | (1U << replica));
+    for (ShardLog* shard : core_->shard_order) {
+        core_->advance(*shard);
+    }
+}
+
+bool ShardGroup::replica_complete(unsigned replica) const noexcept { return core_->complete_on(replica); }
+const GroupCounters& ShardGroup::counters() const noexcept { return core_->counters; }
+
+GroupGauges ShardGroup::gauges() const noexcept {
+    const GroupCore& core = *core_;
+    GroupGauges out;
+    out.journal_used_bytes = core.journal->used_bytes();
+    out.journal_size_bytes = core.journal->size_bytes();
+    out.memory_used_bytes = core.pool.used_bytes();
+    out.memory_size_bytes = core.pool.size_bytes();
+    out.segment_free_bytes = core.table.space().free_units() * core.options.geometry.chunk_unit_bytes;
+    out.segment_size_bytes = core.table.space().total_units() * core.options.geometry.chunk_unit_bytes;
+    out.shards = static_cast<std::uint32_t>(core.shards.size());
+    out.taking_writes = core.replicas.taking;
+    out.disk_full = core.disk_full;
+    out.retention_held = core.retention_held;
+    out.lost_records = core.lost_records;
+    for (const auto& [uid, shard] : core.table.shards()) {
+        for (const Chunk& chunk : shard.chunks) {
+            for (unsigned r = 0; r < replica_count; ++r) {
+                out.missing_chunks[r] += chunk.missing >> r & 1;
+            }
+        }
+    }
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if (core.complete_on(r)) {
+            out.complete = static_cast<ReplicaMask>(out.complete | (1U << r));
+        }
+    }
+    return out;
+}
+
+void ShardGroup::observe_commits(CommitObserver observer, void* context) noexcept {
+    core_->commit_observer = observer;
+    core_->commit_context = context;
+}
+
+void ShardGroup::observe_replicas(ReplicaObserver observer, void* context) noexcept {
+    core_->replica_observer = observer;
+    core_->replica_context = context;
+}
+
+void ShardGroup::list_shards(std::span<ShardUid> out, std::size_t& count) const noexcept {
+    count = 0;
+    for (const auto& [uid, shard] : core_->shards) {
+        if (count < out.size() && !shard->dropping) {
+            out[count++] = shard->uid;
+        }
+    }
+}
+
+}  // namespace penstock

@@ -1,0 +1,268 @@
+// The inside of a ShardGroup, shared by the files that implement it:
+//   group.cc     the interface, append, turn
+//   commit.cc    completions, commit points, waiters
+//   writes.cc    journal blocks, segment writes, flushes, chunks
+//   recover.cc   start-up
+//   refill.cc    replicas that leave and come back
+//   retention.cc trim and drop
+//   plan.cc      reads
+#pragma once
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "storage/base/check.h"
+#include "storage/base/clock.h"
+#include "storage/format/frame.h"
+#include "storage/format/manifest.h"
+#include "storage/io/engine.h"
+#include "storage/journal/ring.h"
+#include "storage/log/cookie.h"
+#include "storage/log/frame_pool.h"
+#include "storage/log/group.h"
+#include "storage/log/shard_log.h"
+#include "storage/log/state_log.h"
+#include "storage/segment/table.h"
+
+namespace penstock {
+
+// Objects of one kind in slots that never move; a slot is named by its number.
+template <typename T>
+class SlotTable {
+  public:
+    explicit SlotTable(std::uint32_t count) : slots_(count), free_(count) {
+        for (std::uint32_t i = 0; i < count; ++i) {
+            free_[i] = count - 1 - i;
+        }
+    }
+    [[nodiscard]] T* take() noexcept {
+        if (free_.empty()) {
+            return nullptr;
+        }
+        const std::uint32_t slot = free_.back();
+        free_.pop_back();
+        return &slots_[slot];
+    }
+    void give(T* object) noexcept { free_.push_back(slot_of(object)); }  // capacity is reserved
+    [[nodiscard]] std::uint32_t slot_of(const T* object) const noexcept {
+        return static_cast<std::uint32_t>(object - slots_.data());
+    }
+    [[nodiscard]] T& at(std::uint32_t slot) noexcept { return slots_[slot]; }
+    [[nodiscard]] std::size_t free_count() const noexcept { return free_.size(); }
+
+  private:
+    std::vector<T> slots_;
+    std::vector<std::uint32_t> free_;
+};
+
+// One flush of all containers with unflushed writes, on every replica that takes writes.
+struct FlushRound {
+    bool active = false;
+    std::uint64_t ticket = 0;                  // buffers written with a ticket ≤ this are covered
+    std::array<std::uint32_t, replica_count> outstanding{};
+    ReplicaMask failed = 0;
+    ReplicaMask sent = 0;
+};
+
+// A container being made or grown.
+struct ContainerGrowth {
+    bool active = false;
+    std::uint32_t container = 0;
+    ReplicaMask outstanding = 0;
+    ReplicaMask ok = 0;
+    ReplicaMask no_space = 0;
+};
+
+// A replica on its way back: its files are opened and grown, then it takes writes again, then its
+// missing chunks are copied.
+struct Joining {
+    enum class Step : std::uint8_t { none, files, taking };
+    Step step = Step::none;
+    bool counts = false;
+    std::uint32_t outstanding = 0;             // grow requests
+    bool failed = false;
+};
+
+struct RefillCopy {
+    bool active = false;
+    unsigned target = 0;
+    unsigned source = 0;
+    std::uint64_t uid = 0;
+    std::uint64_t ordinal = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t until = 0;                   // what has to be copied ends here
+    std::uint64_t length = 0;
+    std::uint64_t window = 0;
+    std::uint16_t generation = 0;
+    ReplicaMask tried = 0;
+    enum class Step : std::uint8_t { idle, reading, writing, flushing, recording } step = Step::idle;
+};
+
+struct RecoveredShard;
+
+struct GroupCore {
+    GroupCore(const GroupOptions& o, IoEngine& e, Clock& c, FramePool& p);
+    ~GroupCore();
+
+    // -- group.cc ----------------------------------------------------------------------------------
+    AppendVerdict append(ShardLog& shard, const RecordIn& record, AckLevel level, Appended& out) noexcept;
+    AppendVerdict admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level) noexcept;
+    bool open_frame(ShardLog& shard, std::uint64_t payload_bytes) noexcept;
+    void seal_frame(ShardLog& shard) noexcept;
+    void close_buffer(ShardLog& shard) noexcept;
+    FrameBuffer* open_buffer(ShardLog& shard, std::uint64_t at_least) noexcept;
+    void mark_dirty(ShardLog& shard) noexcept;
+    std::size_t turn() noexcept;
+    std::uint64_t next_due_ns() const noexcept;
+    ShardLog* add_shard_log(ShardTable& table);
+    void timers() noexcept;
+    bool drain() noexcept;
+
+    // -- commit.cc ---------------------------------------------------------------------------------
+    void complete(const IoCompletion& completion) noexcept;
+    void complete_journal(const Cookie& cookie, std::int64_t result) noexcept;
+    void complete_segment(const Cookie& cookie, std::int64_t result) noexcept;
+    void complete_flush(const Cookie& cookie, std::int64_t result) noexcept;
+    void end_flush_round() noexcept;
+    void mark_durable(FrameBuffer& buffer, ReplicaMask on) noexcept;
+    void advance(ShardLog& shard) noexcept;
+    void wake(ShardLog& shard) noexcept;
+    void fail_waiters(ShardLog& shard, Errc outcome, bool only_all) noexcept;
+    void settle_buffer(FrameBuffer& buffer) noexcept;
+    void pop_settled(ShardLog& shard) noexcept;
+    void free_buffer(FrameBuffer& buffer) noexcept;
+    void release_orphan(FrameBuffer& buffer) noexcept;
+
+    // -- writes.cc ---------------------------------------------------------------------------------
+    std::size_t gather() noexcept;
+    void journal_shard(ShardLog& shard) noexcept;
+    void go_direct(ShardLog& shard) noexcept;
+    void move_shard(ShardLog& shard) noexcept;
+    void move_closed(ShardLog& shard) noexcept;
+    void queue_buffer(FrameBuffer& buffer, bool direct) noexcept;
+    std::size_t issue_writes() noexcept;
+    bool place(FrameBuffer& buffer) noexcept;
+    bool queue_segment_writes(FrameBuffer& buffer) noexcept;
+    void want_chunk(ShardLog& shard, std::uint64_t at_least) noexcept;
+    std::size_t flush_if_due() noexcept;
+    void write_points() noexcept;
+    void relieve_journal() noexcept;
+    void relieve_memory() noexcept;
+    void seal_journal_block() noexcept;
+    void grow_space() noexcept;
+    void complete_grow(const Cookie& cookie, std::int64_t result) noexcept;
+    bool ensure_container_file(unsigned replica, std::uint32_t container) noexcept;
+    template <typename Entry>
+    void record(const Entry& entry, std::function<void()> done = {}) {
+        const EncodedEntry<Entry> encoded(entry);
+        PENSTOCK_CHECK(table.apply(encoded.bytes()));
+        state->append(encoded.bytes(), std::move(done));
+        ++counters.manifest_entries;
+    }
+    [[nodiscard]] std::uint64_t container_offset(const Chunk& chunk) const noexcept {
+        return std::uint64_t{chunk.run.unit} * options.geometry.chunk_unit_bytes;
+    }
+    [[nodiscard]] std::uint64_t chunk_capacity(const Chunk& chunk) const noexcept {
+        return std::uint64_t{chunk.run.units} * options.geometry.chunk_unit_bytes;
+    }
+    void refresh_full() noexcept;
+
+    // -- refill.cc ---------------------------------------------------------------------------------
+    void replica_failed(unsigned replica, Error why) noexcept;
+    void leave(unsigned replica) noexcept;
+    void begin_join(unsigned replica, bool counts) noexcept;
+    void finish_join(unsigned replica) noexcept;
+    [[nodiscard]] bool has_spare(unsigned without) const noexcept;
+    void watch_lag() noexcept;
+    void rewrite_pending() noexcept;
+    std::size_t refill_step() noexcept;
+    bool pick_refill() noexcept;
+    void complete_refill(const Cookie& cookie, std::int64_t result) noexcept;
+    void refill_read_done() noexcept;
+    [[nodiscard]] bool complete_on(unsigned replica) const noexcept;
+    void abandon_refill() noexcept;
+
+    // -- retention.cc ------------------------------------------------------------------------------
+    void apply_retention() noexcept;
+    void seal_idle_chunk(ShardLog& shard, std::int64_t horizon_ms) noexcept;
+    void trim_shard(ShardLog& shard, std::uint64_t first_ordinal) noexcept;
+    void finish_drops() noexcept;
+    void watch_clock() noexcept;
+
+    // -- recover.cc --------------------------------------------------------------------------------
+    Status recover();
+    Status open_outputs(const StateRead& read, std::uint32_t first_journal_file);
+    Status pump_until(const std::function<bool()>& done);
+    Status adopt(RecoveredShard& shard);
+    Status start_epoch();
+    [[nodiscard]] EpochBegunEntry epoch_begun() const noexcept;
+
+    // -- plan.cc -----------------------------------------------------------------------------------
+    Status plan_read(ShardUid uid, const ReadStart& start, std::uint32_t max_bytes, ReadPlan& out) noexcept;
+
+    GroupOptions options;
+    IoEngine& engine;
+    Clock& clock;
+    FramePool& pool;
+    ReplicaView replicas;
+    ReplicaMask taken_part = 0;                   // took writes at any time in this epoch
+    GroupTable table;
+    std::unique_ptr<StateLog> state;
+    std::unique_ptr<JournalRing> journal;
+    std::unordered_map<std::uint64_t, std::unique_ptr<ShardLog>> shards;
+    std::vector<ShardLog*> shard_order;           // for round-robin work
+    SlotTable<FrameBuffer> buffers;
+    SlotTable<FrameMeta> frames;
+    std::array<std::vector<FileHandle>, replica_count> containers;
+
+    ShardLog* dirty = nullptr;                    // shards with something not handed out
+    ShardLog* dirty_last = nullptr;
+    FrameBuffer* write_queue = nullptr;           // closed buffers to write, in order
+    FrameBuffer* write_queue_last = nullptr;
+    std::vector<std::uint32_t> writing;           // buffers with writes in flight or to queue
+    std::vector<std::uint32_t> unflushed;         // buffers in state `written`
+    FlushRound flush;
+    bool flush_wanted = false;
+    std::vector<bool> unflushed_containers;
+    std::uint64_t unflushed_bytes = 0;
+    std::uint64_t pending_total = 0;              // bytes in buffers not settled, all shards
+    unsigned writes_in_flight = 0;                // segment writes not yet done on a quorum
+    std::uint64_t flush_ticket = 1;               // given to plain writes
+    std::uint64_t oldest_unflushed_ns = 0;
+    ContainerGrowth growth;
+    std::uint64_t growth_retry_ns = 0;
+    std::array<Joining, replica_count> joining;
+    RefillCopy refill;
+    std::byte* refill_buffer = nullptr;
+    static constexpr std::size_t refill_buffer_bytes = 20U << 20;
+
+    std::uint64_t now_ns = 0;
+    std::int64_t wall_ms = 0;
+    std::uint64_t last_journal_ns = 0;
+    std::uint64_t dirty_since_ns = 0;
+    std::uint64_t next_timer_ns = 0;
+    std::uint64_t next_retention_ns = 0;
+    std::uint64_t points_asked_through = 0;       // journal block a points entry will free
+    bool points_in_flight = false;
+    bool disk_full = false;
+    bool relieving = false;
+    bool memory_short = false;
+    std::int64_t clock_offset_ms = 0;             // wall - monotonic when it was last believed
+    bool clock_known = false;
+    bool retention_held = false;
+    std::uint64_t retention_held_until_ns = 0;
+    std::array<std::uint64_t, replica_count> left_ns{};
+    std::array<bool, replica_count> lagging{};    // left because slow: comes back by itself
+    GroupCounters counters;
+    std::uint64_t lost_records = 0;
+    ShardGroup::CommitObserver commit_observer = nullptr;
+    void* commit_context = nullptr;
+    ShardGroup::ReplicaObserver replica_observer = nullptr;
+    void* replica_context = nullptr;
+};
+
+}  // namespace penstock

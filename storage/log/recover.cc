@@ -1,0 +1,548 @@
+// Start-up of a group: what survived, what is void, and the start of this epoch.
+//
+// The steps and the decisions are those of docs/log-protocol.md (rules R3, R6, R7, R8).
+#include <algorithm>
+
+#include "storage/journal/scan.h"
+#include "storage/log/group_core.h"
+#include "storage/segment/reader.h"
+
+namespace penstock {
+
+// What recovery knows of a shard: the frames beyond its segment's recorded end, in order.
+struct RecoveredShard {
+    ShardTable* table = nullptr;
+    struct Frame {
+        FrameHeader header;
+        std::vector<std::byte> bytes;
+    };
+    std::vector<Frame> frames;
+    Sequence committed_through = 0;   // largest any of its frames carries
+    std::vector<LostRange> lost;
+};
+
+namespace {
+
+constexpr std::uint64_t next_sequence_gap = std::uint64_t{1} << 32;   // R7
+
+// Reads of many small places at once.
+class BatchReader {
+  public:
+    struct Read {
+        FileHandle file = no_file;
+        std::uint64_t offset = 0;
+        std::uint64_t length = 0;
+        std::byte* data = nullptr;
+        std::int64_t result = -1;
+    };
+    static void run(IoEngine& engine, std::span<Read> reads) {
+        std::size_t next = 0;
+        std::size_t in_flight = 0;
+        std::array<IoCompletion, 64> done;
+        while (next < reads.size() || in_flight != 0) {
+            while (next < reads.size() && in_flight < done.size()) {
+                Read& read = reads[next];
+                if (read.file == no_file) {
+                    ++next;
+                    continue;
+                }
+                if (!engine.queue({.kind = IoKind::read,
+                                   .file = read.file,
+                                   .offset = read.offset,
+                                   .data = read.data,
+                                   .length = read.length,
+                                   .cookie = next})) {
+                    break;
+                }
+                ++next;
+                ++in_flight;
+            }
+            if (in_flight == 0) {
+                continue;
+            }
+            engine.wait(100'000'000);
+            const std::size_t count = engine.reap(done);
+            for (std::size_t i = 0; i < count; ++i) {
+                reads[done[i].cookie].result = done[i].result;
+                --in_flight;
+            }
+        }
+    }
+};
+
+// Follows one shard's chain from its recorded end through its segment, then through the journal.
+class ChainFollower {
+  public:
+    ChainFollower(GroupCore& core, const JournalScan& scan, ReplicaMask readable,
+                  ReplicaMask may_hold, std::byte* window)
+        : core_(core), scan_(scan), readable_(readable), may_hold_(may_hold), window_(window) {}
+
+    static constexpr std::uint64_t window_bytes = 17U << 20;   // the largest frame, and a block
+
+    Status follow(RecoveredShard& shard, bool look_in_segment) {
+        end_ = shard.table->end;
+        in_doubt_ = false;
+        const auto scanned = scan_.shards.find(value(shard.table->uid));
+        const ScannedShard* journaled = scanned == scan_.shards.end() ? nullptr : &scanned->second;
+        if (journaled != nullptr) {
+            shard.committed_through = journaled->committed_through;
+        }
+        if (look_in_segment) {
+            PENSTOCK_TRY_VOID(follow_segment(shard));
+        }
+        while (journaled != nullptr) {
+            const auto next = journaled->frames.upper_bound(end_.sequence);
+            if (next == journaled->frames.end()) {
+                break;
+            }
+            const ScannedFrame& frame = next->second;
+            if (!follows(frame.header)) {
+                PENSTOCK_TRY(go_on, over_hole(shard, frame.header));
+                if (!go_on) {
+                    break;
+                }
+            }
+            take(shard, frame.header, frame.bytes);
+        }
+        return end_of_chain(shard);
+    }
+
+  private:
+    [[nodiscard]] bool follows(const FrameHeader& header) const noexcept {
+        return header.previous_sequence == end_.sequence && header.previous_epoch == end_.epoch &&
+               header.previous_crc == end_.crc && header.epoch == core_.table.started_epoch();
+    }
+
+    void take(RecoveredShard& shard, const FrameHeader& header, Bytes bytes) {
+        shard.committed_through = std::max(shard.committed_through, header.committed_through);
+        shard.frames.push_back({header, {bytes.begin(), bytes.end()}});
+        end_ = {header.last_sequence(), header.epoch, header.header_crc};
+    }
+
+    // A later frame of the shard exists, but not the one before it. Committed up to or past the
+    // hole: the records are lost and nothing behind them is cut. Otherwise the log ends here.
+    Result<bool> over_hole(RecoveredShard& shard, const FrameHeader& later) {
+        Sequence carried = shard.committed_through;
+        const auto& frames = scan_.shards.at(value(shard.table->uid)).frames;
+        for (auto it = frames.upper_bound(end_.sequence); it != frames.end(); ++it) {
+            carried = std::max(carried, it->second.header.committed_through);
+        }
+        if (carried <= end_.sequence) {
+            return false;
+        }
+        // Records of the hole were committed. An absent replica may hold them.
+        if (may_hold_ != 0 && !core_.options.accept_loss) {
+            return fail(Errc::wait_for_replica, 0, static_cast<std::uint32_t>(value(shard.table->uid)));
+        }
+        shard.lost.push_back({end_.sequence + 1, later.first_sequence});
+        return true;
+    }
+
+    Status end_of_chain(RecoveredShard& shard) {
+        if (shard.committed_through > end_.sequence) {
+            if (may_hold_ != 0 && !core_.options.accept_loss) {
+                return fail(Errc::wait_for_replica, 0,
+                            static_cast<std::uint32_t>(value(shard.table->uid)));
+            }
+            shard.lost.push_back({end_.sequence + 1, shard.committed_through + 1});
+        }
+        // R8: damaged is not absent. A damaged copy here may be a committed frame's whose other copy
+        // is on a voting replica that could not be read.
+        const bool doubt = in_doubt_ || !scan_.missing.empty();
+        if (doubt && may_hold_ != 0 && !core_.options.accept_loss) {
+            return fail(Errc::wait_for_replica, 0, static_cast<std::uint32_t>(value(shard.table->uid)));
+        }
+        return {};
+    }
+
+    // Frames written directly stand behind the recorded end, whole, on a quorum if committed.
+    Status follow_segment(RecoveredShard& shard) {
+        for (Chunk& chunk : shard.table->chunks) {
+            if (chunk.sealed) {
+                continue;
+            }
+            std::uint64_t at = chunk.end_offset;
+            while (at < core_.chunk_capacity(chunk)) {
+                PENSTOCK_TRY(length, take_at(shard, chunk, at));
+                if (length != 0) {
+                    at += length;
+                    continue;
+                }
+                // The next write may begin at the next block: each is padded.
+                const std::uint64_t aligned = align_up(at, block_bytes);
+                if (aligned == at) {
+                    break;
+                }
+                at = aligned;
+            }
+        }
+        return {};
+    }
+
+    // Takes the frame at `at` of the chunk if any replica has it intact and it follows. 0: none.
+    Result<std::uint64_t> take_at(RecoveredShard& shard, const Chunk& chunk, std::uint64_t at) {
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((readable_ >> r & 1) == 0 || (chunk.missing >> r & 1) != 0) {
+                continue;
+            }
+            PENSTOCK_TRY(bytes, view(r, chunk, at, sizeof(FrameHeader)));
+            FrameHeader header;
+            FrameFault fault = check_frame_header(bytes, core_.options.geometry.set_id, header);
+            if (fault == FrameFault::header_damaged) {
+                in_doubt_ = true;
+                continue;
+            }
+            if (fault != FrameFault::none || header.shard != value(shard.table->uid)) {
+                continue;
+            }
+            if (header.epoch == core_.table.started_epoch() && header.last_sequence() <= end_.sequence) {
+                return header.total_bytes();  // an earlier, unfinished recovery has moved it already
+            }
+            if (!follows(header)) {
+                continue;
+            }
+            PENSTOCK_TRY(whole, view(r, chunk, at, header.total_bytes()));
+            fault = check_frame(whole, core_.options.geometry.set_id, header);
+            if (fault != FrameFault::none) {
+                in_doubt_ = true;
+                continue;
+            }
+            take(shard, header, whole.subspan(0, sizeof header + header.payload_bytes));
+            return header.total_bytes();
+        }
+        return std::uint64_t{0};
+    }
+
+    // `length` bytes of the chunk on a replica, as many as there are.
+    Result<Bytes> view(unsigned replica, const Chunk& chunk, std::uint64_t at, std::uint64_t length) {
+        if (!core_.ensure_container_file(replica, chunk.run.container)) {
+            return Bytes{};
+        }
+        const std::uint64_t base = core_.container_offset(chunk);
+        const std::uint64_t from = align_down(base + at, block_bytes);
+        const std::uint64_t skip = base + at - from;
+        // Small looks stay small: most shards have nothing behind their end.
+        const std::uint64_t want = std::min(align_up(skip + length, length > block_bytes ? 1U << 20 : block_bytes),
+                                            base + core_.chunk_capacity(chunk) - from);
+        const FileHandle file = core_.containers[replica][chunk.run.container];
+        const bool have = replica == window_replica_ && chunk.run.container == window_container_ &&
+                          from >= window_from_ && from + want <= window_from_ + window_have_;
+        if (!have) {
+            const auto got = run_one(core_.engine, {.kind = IoKind::read,
+                                                    .file = file,
+                                                    .offset = from,
+                                                    .data = window_,
+                                                    .length = std::min(want, window_bytes)});
+            if (!got) {
+                return std::unexpected(got.error());
+            }
+            window_replica_ = replica;
+            window_container_ = chunk.run.container;
+            window_from_ = from;
+            window_have_ = *got;
+        }
+        const std::uint64_t in_window = from - window_from_ + skip;
+        if (in_window >= window_have_) {
+            return Bytes{};
+        }
+        return Bytes{window_ + in_window, std::min(length, window_have_ - in_window)};
+    }
+
+    GroupCore& core_;
+    const JournalScan& scan_;
+    ReplicaMask readable_;
+    ReplicaMask may_hold_;      // absent replicas that took part in the epoch
+    std::byte* window_;
+    unsigned window_replica_ = replica_count;
+    std::uint32_t window_container_ = 0;
+    std::uint64_t window_from_ = 0;
+    std::uint64_t window_have_ = 0;
+    ChainEnd end_;
+    bool in_doubt_ = false;
+};
+
+// Which shards have a frame right behind their recorded end on any replica: one small read each,
+// many at once, so that start-up does not grow with what is stored.
+std::vector<bool> probe_ends(GroupCore& core, std::vector<RecoveredShard>& shards, ReplicaMask readable,
+                             std::byte* buffer, std::size_t buffer_size) {
+    std::vector<bool> found(shards.size(), false);
+    std::vector<BatchReader::Read> reads;
+    std::vector<std::pair<std::size_t, std::uint64_t>> what;   // shard, offset in the block read
+    const std::size_t batch = buffer_size / block_bytes;
+    const auto flush_batch = [&] {
+        BatchReader::run(core.engine, reads);
+        for (std::size_t i = 0; i < reads.size(); ++i) {
+            const auto [shard, skip] = what[i];
+            const auto have = static_cast<std::uint64_t>(std::max<std::int64_t>(reads[i].result, 0));
+            // A failed read is looked at again, one by one, where its error is told.
+            found[shard] = found[shard] || reads[i].result < 0 ||
+                           (have >= skip + 4 && load<std::uint32_t>(reads[i].data + skip) == frame_magic);
+        }
+        reads.clear();
+        what.clear();
+    };
+    for (std::size_t i = 0; i < shards.size(); ++i) {
+        for (const Chunk& chunk : shards[i].table->chunks) {
+            if (chunk.sealed || chunk.end_offset >= core.chunk_capacity(chunk)) {
+                continue;
+            }
+            for (unsigned r = 0; r < replica_count; ++r) {
+                if ((readable >> r & 1) == 0 || !core.ensure_container_file(r, chunk.run.container)) {
+                    continue;
+                }
+                const std::uint64_t at = core.container_offset(chunk) + chunk.end_offset;
+                const std::uint64_t from = align_down(at, block_bytes);
+                reads.push_back({core.containers[r][chunk.run.container], from, block_bytes,
+                                 buffer + reads.size() * block_bytes, -1});
+                what.emplace_back(i, at - from);
+                if (reads.size() == batch) {
+                    flush_batch();
+                }
+            }
+        }
+    }
+    flush_batch();
+    return found;
+}
+
+}  // namespace
+
+EpochBegunEntry GroupCore::epoch_begun() const noexcept {
+    return {.epoch = value(options.epoch),
+            .started_epoch = table.started_epoch(),
+            .wall_ms = clock.wall_ms(),
+            .taking = replicas.taking,
+            .taken_part = taken_part};
+}
+
+Status GroupCore::open_outputs(const StateRead& read, std::uint32_t first_journal_file) {
+    journal = std::make_unique<JournalRing>(
+        engine, JournalRing::Options{options.group, options.epoch, options.geometry, first_journal_file,
+                                     &replicas});
+    PENSTOCK_TRY_VOID(journal->allocate_buffers());
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((replicas.taking >> r & 1) != 0) {
+            PENSTOCK_TRY_VOID(journal->open_replica(r));
+        }
+    }
+    StateLog::Options log;
+    log.set_id = options.geometry.set_id;
+    log.group = options.group;
+    log.epoch = options.epoch;
+    log.slot_bytes = options.geometry.manifest_bytes;
+    log.replicas = &replicas;
+    log.snapshot = [this](StateEntries& out) {
+        table.snapshot(epoch_begun(), [&out](Bytes entry) { out.add(entry); });
+    };
+    log.on_replica_failed = [this](unsigned replica, Error why) { replica_failed(replica, why); };
+    PENSTOCK_TRY(opened, StateLog::open(engine, std::move(log), read));
+    state = std::move(opened);
+    refill_buffer = engine.allocate_buffer(refill_buffer_bytes);
+    return refill_buffer == nullptr ? Status(fail(Errc::no_memory_room)) : Status{};
+}
+
+// Runs the group's own machinery until `done`; fails when too few replicas are left for it.
+Status GroupCore::pump_until(const std::function<bool()>& done) {
+    std::array<IoCompletion, 64> completions;
+    while (!done()) {
+        turn();
+        engine.submit();
+        std::size_t count = engine.reap(completions);
+        if (count == 0) {
+            engine.wait(1'000'000);
+            count = engine.reap(completions);
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            complete(completions[i]);
+        }
+        if (!replicas.has_quorum()) {
+            return fail(Errc::not_enough_replicas);
+        }
+        if (disk_full) {
+            return fail(Errc::no_space);
+        }
+    }
+    return {};
+}
+
+// Brings a shard's frames into memory as if they had just been appended, already handed out.
+Status GroupCore::adopt(RecoveredShard& recovered) {
+    ShardLog& shard = *shards.at(value(recovered.table->uid));
+    for (RecoveredShard::Frame& frame : recovered.frames) {
+        const auto bytes = static_cast<std::uint32_t>(frame.header.total_bytes());
+        FrameBuffer* buffer = shard.buffers_last;
+        if (buffer == nullptr || buffer->state != BufferState::open ||
+            buffer->used + bytes > buffer->capacity) {
+            close_buffer(shard);
+            shard.buffer_wish = 256U * 1024;
+            while ((buffer = open_buffer(shard, align_up(bytes, block_bytes))) == nullptr ||
+                   frames.free_count() < 16) {
+                if (!replicas.has_quorum()) {
+                    return fail(Errc::no_memory_room);
+                }
+                // Memory is short: what came before goes to its segment first.
+                const std::size_t before = pool.used_bytes();
+                PENSTOCK_TRY_VOID(pump_until([&] { return pool.used_bytes() < before; }));
+            }
+        }
+        FrameMeta* meta = frames.take();
+        PENSTOCK_CHECK(meta != nullptr);
+        const std::uint32_t generation = meta->generation + 1;
+        *meta = FrameMeta{};
+        meta->generation = generation;
+        meta->buffer = buffer;
+        meta->offset = buffer->used;
+        meta->bytes = bytes;
+        meta->records = std::max(frame.header.record_count, 1U);
+        meta->first_sequence = frame.header.first_sequence;
+        meta->opened_ns = now_ns;
+        meta->last_arrival_ms = frame.header.last_arrival_ms;
+        meta->identity = {frame.header.last_sequence(), frame.header.epoch, frame.header.header_crc};
+        meta->submitted = true;
+        std::memcpy(buffer->data + buffer->used, frame.bytes.data(), frame.bytes.size());
+        std::memset(buffer->data + buffer->used + frame.bytes.size(), 0, bytes - frame.bytes.size());
+        buffer->used += bytes;
+        shard.pending_bytes += bytes;
+        pending_total += bytes;
+        (shard.frames == nullptr ? shard.frames : shard.frames_last->next) = meta;
+        shard.frames_last = meta;
+        buffer->first = buffer->first == nullptr ? meta : buffer->first;
+        buffer->last = meta;
+        shard.commit_next = shard.commit_next == nullptr ? meta : shard.commit_next;
+        shard.all_next = shard.all_next == nullptr ? meta : shard.all_next;
+        shard.chain = meta->identity;
+        shard.submitted = meta->last_sequence();
+        shard.next_sequence = std::max(shard.next_sequence, shard.submitted + 1);
+        shard.last_arrival_ms = std::max(shard.last_arrival_ms, meta->last_arrival_ms);
+        if (replicas.has_quorum() && buffer->used + block_bytes > buffer->capacity) {
+            go_direct(shard);
+        }
+        frame.bytes = {};
+    }
+    if (replicas.has_quorum()) {
+        go_direct(shard);
+    } else {
+        close_buffer(shard);
+    }
+    return {};
+}
+
+// Notes where each shard was cut, seals what earlier epochs had open, and starts the epoch.
+Status GroupCore::start_epoch() {
+    for (ShardLog* shard : shard_order) {
+        if (shard->settled_since_point != 0) {
+            shard->point_due = true;
+        }
+    }
+    write_points();
+    for (auto& [uid, shard] : table.shards()) {
+        for (const Chunk& chunk : shard.chunks) {
+            if (!chunk.sealed) {
+                record(SealChunkEntry{uid, chunk.ordinal});
+            }
+        }
+        record(NextSequenceEntry{uid, std::max(shard.end.sequence, shard.next_sequence) + next_sequence_gap});
+    }
+    bool started = false;
+    record(EpochStartedEntry{value(options.epoch)}, [&started] { started = true; });
+    PENSTOCK_TRY_VOID(pump_until([&] { return started; }));
+    for (ShardLog* shard : shard_order) {
+        ShardTable& shard_table = *shard->table;
+        PENSTOCK_CHECK(shard->buffers == nullptr && shard->commit_next == nullptr);
+        shard->next_sequence = shard_table.next_sequence;
+        shard->has_chunk = false;
+        shard->next_chunk_asked = false;
+        shard->next_chunk_ready = false;
+        shard->settled_ordinal = shard_table.next_ordinal;
+        shard->settled_offset = 0;
+        shard->settled_since_point = 0;
+        shard->point_due = false;
+        shard->buffer_wish = 0;
+        shard->last_direct_ns = 0;
+    }
+    return {};
+}
+
+Status GroupCore::recover() {
+    const ReplicaMask readable = options.voting;
+    const auto absent = static_cast<ReplicaMask>(all_replicas & ~(options.voting | options.filling));
+    const bool writable = __builtin_popcount(readable) >= static_cast<int>(quorum_count);
+    PENSTOCK_TRY(read, read_state_log(engine, options.geometry.set_id, options.group, readable, absent,
+                                      options.accept_loss || !writable));
+    if (!replay_state(read, [this](bool, Bytes entry) { return table.apply(entry); })) {
+        return fail(Errc::corrupt, 0, value(options.group));
+    }
+    const std::uint64_t counted = table.started_epoch();
+    const std::function<bool(std::uint64_t, Sequence)> wanted = [this](std::uint64_t uid, Sequence last) {
+        const ShardTable* shard = table.find(static_cast<ShardUid>(uid));
+        return shard != nullptr && last > shard->end.sequence;
+    };
+    PENSTOCK_TRY(scan, scan_journal(engine, options.geometry, options.group, counted, readable, wanted));
+    if (!read.found) {
+        // A journal or segments without any manifest: metadata is missing, not empty.
+        for (unsigned r = 0; r < replica_count; ++r) {
+            const bool segments =
+                (readable >> r & 1) != 0 &&
+                engine.open(r, container_name(value(options.group), 0), OpenMode::read_only).has_value();
+            if (scan.any_block || segments) {
+                return fail(Errc::corrupt, 0, value(options.group));
+            }
+        }
+    }
+
+    // -- Each shard's chain ----------------------------------------------------------------------
+    const auto may_hold = static_cast<ReplicaMask>(absent & table.taken_part());
+    std::vector<RecoveredShard> found;
+    for (auto& [uid, shard] : table.shards()) {
+        found.push_back({.table = &shard, .frames = {}, .committed_through = 0, .lost = {}});
+    }
+    std::byte* window = engine.allocate_buffer(ChainFollower::window_bytes);
+    if (window == nullptr) {
+        return fail(Errc::no_memory_room);
+    }
+    const std::vector<bool> in_segment =
+        probe_ends(*this, found, readable, window, ChainFollower::window_bytes);
+    ChainFollower follower(*this, scan, readable, writable ? may_hold : ReplicaMask{0}, window);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        PENSTOCK_TRY_VOID(follower.follow(found[i], in_segment[i]));
+    }
+
+    // -- Outputs of this epoch ---------------------------------------------------------------------
+    replicas.counting = readable;
+    replicas.taking = writable ? readable : ReplicaMask{0};
+    taken_part = static_cast<ReplicaMask>(replicas.taking);
+    const std::uint32_t first_file =
+        scan.highest_block == 0 ? 0 : (scan.highest_file + 1) % options.geometry.journal_files;
+    PENSTOCK_TRY_VOID(open_outputs(read, first_file));
+    for (auto& [uid, shard] : table.shards()) {
+        add_shard_log(shard);
+        for (const LostRange& range : shard.lost) {
+            lost_records += range.until - range.from;
+        }
+    }
+    if (!writable) {
+        // Read-only: what is contiguous up to the largest commit point that is known.
+        for (RecoveredShard& shard : found) {
+            PENSTOCK_TRY_VOID(adopt(shard));
+            ShardLog& log = *shards.at(value(shard.table->uid));
+            log.committed = std::max(log.committed, std::min(shard.committed_through, log.submitted));
+        }
+        return {};
+    }
+    state->start_generation();
+    PENSTOCK_TRY_VOID(pump_until([this] { return state->idle(); }));
+    for (RecoveredShard& shard : found) {
+        for (const LostRange& range : shard.lost) {
+            record(LostRangeEntry{value(shard.table->uid), range.from, range.until});
+            lost_records += range.until - range.from;
+        }
+        // The unsealed chunks of earlier epochs get no more writes: fresh ones are taken (R3).
+        ShardLog& log = *shards.at(value(shard.table->uid));
+        log.settled_ordinal = shard.table->next_ordinal;
+        PENSTOCK_TRY_VOID(adopt(shard));
+    }
+    PENSTOCK_TRY_VOID(pump_until([this] { return pending_total == 0 && state->idle(); }));
+    return start_epoch();
+}
+
+}  // namespace penstock

@@ -1,0 +1,406 @@
+#include "storage/log/state_log.h"
+
+#include <algorithm>
+
+#include "storage/base/check.h"
+#include "storage/base/crc32c.h"
+
+namespace penstock {
+
+namespace {
+
+constexpr std::size_t payload_max = 256U * 1024 - sizeof(StateBlockHeader);
+constexpr std::size_t buffer_bytes = 256U * 1024;
+// Four blocks may wait for a slow replica; four more keep the others going once it has left.
+constexpr std::size_t block_count = 8;
+constexpr std::size_t blocks_waiting_max = 4;
+constexpr std::uint32_t fragment_continued = 0x80000000U;
+
+}  // namespace
+
+void StateEntries::add(Bytes entry) {
+    // Fragments let an entry be larger than a block; a block may end anywhere in the stream, so
+    // they only keep the length field small and checked.
+    const auto length = static_cast<std::uint32_t>(entry.size());
+    PENSTOCK_CHECK(length < fragment_continued);
+    const std::size_t at = bytes_.size();
+    bytes_.resize(at + sizeof length + entry.size());
+    store(bytes_.data() + at, length);
+    if (!entry.empty()) {
+        std::memcpy(bytes_.data() + at + sizeof length, entry.data(), entry.size());
+    }
+}
+
+bool replay_state(const StateRead& read, const std::function<bool(bool, Bytes)>& apply) {
+    Bytes rest = read.stream;
+    std::uint64_t at = 0;
+    while (!rest.empty()) {
+        if (rest.size() < sizeof(std::uint32_t)) {
+            return true;  // an entry whose last block was not written: never committed
+        }
+        const auto length = load<std::uint32_t>(rest.data());
+        if (length >= fragment_continued) {
+            return false;
+        }
+        if (rest.size() < sizeof length + length) {
+            return true;
+        }
+        if (!apply(at < read.snapshot_bytes, rest.subspan(sizeof length, length))) {
+            return false;
+        }
+        rest = rest.subspan(sizeof length + length);
+        at += sizeof length + length;
+    }
+    return true;
+}
+
+// -- Writing ------------------------------------------------------------------------------------
+
+struct StateLog::Block {
+    std::byte* data = nullptr;
+    std::uint16_t generation = 0;     // of the buffer's use, for cookies
+    bool used = false;
+    bool settled = false;             // committed, only slow replicas still hold the buffer
+    unsigned slot = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    std::uint64_t stream_end = 0;
+    ReplicaMask outstanding = 0;
+    ReplicaMask durable = 0;
+    ReplicaMask to_queue = 0;
+};
+
+StateLog::StateLog(IoEngine& engine, Options options)
+    : engine_(engine), options_(std::move(options)) {
+    for (auto& replica : files_) {
+        replica.fill(no_file);
+    }
+    slot_bytes_.fill(options_.slot_bytes);
+}
+
+StateLog::~StateLog() {
+    for (auto& replica : files_) {
+        for (const FileHandle file : replica) {
+            if (file != no_file) {
+                engine_.close(file);
+            }
+        }
+    }
+}
+
+namespace {
+
+std::string slot_name(GroupId group, unsigned slot) {
+    return "state-" + std::to_string(value(group)) + "-" + std::to_string(slot);
+}
+
+}  // namespace
+
+Status StateLog::reopen(unsigned replica) {
+    for (unsigned slot = 0; slot < 2; ++slot) {
+        FileHandle& file = files_[replica][slot];
+        if (file != no_file) {
+            engine_.close(file);
+            file = no_file;
+        }
+        PENSTOCK_TRY(opened, engine_.open(replica, slot_name(options_.group, slot),
+                                          OpenMode::create_or_existing));
+        file = opened;
+    }
+    return {};
+}
+
+void StateLog::replica_lost(unsigned replica) {
+    for (FileHandle& file : files_[replica]) {
+        if (file != no_file) {
+            engine_.close(file);
+            file = no_file;
+        }
+    }
+    settle();
+}
+
+Result<std::unique_ptr<StateLog>> StateLog::open(IoEngine& engine, Options options,
+                                                 const StateRead& read) {
+    std::unique_ptr<StateLog> log(new StateLog(engine, std::move(options)));
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((log->options_.replicas->taking >> r & 1) == 0) {
+            continue;
+        }
+        PENSTOCK_TRY_VOID(log->reopen(r));
+        for (unsigned slot = 0; slot < 2; ++slot) {
+            PENSTOCK_TRY(bytes, engine.size_bytes(log->files_[r][slot]));
+            log->slot_bytes_[slot] = std::max(log->slot_bytes_[slot], bytes);
+        }
+    }
+    // Every replica's slot gets the largest size seen, so that layouts stay alike.
+    for (unsigned r = 0; r < replica_count; ++r) {
+        for (unsigned slot = 0; slot < 2 && (log->options_.replicas->taking >> r & 1) != 0; ++slot) {
+            PENSTOCK_TRY(bytes, engine.size_bytes(log->files_[r][slot]));
+            if (bytes < log->slot_bytes_[slot]) {
+                PENSTOCK_TRY(moved, run_one(engine, {.kind = IoKind::allocate,
+                                                     .file = log->files_[r][slot],
+                                                     .offset = bytes,
+                                                     .length = log->slot_bytes_[slot] - bytes}));
+                (void)moved;
+            }
+        }
+    }
+    for (std::size_t i = 0; i < block_count; ++i) {
+        auto block = std::make_unique<Block>();
+        block->data = engine.allocate_buffer(buffer_bytes);
+        if (block->data == nullptr) {
+            return fail(Errc::no_memory_room);
+        }
+        log->blocks_.push_back(std::move(block));
+    }
+    log->generation_ = read.highest_generation;
+    log->slot_ = read.found ? read.slot : 1;
+    log->offset_ = log->slot_bytes_[log->slot_];
+    return log;
+}
+
+void StateLog::append(Bytes entry, std::function<void()> done) {
+    StateEntries framed;
+    framed.add(entry);
+    stream_.insert(stream_.end(), framed.bytes().begin(), framed.bytes().end());
+    stream_end_ += framed.bytes().size();
+    ++entries_;
+    if (done) {
+        waiters_.push_back({stream_end_, std::move(done)});
+    }
+}
+
+void StateLog::start_generation() { switching_ = true; }
+
+// The new generation's snapshot holds everything appended so far, so what is not yet in a block is
+// dropped and its waiters wait for the snapshot.
+void StateLog::begin_switch() {
+    StateEntries snapshot;
+    options_.snapshot(snapshot);
+    const unsigned next = slot_ ^ 1U;
+    const std::uint64_t needed =
+        align_up(snapshot.bytes().size() * 3 + (2U << 20), std::uint64_t{1} << 20);
+    if (needed > slot_bytes_[next] && !grow_failed_) {
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((options_.replicas->taking >> r & 1) == 0) {
+                continue;
+            }
+            const Cookie cookie{OpKind::state_grow, static_cast<std::uint16_t>(value(options_.group)),
+                                0, next, r};
+            if (engine_.queue({.kind = IoKind::allocate,
+                               .file = files_[r][next],
+                               .offset = slot_bytes_[next],
+                               .length = needed - slot_bytes_[next],
+                               .cookie = cookie.pack()})) {
+                ++growing_;
+            }
+        }
+        slot_bytes_[next] = needed;
+        return;  // tried again when the slots have grown
+    }
+    switching_ = false;
+    grow_failed_ = false;
+    const std::uint64_t cut = stream_base_;
+    stream_ = snapshot.bytes();
+    stream_base_ = stream_end_;
+    stream_end_ = stream_base_ + stream_.size();
+    snapshot_end_ = stream_end_;
+    for (Waiter& waiter : waiters_) {
+        if (waiter.end > cut) {
+            waiter.end = snapshot_end_;
+        }
+    }
+    ++generation_;
+    index_ = 0;
+    previous_crc_ = 0;
+    offset_ = 0;
+    slot_ = next;
+}
+
+void StateLog::cut_block() {
+    Block* block = nullptr;
+    std::uint32_t number = 0;
+    for (; number < blocks_.size(); ++number) {
+        if (!blocks_[number]->used) {
+            block = blocks_[number].get();
+            break;
+        }
+    }
+    const bool in_snapshot = stream_base_ < snapshot_end_ || index_ == 0;
+    std::uint64_t take = std::min<std::uint64_t>(stream_.size(), payload_max);
+    if (in_snapshot) {
+        take = std::min(take, snapshot_end_ - stream_base_);
+    }
+    StateBlockHeader header;
+    header.kind = !in_snapshot ? StateKind::delta
+                  : stream_base_ + take == snapshot_end_ ? StateKind::snapshot_last
+                                                         : StateKind::snapshot;
+    header.sent_to = options_.replicas->taking;
+    header.group = value(options_.group);
+    header.set_id = options_.set_id;
+    header.epoch = value(options_.epoch);
+    header.generation = generation_;
+    header.index = index_++;
+    header.payload_bytes = static_cast<std::uint32_t>(take);
+    header.previous_crc = previous_crc_;
+    if (take != 0) {
+        std::memcpy(block->data + sizeof header, stream_.data(), take);
+    }
+    header.payload_crc = crc32c({block->data + sizeof header, take});
+    seal_header(header, block->data);
+    previous_crc_ = header.header_crc;
+    const std::uint64_t used = sizeof header + take;
+    block->length = align_up(used, block_bytes);
+    std::memset(block->data + used, 0, block->length - used);
+    stream_.erase(stream_.begin(), stream_.begin() + static_cast<std::ptrdiff_t>(take));
+    stream_base_ += take;
+    block->used = true;
+    block->settled = false;
+    block->generation++;
+    block->slot = slot_;
+    block->offset = offset_;
+    block->stream_end = stream_base_;
+    block->durable = 0;
+    block->outstanding = 0;
+    block->to_queue = options_.replicas->taking;
+    offset_ += block->length;
+    order_.push_back(number);
+}
+
+std::size_t StateLog::turn() {
+    std::size_t work = 0;
+    for (const std::uint32_t number : order_) {
+        Block& block = *blocks_[number];
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((block.to_queue >> r & 1) == 0) {
+                continue;
+            }
+            if (files_[r][block.slot] == no_file) {
+                block.to_queue = static_cast<ReplicaMask>(block.to_queue & ~(1U << r));
+                continue;
+            }
+            const Cookie cookie{OpKind::state_write,
+                                static_cast<std::uint16_t>(value(options_.group)), block.generation,
+                                number, r};
+            if (!engine_.queue({.kind = IoKind::write_durable,
+                                .file = files_[r][block.slot],
+                                .offset = block.offset,
+                                .data = block.data,
+                                .length = block.length,
+                                .cookie = cookie.pack()})) {
+                return work;
+            }
+            block.to_queue = static_cast<ReplicaMask>(block.to_queue & ~(1U << r));
+            block.outstanding = static_cast<ReplicaMask>(block.outstanding | (1U << r));
+            ++work;
+        }
+    }
+    settle();
+    if (!options_.replicas->has_quorum()) {
+        return work;
+    }
+    // One block at a time, so that what is committed is always a prefix.
+    if (!order_.empty() && !blocks_[order_.back()]->settled) {
+        return work;
+    }
+    if (order_.size() >= blocks_waiting_max) {
+        ReplicaMask slow = 0;
+        for (const std::uint32_t number : order_) {
+            slow = static_cast<ReplicaMask>(slow | blocks_[number]->outstanding);
+        }
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((slow & options_.replicas->taking) >> r & 1) {
+                options_.on_replica_failed(r, Error{Errc::unavailable, 0, r});
+            }
+        }
+        if (order_.size() >= block_count) {
+            return work;
+        }
+    }
+    if (switching_ && growing_ == 0) {
+        begin_switch();
+    }
+    if (growing_ != 0 || (stream_.empty() && !(generation_ != 0 && index_ == 0 && offset_ == 0))) {
+        return work;
+    }
+    const std::uint64_t next_bytes =
+        align_up(std::min<std::uint64_t>(stream_.size(), payload_max) + sizeof(StateBlockHeader),
+                 block_bytes);
+    if (offset_ + next_bytes > slot_bytes_[slot_]) {
+        PENSTOCK_CHECK(stream_base_ >= snapshot_end_);  // a snapshot fits: begin_switch saw to it
+        begin_switch();
+        return work + 1;
+    }
+    cut_block();
+    return work + 1 + turn();
+}
+
+void StateLog::complete(const Cookie& cookie, std::int64_t result) {
+    if (cookie.kind == OpKind::state_grow) {
+        --growing_;
+        if (result < 0) {
+            // The snapshot is tried in the slot as it is; a slot too small for it is found there.
+            grow_failed_ = true;
+            if (result != -28) {
+                options_.on_replica_failed(
+                    cookie.replica, Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
+            }
+        }
+        return;
+    }
+    Block& block = *blocks_[cookie.slot];
+    PENSTOCK_CHECK(block.used && block.generation == cookie.generation);
+    const auto bit = static_cast<ReplicaMask>(1U << cookie.replica);
+    block.outstanding = static_cast<ReplicaMask>(block.outstanding & ~bit);
+    if (result == static_cast<std::int64_t>(block.length)) {
+        if ((options_.replicas->taking & bit) != 0) {
+            block.durable = static_cast<ReplicaMask>(block.durable | bit);
+        }
+    } else if ((options_.replicas->taking & bit) != 0) {
+        options_.on_replica_failed(
+            cookie.replica,
+            Error{Errc::io_failed, static_cast<std::uint16_t>(result < 0 ? -result : 5), cookie.replica});
+    }
+    settle();
+}
+
+void StateLog::settle() {
+    for (const std::uint32_t number : order_) {
+        Block& block = *blocks_[number];
+        if (!block.settled) {
+            if (!options_.replicas->is_quorum(block.durable)) {
+                break;
+            }
+            block.settled = true;
+            committed_ = block.stream_end;
+        }
+    }
+    while (!order_.empty()) {
+        Block& block = *blocks_[order_.front()];
+        if (!block.settled || block.outstanding != 0 ||
+            (block.to_queue & options_.replicas->taking) != 0) {
+            break;
+        }
+        block.used = false;
+        order_.pop_front();
+    }
+    while (!waiters_.empty() && waiters_.front().end <= committed_) {
+        const auto done = std::move(waiters_.front().done);
+        waiters_.pop_front();
+        done();
+    }
+}
+
+bool StateLog::idle() const noexcept { return committed_ == stream_end_ && !switching_; }
+
+bool StateLog::has_in_flight() const noexcept {
+    if (growing_ != 0) {
+        return true;
+    }
+    return std::any_of(order_.begin(), order_.end(), [this](std::uint32_t number) {
+        return blocks_[number]->outstanding != 0;
+    });
+}
+
+}  // namespace penstock

@@ -1,0 +1,587 @@
+// What is written when: journal blocks, direct writes, moves, flushes, manifest points, chunks.
+#include <algorithm>
+
+#include "storage/log/group_core.h"
+#include "storage/segment/reader.h"
+
+namespace penstock {
+
+namespace {
+
+constexpr unsigned journal_blocks_in_flight_max = 2;
+constexpr std::uint64_t flush_after_ns = 5'000'000;
+constexpr std::uint64_t flush_bytes = 16U << 20;
+constexpr std::uint64_t chunk_grow_ns = 2'000'000'000;
+constexpr std::uint64_t chunk_shrink_ns = 60'000'000'000;
+
+}  // namespace
+
+// -- Gathering: from open frames to journal blocks and direct writes ------------------------------
+
+std::size_t GroupCore::gather() noexcept {
+    if (dirty == nullptr || !replicas.has_quorum()) {
+        return 0;
+    }
+    const bool journal_due = now_ns - last_journal_ns >= options.linger_ns &&
+                             journal->in_flight() < journal_blocks_in_flight_max;
+    std::size_t work = 0;
+    ShardLog* shard = dirty;
+    dirty = nullptr;
+    dirty_last = nullptr;
+    bool journal_full = !journal_due;
+    while (shard != nullptr) {
+        ShardLog* next = shard->dirty_next;
+        shard->dirty = false;
+        // The busier the drive, the larger the writes that are worth starting.
+        const std::uint64_t threshold = std::uint64_t{options.direct_threshold_bytes}
+                                        << std::min(writes_in_flight, 2U);
+        if (shard->unsubmitted_bytes >= options.direct_threshold_bytes) {
+            if (shard->unflushed != 0) {
+                flush_wanted = true;  // a direct write may not stand behind unflushed bytes
+            } else if (shard->unsubmitted_bytes >= threshold &&
+                       writes_in_flight < options.writes_in_flight_max) {
+                go_direct(*shard);
+                ++work;
+            }
+        } else if (!journal_full) {
+            JournalRing::Block* block = journal->open_block();
+            if (block == nullptr ||
+                JournalRing::room(*block) < shard->unsubmitted_bytes + 2 * frame_alignment ||
+                block->frames.size() + 64 > JournalRing::frames_per_block_max) {
+                journal_full = true;
+            } else {
+                journal_shard(*shard);
+                ++work;
+            }
+        }
+        if (shard->unsubmitted_bytes != 0) {
+            mark_dirty(*shard);
+        }
+        shard = next;
+    }
+    if (journal_due) {
+        seal_journal_block();
+    }
+    return work;
+}
+
+void GroupCore::seal_journal_block() noexcept {
+    JournalRing::Block* block = journal->open_block();
+    if (block == nullptr || block->frames.empty()) {
+        return;
+    }
+    // While the ring had no room, frames of the block may have settled in their segments.
+    std::erase_if(block->frames, [this](FrameRef ref) {
+        return frames.at(ref.slot).generation != ref.generation ||
+               frames.at(ref.slot).buffer == nullptr;
+    });
+    if (block->frames.empty()) {
+        block->bytes = sizeof(JournalBlockHeader);
+        return;
+    }
+    if (!journal->seal(*block, now_ns)) {
+        relieving = true;  // no room: what holds the oldest place has to move first
+        relieve_journal();
+        return;
+    }
+    last_journal_ns = now_ns;
+    ++counters.journal_blocks;
+    counters.journal_bytes += block->length;
+    for (const FrameRef ref : block->frames) {
+        frames.at(ref.slot).journal_block = block->number;
+    }
+}
+
+// Copies a shard's frames that were not handed out yet into the open block.
+void GroupCore::journal_shard(ShardLog& shard) noexcept {
+    if (shard.frame_records != 0) {
+        seal_frame(shard);
+    }
+    JournalRing::Block& block = *journal->open_block();
+    for (FrameMeta* frame = shard.unsubmitted; frame != nullptr; frame = frame->next) {
+        PENSTOCK_CHECK(JournalRing::room(block) >= frame->bytes);
+        std::memcpy(block.data + block.bytes, frame->buffer->data + frame->offset, frame->bytes);
+        block.bytes += frame->bytes;
+        block.frames.push_back({frames.slot_of(frame), frame->generation});
+        frame->submitted = true;
+        shard.submitted = frame->last_sequence();
+        ++counters.frames_journaled;
+    }
+    shard.unsubmitted = nullptr;
+    shard.unsubmitted_bytes = 0;
+    // Full buffers go on to the segment; the open one goes on gathering.
+    move_closed(shard);
+}
+
+// Everything of the shard that is not in its segment goes there in flushed writes, which commit it.
+void GroupCore::go_direct(ShardLog& shard) noexcept {
+    close_buffer(shard);
+    shard.last_direct_ns = now_ns;
+    for (FrameMeta* frame = shard.unsubmitted; frame != nullptr; frame = frame->next) {
+        frame->submitted = true;
+        shard.submitted = frame->last_sequence();
+        ++counters.frames_direct;
+    }
+    shard.unsubmitted = nullptr;
+    shard.unsubmitted_bytes = 0;
+    for (FrameBuffer* buffer = shard.buffers; buffer != nullptr; buffer = buffer->next) {
+        if (buffer->state == BufferState::closed && !buffer->queued) {
+            queue_buffer(*buffer, true);
+        }
+    }
+}
+
+// The shard's buffers go to its segment in plain writes; the journal keeps their frames until a
+// flush has covered them. Only buffers whose frames are all handed out, unless nothing may stay.
+void GroupCore::move_shard(ShardLog& shard) noexcept {
+    if (shard.unsubmitted_bytes == 0) {
+        close_buffer(shard);
+    }
+    move_closed(shard);
+}
+
+void GroupCore::move_closed(ShardLog& shard) noexcept {
+    for (FrameBuffer* buffer = shard.buffers; buffer != nullptr; buffer = buffer->next) {
+        if (buffer->state == BufferState::closed && !buffer->queued && buffer->last->submitted) {
+            ++shard.unflushed;
+            queue_buffer(*buffer, false);
+        }
+    }
+}
+
+void GroupCore::queue_buffer(FrameBuffer& buffer, bool direct) noexcept {
+    buffer.direct = direct;
+    buffer.queued = true;
+    buffer.queue_next = nullptr;
+    if (write_queue == nullptr) {
+        write_queue = &buffer;
+    } else {
+        write_queue_last->queue_next = &buffer;
+    }
+    write_queue_last = &buffer;
+    if (direct) {
+        ++writes_in_flight;
+    }
+}
+
+// -- Segment writes -------------------------------------------------------------------------------
+
+// Places queued buffers and hands them to the devices. A shard that waits for a chunk doesn't hold
+// up the others; its own order is kept, since place() refuses a buffer behind an unplaced one.
+std::size_t GroupCore::issue_writes() noexcept {
+    std::size_t work = 0;
+    FrameBuffer* previous = nullptr;
+    for (FrameBuffer* buffer = write_queue; buffer != nullptr;) {
+        FrameBuffer* next = buffer->queue_next;
+        const bool first_unplaced = [&] {
+            for (const FrameBuffer* b = buffer->shard->buffers; b != buffer; b = b->next) {
+                if (!b->placed) {
+                    return false;
+                }
+            }
+            return true;
+        }();
+        if (first_unplaced && place(*buffer)) {
+            (previous == nullptr ? write_queue : previous->queue_next) = next;
+            if (write_queue_last == buffer) {
+                write_queue_last = previous;
+            }
+            buffer->queued = false;
+            buffer->state = BufferState::writing;
+            buffer->to_queue = replicas.taking;
+            buffer->issued_ns = now_ns;
+            writing.push_back(buffers.slot_of(buffer));
+            ++work;
+        } else {
+            previous = buffer;
+        }
+        buffer = next;
+    }
+    unsigned in_flight = 0;
+    for (const std::uint32_t slot : writing) {
+        FrameBuffer& buffer = buffers.at(slot);
+        if (buffer.to_queue != 0 && !queue_segment_writes(buffer)) {
+            break;
+        }
+        in_flight += buffer.direct && !replicas.is_quorum(buffer.done) ? 1U : 0U;
+    }
+    for (const FrameBuffer* b = write_queue; b != nullptr; b = b->queue_next) {
+        in_flight += b->direct ? 1U : 0U;
+    }
+    writes_in_flight = in_flight;
+    return work;
+}
+
+bool GroupCore::queue_segment_writes(FrameBuffer& buffer) noexcept {
+    const Chunk* chunk = buffer.shard->table->chunk(buffer.ordinal);
+    PENSTOCK_CHECK(chunk != nullptr);
+    for (unsigned r = 0; r < replica_count; ++r) {
+        const auto bit = static_cast<ReplicaMask>(1U << r);
+        if ((buffer.to_queue & bit) == 0 || (buffer.outstanding & bit) != 0) {
+            continue;
+        }
+        if ((replicas.taking & bit) == 0) {
+            buffer.to_queue = static_cast<ReplicaMask>(buffer.to_queue & ~bit);
+            continue;
+        }
+        if (!ensure_container_file(r, chunk->run.container)) {
+            buffer.to_queue = static_cast<ReplicaMask>(buffer.to_queue & ~bit);
+            replica_failed(r, Error{Errc::io_failed, 5, r});
+            continue;
+        }
+        const Cookie cookie{OpKind::segment_write, static_cast<std::uint16_t>(value(options.group)),
+                            buffer.generation, buffers.slot_of(&buffer), r};
+        if (!engine.queue({.kind = buffer.direct ? IoKind::write_durable : IoKind::write,
+                           .file = containers[r][chunk->run.container],
+                           .offset = container_offset(*chunk) + buffer.offset,
+                           .data = buffer.data,
+                           .length = buffer.length,
+                           .cookie = cookie.pack()})) {
+            return false;
+        }
+        buffer.to_queue = static_cast<ReplicaMask>(buffer.to_queue & ~bit);
+        buffer.outstanding = static_cast<ReplicaMask>(buffer.outstanding | bit);
+        if (!buffer.direct) {
+            if (unflushed_containers.size() <= chunk->run.container) {
+                unflushed_containers.resize(chunk->run.container + 1);
+            }
+            unflushed_containers[chunk->run.container] = true;
+        }
+    }
+    return true;
+}
+
+// Gives the buffer its place in the shard's chunk. False: the next chunk is not there yet.
+bool GroupCore::place(FrameBuffer& buffer) noexcept {
+    ShardLog& shard = *buffer.shard;
+    if (!shard.has_chunk || shard.chunk_offset + buffer.length > shard.chunk_bytes) {
+        if (!shard.next_chunk_ready || shard.next_chunk_bytes < buffer.length) {
+            if (shard.next_chunk_ready) {  // too small for this record: leave it empty behind
+                shard.next_chunk_ready = false;
+                shard.next_chunk_asked = false;
+            }
+            want_chunk(shard, buffer.length);
+            return false;
+        }
+        const std::uint64_t lived = now_ns - shard.chunk_taken_ns;
+        if (shard.has_chunk && lived < chunk_grow_ns) {
+            shard.chunk_units = std::min(shard.chunk_units * 2, options.geometry.chunk_units_max);
+        } else if (shard.has_chunk && lived > chunk_shrink_ns) {
+            shard.chunk_units = std::max(1U, shard.chunk_units / 2);
+        }
+        shard.has_chunk = true;
+        shard.chunk_ordinal = shard.next_chunk_ordinal;
+        shard.chunk_bytes = shard.next_chunk_bytes;
+        shard.chunk_offset = 0;
+        shard.chunk_taken_ns = now_ns;
+        shard.next_chunk_ready = false;
+        shard.next_chunk_asked = false;
+    }
+    buffer.ordinal = shard.chunk_ordinal;
+    buffer.offset = shard.chunk_offset;
+    buffer.placed = true;
+    shard.chunk_offset += buffer.length;
+    if (shard.chunk_offset + 2 * std::uint64_t{buffer.length} > shard.chunk_bytes) {
+        want_chunk(shard, buffer.length);  // ahead of need, so that nobody waits for it
+    }
+    return true;
+}
+
+// Asks for the shard's next chunk: taken in the manifest before it is first written (R3).
+void GroupCore::want_chunk(ShardLog& shard, std::uint64_t at_least) noexcept {
+    if (shard.next_chunk_asked) {
+        return;
+    }
+    const auto needed = static_cast<std::uint32_t>(
+        (at_least + options.geometry.chunk_unit_bytes - 1) / options.geometry.chunk_unit_bytes);
+    std::optional<UnitRun> run;
+    for (std::uint32_t units = std::max(needed, shard.chunk_units); !run; units /= 2) {
+        if (units < needed) {
+            units = needed;
+        }
+        run = table.space().find(units);
+        if (units == needed) {
+            break;
+        }
+    }
+    if (!run) {
+        grow_space();
+        return;
+    }
+    const auto missing = static_cast<ReplicaMask>(all_replicas & ~replicas.taking);
+    const std::uint64_t uid = value(shard.uid);
+    const std::uint64_t ordinal = shard.table->next_ordinal;
+    shard.next_chunk_asked = true;
+    shard.next_chunk_ordinal = ordinal;
+    shard.next_chunk_bytes = std::uint64_t{run->units} * options.geometry.chunk_unit_bytes;
+    record(TakeChunkEntry{.uid = uid,
+                          .ordinal = ordinal,
+                          .container = run->container,
+                          .unit = run->unit,
+                          .units = run->units,
+                          .missing = missing},
+           [this, uid, ordinal] {
+               const auto found = shards.find(uid);
+               if (found != shards.end() && found->second->next_chunk_ordinal == ordinal) {
+                   found->second->next_chunk_ready = true;
+               }
+           });
+}
+
+// -- Flush and points -----------------------------------------------------------------------------
+
+std::size_t GroupCore::flush_if_due() noexcept {
+    if (flush.active || unflushed.empty()) {
+        return 0;
+    }
+    if (!flush_wanted && unflushed_bytes < flush_bytes && now_ns - oldest_unflushed_ns < flush_after_ns) {
+        return 0;
+    }
+    flush_wanted = false;
+    flush = FlushRound{};
+    flush.active = true;
+    flush.ticket = flush_ticket++;
+    flush.sent = replicas.taking;
+    std::size_t sent = 0;
+    for (std::uint32_t container = 0; container < unflushed_containers.size(); ++container) {
+        if (!unflushed_containers[container]) {
+            continue;
+        }
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((flush.sent >> r & 1) == 0 || containers[r].size() <= container ||
+                containers[r][container] == no_file) {
+                continue;
+            }
+            const Cookie cookie{OpKind::segment_flush, static_cast<std::uint16_t>(value(options.group)),
+                                static_cast<std::uint16_t>(flush.ticket), container, r};
+            if (!engine.queue({.kind = IoKind::flush,
+                               .file = containers[r][container],
+                               .cookie = cookie.pack()})) {
+                // Not sent: the round proves nothing for this replica.
+                flush.sent = static_cast<ReplicaMask>(flush.sent & ~(1U << r));
+                flush_wanted = true;
+                continue;
+            }
+            ++flush.outstanding[r];
+            ++sent;
+        }
+    }
+    // Buffers still being written keep their containers marked.
+    unflushed_containers.assign(unflushed_containers.size(), false);
+    for (const std::uint32_t slot : writing) {
+        const FrameBuffer& buffer = buffers.at(slot);
+        if (!buffer.direct && buffer.outstanding != 0) {
+            unflushed_containers[buffer.shard->table->chunk(buffer.ordinal)->run.container] = true;
+        }
+    }
+    if (flush_wanted) {
+        for (const std::uint32_t slot : unflushed) {
+            unflushed_containers[buffers.at(slot).shard->table->chunk(buffers.at(slot).ordinal)->run.container] =
+                true;
+        }
+    }
+    if (sent == 0) {
+        flush.active = false;
+    }
+    return sent;
+}
+
+// Writes the settled ends that are worth a manifest entry. When journal space is wanted, all of
+// them, and the space is free once the entries are durable (R10).
+void GroupCore::write_points() noexcept {
+    const std::uint64_t through = points_in_flight ? 0 : journal->releasable_through();
+    const bool free_journal = through != 0 && (relieving || journal->used_bytes() > journal->size_bytes() / 8);
+    for (ShardLog* shard : shard_order) {
+        if (shard->settled_since_point == 0 || (!free_journal && !shard->point_due) || shard->dropping) {
+            continue;
+        }
+        record(PointEntry{.uid = value(shard->uid),
+                          .ordinal = shard->settled_ordinal,
+                          .offset = shard->settled_offset,
+                          .sequence = shard->settled.sequence,
+                          .epoch = shard->settled.epoch,
+                          .arrival_ms = shard->settled_arrival_ms,
+                          .crc = shard->settled.crc,
+                          .sealed = 0});
+        shard->settled_since_point = 0;
+        shard->point_due = false;
+    }
+    if (free_journal) {
+        points_in_flight = true;
+        // Changes nothing; it is durable when all points before it are.
+        record(EpochStartedEntry{value(options.epoch)}, [this, through] {
+            points_in_flight = false;
+            relieving = false;
+            journal->free_through(through);
+        });
+    }
+}
+
+// Makes room in the journal before it is needed: the older half moves when the ring is half full,
+// everything when it is three quarters full.
+void GroupCore::relieve_journal() noexcept {
+    const std::uint64_t used = journal->used_bytes();
+    if (used <= journal->size_bytes() / 2 && !relieving) {
+        return;
+    }
+    relieving = true;
+    const bool everything = used > journal->size_bytes() / 4 * 3;
+    const std::uint64_t oldest = journal->oldest_block();
+    const std::uint64_t half = (counters.journal_blocks - oldest) / 2 + oldest;
+    for (ShardLog* shard : shard_order) {
+        const FrameMeta* first = shard->frames;
+        if (first != nullptr && first->journal_block != 0 &&
+            (everything || first->journal_block <= half)) {
+            move_shard(*shard);
+        }
+    }
+    flush_wanted = true;
+    write_points();
+}
+
+// Moves what only the journal and memory hold when memory runs short.
+void GroupCore::relieve_memory() noexcept {
+    if (!memory_short && pool.used_bytes() < pool.size_bytes() / 4 * 3) {
+        return;
+    }
+    memory_short = false;
+    for (ShardLog* shard : shard_order) {
+        if (shard->frames != nullptr && shard->unsubmitted_bytes == 0) {
+            shard->buffer_wish = 0;  // start small again
+            move_shard(*shard);
+        }
+    }
+    flush_wanted = true;
+}
+
+// -- Space ----------------------------------------------------------------------------------------
+
+bool GroupCore::ensure_container_file(unsigned replica, std::uint32_t container) noexcept {
+    auto& files = containers[replica];
+    if (files.size() <= container) {
+        files.resize(container + 1, no_file);
+    }
+    if (files[container] != no_file) {
+        return true;
+    }
+    const auto opened = engine.open(replica, container_name(value(options.group), container),
+                                    OpenMode::create_or_existing);
+    if (!opened) {
+        return false;
+    }
+    files[container] = *opened;
+    return true;
+}
+
+// Adds a container on every replica that takes writes, off the lane's thread.
+void GroupCore::grow_space() noexcept {
+    if (growth.active || now_ns < growth_retry_ns || !replicas.has_quorum()) {
+        return;
+    }
+    std::uint32_t number = 0;
+    while (table.space().has_container(number)) {
+        ++number;
+    }
+    growth = ContainerGrowth{};
+    growth.container = number;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((replicas.taking >> r & 1) == 0) {
+            continue;
+        }
+        const auto bit = static_cast<ReplicaMask>(1U << r);
+        if (!ensure_container_file(r, number)) {
+            growth.no_space = static_cast<ReplicaMask>(growth.no_space | bit);
+            continue;
+        }
+        const auto size = engine.size_bytes(containers[r][number]);
+        if (!size) {
+            replica_failed(r, size.error());
+            continue;
+        }
+        if (*size >= options.geometry.container_bytes) {  // left over from an earlier try
+            growth.ok = static_cast<ReplicaMask>(growth.ok | bit);
+            continue;
+        }
+        const std::uint64_t have = align_down(*size, block_bytes);
+        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)), 0,
+                            number, r};
+        if (engine.queue({.kind = IoKind::allocate,
+                          .file = containers[r][number],
+                          .offset = have,
+                          .length = options.geometry.container_bytes - have,
+                          .cookie = cookie.pack()})) {
+            growth.outstanding = static_cast<ReplicaMask>(growth.outstanding | bit);
+        }
+    }
+    growth.active = true;
+    if (growth.outstanding == 0) {
+        complete_grow(Cookie{}, 0);
+    }
+}
+
+void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcept {
+    const auto bit = static_cast<ReplicaMask>(1U << cookie.replica);
+    // Generation 1: files of a replica that comes back (refill.cc) wait for these.
+    if (cookie.kind == OpKind::container_grow && cookie.generation == 1) {
+        Joining& join = joining[cookie.replica];
+        --join.outstanding;
+        join.failed = join.failed || result < 0;
+        if (join.outstanding == 0) {
+            finish_join(cookie.replica);
+        }
+        return;
+    }
+    if (!growth.active || (cookie.kind == OpKind::container_grow && cookie.slot != growth.container)) {
+        return;  // of a replica that had left, and the round ended without it
+    }
+    if (cookie.kind == OpKind::container_grow) {
+        growth.outstanding = static_cast<ReplicaMask>(growth.outstanding & ~bit);
+        if (result >= 0) {
+            growth.ok = static_cast<ReplicaMask>(growth.ok | bit);
+        } else if (result == -28) {
+            growth.no_space = static_cast<ReplicaMask>(growth.no_space | bit);
+        } else if ((replicas.taking & bit) != 0) {
+            replica_failed(cookie.replica,
+                           Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
+        }
+    }
+    // A replica that failed just now has ended the round itself by leaving.
+    if (!growth.active || (growth.outstanding & replicas.taking) != 0) {
+        return;
+    }
+    growth.active = false;
+    if (!replicas.is_quorum(static_cast<ReplicaMask>(growth.ok & replicas.taking))) {
+        growth_retry_ns = now_ns + 1'000'000'000;  // full: tried again when something may have been freed
+        refresh_full();
+        return;
+    }
+    const ReplicaMask full = growth.no_space;
+    record(ContainerEntry{growth.container,
+                          static_cast<std::uint32_t>(options.geometry.container_bytes /
+                                                     options.geometry.chunk_unit_bytes)});
+    // One full drive among good ones: that replica is out until there is room.
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((full >> r & 1) != 0) {
+            replica_failed(r, Error{Errc::no_space, 28, r});
+        }
+    }
+    refresh_full();
+}
+
+// Admitted records must always find a place in a segment, or the journal could never be freed:
+// when what is free comes near what is pending, producers are pushed back.
+void GroupCore::refresh_full() noexcept {
+    const std::uint64_t unit = options.geometry.chunk_unit_bytes;
+    std::uint64_t waiting_shards = 0;
+    for (const ShardLog* shard : shard_order) {
+        waiting_shards += shard->buffers != nullptr ? 1 : 0;
+    }
+    const std::uint64_t reserve = 2 * (pending_total / unit) + waiting_shards + 4;
+    const std::uint64_t free = table.space().free_units();
+    if (free < 2 * reserve || free < table.space().total_units() / 16) {
+        grow_space();
+    }
+    disk_full = free < reserve && (now_ns < growth_retry_ns);
+}
+
+}  // namespace penstock

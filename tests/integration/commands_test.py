@@ -1,0 +1,153 @@
+"""The program's own manners: options, help, start and end, metrics as documented."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import unittest
+
+from node import ROOT, LabError, NodeTest, free_port, main, penstock, run, wait_for
+import tempfile
+
+
+class CommandLine(unittest.TestCase):
+    def test_bad_values_are_one_line_and_exit_2(self):
+        serve = ["serve", "--data", "/nonexistent"]
+        for words, said in (
+                (["serve"], ["--data", "not given"]),
+                (serve + ["--http", "0.0.0.0:4567"], ["--http", "0.0.0.0", "loopback"]),
+                (serve + ["--http", "nonsense"], ["--http", "nonsense", "HOST:PORT"]),
+                (serve + ["--ack-level", "memory"], ["--ack-level", "memory", "quorum or all"]),
+                (serve + ["--poll", "never"], ["--poll", "never", "adaptive or busy"]),
+                (serve + ["--door", "udp:70000=a"], ["--door", "70000"]),
+                (serve + ["--door", "tcp:1=a"], ["--door", "tcp"]),
+                (serve + ["--address", "1.2.3.4/24"], ["--address", "--port"]),
+                (serve + ["--lanes", "4096"], ["--lanes", "4096"]),
+                (serve + ["--groups", "0"], ["--groups", "0", "1 to 256"]),
+                (serve + ["--memory", "lots"], ["--memory", "lots"]),
+                (serve + ["--unknown"], ["--unknown"]),
+                (["dance"], ["dance", "serve"]),
+        ):
+            with self.subTest(words=words):
+                done = penstock(*words)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertEqual(done.stdout, "")
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                for part in said:
+                    self.assertIn(part, done.stderr)
+
+    def test_help_everywhere(self):
+        for words in ([], ["serve"], ["doctor"], ["inspect"], ["replica"], ["replica", "status"],
+                      ["replica", "replace"], ["version"]):
+            done = penstock(*words, "--help")
+            self.assertEqual(done.returncode, 0, words)
+            self.assertIn("--help", done.stdout)
+            self.assertEqual(done.stderr, "")
+
+    def test_version_is_json_too(self):
+        facts = json.loads(penstock("version", "--json").stdout)
+        self.assertEqual(set(facts), {"version", "build", "compiler", "dpdk", "liburing", "isa_l",
+                                      "block_format", "frame_format"})
+        self.assertIn(facts["version"], penstock("version").stdout)
+
+    def test_doctor_changes_nothing_and_prints_json(self):
+        with tempfile.TemporaryDirectory() as directory:
+            done = penstock("doctor", "--data", directory, "--json")
+            self.assertIn(done.returncode, (0, 1), done.stderr)
+            json.loads(done.stdout)
+            self.assertEqual(os.listdir(directory), [])
+
+
+class StartAndEnd(NodeTest):
+    def test_ready_within_a_second_and_sigterm_ends_with_0(self):
+        node = self.node(start=False)
+        self.assertLess(node.start(), 2.0)   # 1 s and what a busy machine adds
+        self.assertEqual(node.http("/healthz")[0], 200)
+        self.assertEqual(node.stop(), 0)
+        node.start()
+        node.process.send_signal(signal.SIGINT)
+        self.assertEqual(node.process.wait(20), 0)
+
+    def test_one_directory_warns_that_replicas_share_a_device(self):
+        node = self.node()
+        self.assertRegex(node.log().lower(), r"(share|same).*(device|drive)")
+
+    def test_existing_refuses_an_empty_directory(self):
+        node = self.node("--existing", start=False)
+        with self.assertRaisesRegex(LabError, "ended with 1"):
+            node.start()
+
+    def test_config_file_and_its_mistakes(self):
+        node = self.node(start=False)
+        path = os.path.join(node.own, "node.toml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write('region = "eu-west-1"\n[[port]]\ndevice = "kernel:127.0.0.1"\n')
+        node.start("--config", path)
+        node.create_stream("s", 1)
+        arn = node.boto().describe_stream_summary(StreamName="s")["StreamDescriptionSummary"][
+            "StreamARN"]
+        self.assertEqual(arn, "arn:aws:kinesis:eu-west-1:000000000000:stream/s")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("mtu = 1\n")
+        done = penstock("serve", "--data", node.data[0], "--config", path)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(f"{path}:4: unknown key 'mtu'", done.stderr)
+
+    def test_second_node_on_the_same_directory_is_refused(self):
+        node = self.node()
+        done = penstock("serve", "--data", node.data[0], "--http", f"127.0.0.1:{free_port()}")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout + done.stderr, "lock|another process")
+        self.assertTrue(node.alive())
+
+    def test_taken_http_port_is_one_clear_line(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            node = self.node(start=False, http_port=taken.getsockname()[1])
+            with self.assertRaisesRegex(LabError, "ended with 1"):
+                node.start()
+            self.assertIn(str(node.http_port), node.log())
+
+
+class Metrics(NodeTest):
+    def documented(self):
+        with open(os.path.join(ROOT, "docs/operations/metrics.md"), encoding="utf-8") as file:
+            rows = re.findall(r"^\| `(penstock_\w+)` \| (\w+) \| ([^|]*) \|", file.read(), re.M)
+        return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+    def test_what_metrics_says_is_what_is_documented(self):
+        node = self.node()
+        node.create_stream("s", 1)
+        client = node.boto()
+        client.put_record(StreamName="s", PartitionKey="k", Data=b"d")
+        metrics = node.metrics()
+        documented = self.documented()
+        self.assertEqual(set(metrics.types), set(documented))
+        for name, (kind, labels) in documented.items():
+            self.assertEqual(metrics.types[name], kind, name)
+            for found, has, _ in metrics.samples:
+                if re.fullmatch(name + "(_bucket|_sum|_count)?", found):
+                    self.assertEqual(set(has) - {"le"}, labels, found)
+        self.assertEqual(metrics.get("penstock_records_committed_total", stream="s"), 1)
+        self.assertEqual(metrics.get("penstock_bytes_committed_total", stream="s"), 1)
+        self.assertGreaterEqual(metrics.get("penstock_commit_latency_seconds_count"), 1)
+
+    def test_every_drop_reason_is_there_from_the_start(self):
+        drops = self.node().metrics().by("penstock_dropped_total", "reason")
+        for reason in ("fragment", "bad_udp_checksum", "no_door", "disk_full", "no_quorum"):
+            self.assertEqual(drops.get(reason), 0)
+
+    def test_only_this_machine_is_answered(self):
+        node = self.node()
+        for headers in ({"Host": "penstock.example"}, {"Origin": "http://127.0.0.1"}):
+            connection = http.client.HTTPConnection("127.0.0.1", node.http_port, timeout=5)
+            connection.request("GET", "/metrics", headers=headers)
+            self.assertEqual(connection.getresponse().status, 403, headers)
+            connection.close()
+
+
+if __name__ == "__main__":
+    main()

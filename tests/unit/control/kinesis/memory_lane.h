@@ -1,0 +1,302 @@
+// Lanes in memory on one thread: the ShardService that tests of the control plane talk to, with
+// every fault a lane can answer, and the RecordSource that reads what it keeps.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "control/kinesis/record_source.h"
+#include "dataplane/lane/request.h"
+#include "storage/base/clock.h"
+
+namespace penstock {
+
+class MemoryLanes final : public ShardService {
+  public:
+    struct Stored {
+        Sequence sequence;
+        std::int64_t arrival_ms;
+        std::string key;
+        std::string data;
+    };
+    struct ShardData {
+        GroupId group{};
+        std::int64_t retention_ms = 0;
+        Sequence next = 1;
+        Sequence trim = 1;
+        std::vector<Stored> records;
+    };
+    struct Faults {
+        bool inbox_full = false;
+        bool hold_appends = false;             // answered when it is false again
+        Errc append_outcome = Errc::ok;        // of whole requests
+        Errc commit_outcome = Errc::ok;
+        Errc plan_outcome = Errc::ok;
+        Errc control_outcome = Errc::ok;       // of add, drop and set_retention
+        std::map<ShardUid, AppendVerdict> verdicts;
+        std::uint32_t plan_records_max = 1000; // records one plan covers
+        int full_releases = 0;                 // releases that find the inbox full
+    };
+
+    MemoryLanes(Clock& clock, unsigned lanes, unsigned groups)
+        : clock_(clock), lanes_(lanes), groups_(groups), thread_([this] { run(); }) {}
+    ~MemoryLanes() override {
+        {
+            const std::lock_guard lock(mutex_);
+            stop_ = true;
+            faults_.hold_appends = false;
+        }
+        ready_.notify_all();
+        thread_.join();
+    }
+
+    bool post(unsigned lane, LaneRequest& request) noexcept override {
+        const std::lock_guard lock(mutex_);
+        if (request.kind == RequestKind::release_lease && faults_.full_releases > 0) {
+            --faults_.full_releases;
+            return false;
+        }
+        if (faults_.inbox_full) {
+            return false;
+        }
+        queue_.push_back({lane, &request});
+        ready_.notify_all();
+        return true;
+    }
+    unsigned lane_of(GroupId group) const noexcept override { return value(group) % lanes_; }
+    unsigned lane_count() const noexcept override { return lanes_; }
+    unsigned group_count() const noexcept override { return groups_; }
+
+    template <typename Edit>
+    void set(const Edit& edit) {
+        const std::lock_guard lock(mutex_);
+        edit(faults_);
+        ready_.notify_all();
+    }
+    [[nodiscard]] std::map<ShardUid, ShardData> shards() {
+        const std::lock_guard lock(mutex_);
+        return shards_;
+    }
+    void edit_shard(ShardUid uid, const std::function<void(ShardData&)>& edit) {
+        const std::lock_guard lock(mutex_);
+        edit(shards_.at(uid));
+    }
+    [[nodiscard]] int leases() {
+        const std::lock_guard lock(mutex_);
+        return leases_;
+    }
+    [[nodiscard]] std::size_t append_requests() const { return append_requests_; }
+    std::atomic<int> bugs = 0;  // requests that broke the rules
+
+  private:
+    struct Posted {
+        unsigned lane;
+        LaneRequest* request;
+    };
+
+    void run() {
+        std::unique_lock lock(mutex_);
+        while (true) {
+            const auto runnable = [&] {
+                for (std::size_t i = 0; i < queue_.size(); ++i) {
+                    if (!faults_.hold_appends || queue_[i].request->kind != RequestKind::append) {
+                        return i;
+                    }
+                }
+                return queue_.size();
+            };
+            ready_.wait(lock, [&] { return runnable() < queue_.size() || (stop_ && queue_.empty()); });
+            if (queue_.empty()) {
+                return;
+            }
+            const std::size_t at = runnable();
+            const Posted posted = queue_[at];
+            queue_.erase(queue_.begin() + static_cast<std::ptrdiff_t>(at));
+            serve(posted);
+            if (posted.request->reply_to != nullptr) {
+                posted.request->reply_to->push(*posted.request);
+            }
+        }
+    }
+
+    void serve(const Posted& posted) {
+        LaneRequest& request = *posted.request;
+        switch (request.kind) {
+            case RequestKind::append: append(static_cast<AppendRequest&>(request), posted.lane); break;
+            case RequestKind::read_plan: plan(static_cast<ReadPlanRequest&>(request)); break;
+            case RequestKind::release_lease:
+                bugs += static_cast<ReleaseLeaseRequest&>(request).plan->frame_count == 1 ? 0 : 1;
+                --leases_;
+                break;
+            case RequestKind::add_shard: {
+                auto& add = static_cast<AddShardRequest&>(request);
+                request.outcome = faults_.control_outcome;
+                if (request.outcome == Errc::ok) {
+                    ShardData& shard = shards_[add.shard];
+                    shard.group = add.group;
+                    shard.retention_ms = add.retention_ms;
+                    bugs += lane_of(add.group) == posted.lane ? 0 : 1;
+                }
+                break;
+            }
+            case RequestKind::drop_shard:
+                request.outcome = faults_.control_outcome;
+                if (request.outcome == Errc::ok) {
+                    shards_.erase(static_cast<DropShardRequest&>(request).shard);
+                }
+                break;
+            case RequestKind::set_retention: {
+                auto& set = static_cast<SetRetentionRequest&>(request);
+                request.outcome = faults_.control_outcome;
+                if (const auto it = shards_.find(set.shard); it != shards_.end()) {
+                    it->second.retention_ms = set.retention_ms;
+                }
+                break;
+            }
+            case RequestKind::shard_status: {
+                auto& status = static_cast<ShardStatusRequest&>(request);
+                const auto it = shards_.find(status.shard);
+                if (it == shards_.end()) {
+                    request.outcome = Errc::not_found;
+                } else {
+                    status.status.end_sequence = it->second.next;
+                }
+                break;
+            }
+            default: ++bugs;
+        }
+    }
+
+    void append(AppendRequest& request, unsigned lane) {
+        ++append_requests_;
+        request.outcome = faults_.append_outcome;
+        if (request.outcome != Errc::ok) {
+            return;
+        }
+        std::uint32_t expected_item = 0;
+        for (AppendRequest::Run& run : request.runs) {
+            bugs += run.first_item == expected_item ? 0 : 1;
+            expected_item += run.item_count;
+            const auto it = shards_.find(run.shard);
+            bugs += it == shards_.end() || lane_of(it->second.group) == lane ? 0 : 1;
+            for (std::uint32_t i = run.first_item; i < run.first_item + run.item_count; ++i) {
+                AppendRequest::Item& item = request.items[i];
+                if (it == shards_.end()) {
+                    item.verdict = AppendVerdict::unknown_shard;
+                    continue;
+                }
+                const auto fault = faults_.verdicts.find(run.shard);
+                item.verdict = fault == faults_.verdicts.end() ? AppendVerdict::accepted : fault->second;
+                if (item.verdict != AppendVerdict::accepted) {
+                    continue;
+                }
+                ShardData& shard = it->second;
+                item.appended = {shard.next++, clock_.wall_ms()};
+                if (faults_.commit_outcome == Errc::ok) {
+                    shard.records.push_back({item.appended.sequence, item.appended.arrival_ms,
+                                             std::string(as_text(item.record.partition_key)),
+                                             std::string(as_text(item.record.data))});
+                }
+            }
+            run.committed = faults_.commit_outcome;
+        }
+        bugs += expected_item == request.items.size() ? 0 : 1;
+    }
+
+    void plan(ReadPlanRequest& request) {
+        const auto it = shards_.find(request.shard);
+        request.outcome = it == shards_.end() ? Errc::not_found : faults_.plan_outcome;
+        if (request.outcome != Errc::ok) {
+            return;
+        }
+        const ShardData& shard = it->second;
+        ReadPlan& plan = request.plan;
+        plan = {};
+        plan.shard = value(request.shard);
+        plan.trim_sequence = shard.trim;
+        plan.end_sequence = shard.next;
+        plan.newest_arrival_ms = shard.records.empty() ? 0 : shard.records.back().arrival_ms;
+        switch (request.start.from) {
+            case ReadFrom::sequence:
+                plan.first_sequence = std::max(request.start.sequence, shard.trim);
+                break;
+            case ReadFrom::timestamp:
+                plan.first_sequence = shard.trim;
+                plan.timestamp_ms = request.start.timestamp_ms;
+                break;
+            case ReadFrom::trim_horizon: plan.first_sequence = shard.trim; break;
+            case ReadFrom::latest: plan.first_sequence = shard.next; break;
+        }
+        if (plan.first_sequence < plan.end_sequence) {
+            plan.frame_count = 1;
+            plan.frames[0].length = faults_.plan_records_max;
+            ++leases_;
+        }
+    }
+
+    Clock& clock_;
+    const unsigned lanes_;
+    const unsigned groups_;
+    std::mutex mutex_;
+    std::condition_variable ready_;
+    std::deque<Posted> queue_;
+    std::map<ShardUid, ShardData> shards_;
+    Faults faults_;
+    int leases_ = 0;
+    std::atomic<std::size_t> append_requests_ = 0;
+    bool stop_ = false;
+    std::thread thread_;
+};
+
+// Reads what MemoryLanes keeps, in pieces of plan_records_max.
+class MemoryRecordSource final : public kinesis::RecordSource {
+  public:
+    explicit MemoryRecordSource(MemoryLanes& lanes) : lanes_(lanes) {}
+    Status read(const ReadPlan& plan, const std::function<bool(const RecordView&)>& take,
+                ReadOutcome& out) override {
+        out.next_sequence = plan.first_sequence;
+        if (lost_at != 0 && plan.first_sequence >= lost_at) {
+            return fail(Errc::lost);
+        }
+        if (stale_left > 0) {
+            --stale_left;
+            out.stale = true;
+            return {};
+        }
+        const auto shards = lanes_.shards();
+        const auto& shard = shards.at(static_cast<ShardUid>(plan.shard));
+        std::uint32_t left = plan.frame_count == 0 ? 0 : plan.frames[0].length;
+        for (const auto& stored : shard.records) {
+            if (stored.sequence < plan.first_sequence || stored.sequence >= plan.end_sequence) {
+                continue;
+            }
+            if (left-- == 0) {
+                return {};
+            }
+            if (stored.arrival_ms >= plan.timestamp_ms) {
+                const RecordView view{stored.sequence, stored.arrival_ms, as_bytes(stored.key),
+                                      as_bytes(stored.data), false, {}};
+                if (!take(view)) {
+                    return {};
+                }
+                ++out.records;
+            }
+            out.next_sequence = stored.sequence + 1;
+        }
+        out.next_sequence = plan.end_sequence;
+        return {};
+    }
+    Sequence lost_at = 0;
+    int stale_left = 0;
+
+  private:
+    MemoryLanes& lanes_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,348 @@
+// One lane, its turns driven by the test, on simulated disks and a simulated clock.
+#include "dataplane/lane/lane.h"
+
+#include <gtest/gtest.h>
+
+#include "dataplane/port/sim_port.h"
+#include "tests/unit/dataplane/lane/support.h"
+
+namespace penstock {
+namespace {
+
+using test::add_run;
+
+constexpr ShardUid shard_a{10};
+constexpr ShardUid shard_b{11};
+constexpr std::uint16_t door_port = 5140;
+
+class LaneTest : public ::testing::Test {
+  protected:
+    void SetUp() override { make_lane({}); }
+    void TearDown() override {
+        lane.reset();  // before the engine its groups use
+    }
+
+    void make_lane(const LaneBudgets& budgets, std::uint64_t stop_deadline_ns = 10'000'000'000) {
+        LaneOptions options;
+        options.clock = &storage.world.clock();
+        options.budgets = budgets;
+        options.ports = {&port};
+        options.routes = &routes;
+        options.stop_deadline_ns = stop_deadline_ns;
+        options.trap_allocations = false;  // simulated ports and disks allocate freely
+        DoorSpec spec;
+        spec.port = door_port;
+        spec.stream = "logs";
+        spec.framing = DoorFraming::lines;
+        std::vector<std::unique_ptr<DoorQuota>> quotas(1);
+        options.doors = std::make_unique<DoorSet>(std::vector{spec}, quotas);
+        lane = std::make_unique<Lane>(std::move(options));
+        const Status opened = storage.open(*lane, {GroupId{1}}, 1);
+        ASSERT_TRUE(opened.has_value()) << describe(opened.error());
+    }
+
+    // Turns until `replies` has an answer.
+    LaneRequest* answer() {
+        for (int i = 0; i < 200'000; ++i) {
+            if (LaneRequest* request = replies.pop(); request != nullptr) {
+                return request;
+            }
+            if (lane->turn() == 0) {
+                storage.world.advance(10'000);
+            }
+        }
+        return nullptr;
+    }
+    template <typename Request>
+    void ask(Request& request) {
+        request.reply_to = &replies;
+        ASSERT_TRUE(lane->post(request));
+        ASSERT_EQ(answer(), &request);
+    }
+    void add_shard(ShardUid shard) {
+        AddShardRequest request;
+        request.shard = shard;
+        request.group = GroupId{1};
+        ask(request);
+        ASSERT_EQ(request.outcome, Errc::ok);
+    }
+    Sequence end_of(ShardUid shard) {
+        ShardStatusRequest request;
+        request.shard = shard;
+        ask(request);
+        EXPECT_EQ(request.outcome, Errc::ok);
+        return request.status.end_sequence;
+    }
+    std::uint64_t drops(DropReason reason) { return lane->counters().drops.get(reason); }
+    void turns(int count) {
+        for (int i = 0; i < count; ++i) {
+            (void)lane->turn();
+            storage.world.advance(10'000);
+        }
+    }
+    void send(std::string_view text, std::uint16_t to = door_port) {
+        port.queue(0).push_payload(parse_address("192.0.2.1").value(), to, as_bytes(text));
+    }
+
+    test::SimStorage storage;
+    SimPort port{1};
+    Routes routes{1};
+    ReplyRing replies{64};
+    std::unique_ptr<Lane> lane;
+};
+
+TEST_F(LaneTest, AnswersAnAppendOnceItsRecordsAreCommitted) {
+    add_shard(shard_a);
+    const Sequence before = end_of(shard_a);
+    const std::vector<std::string> texts{"one", "two", "three"};
+    AppendRequest request;
+    add_run(request, shard_a, texts);
+    ask(request);
+    EXPECT_EQ(request.outcome, Errc::ok);
+    EXPECT_EQ(request.runs[0].committed, Errc::ok);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        EXPECT_EQ(request.items[i].verdict, AppendVerdict::accepted);
+        EXPECT_EQ(request.items[i].appended.sequence, before + i);
+    }
+    EXPECT_EQ(end_of(shard_a), before + 3);
+    EXPECT_EQ(lane->counters().records_from_api.get(), 3U);
+    EXPECT_EQ(lane->counters().commit_latency_ns.snapshot().count, 3U);
+    EXPECT_EQ(replies.pop(), nullptr) << "answered twice";
+}
+
+TEST_F(LaneTest, ARefusedRecordTakesTheRestOfItsRunWithItButNotOtherRuns) {
+    add_shard(shard_a);
+    add_shard(shard_b);
+    const std::vector<std::string> run_a{"fits", std::string(max_record_bytes + 1, 'x'), "later"};
+    const std::vector<std::string> run_b{"other"};
+    const std::vector<std::string> nowhere{"lost"};
+    AppendRequest request;
+    add_run(request, shard_a, run_a);
+    add_run(request, ShardUid{999}, nowhere);
+    add_run(request, shard_b, run_b);
+    ask(request);
+    EXPECT_EQ(request.items[0].verdict, AppendVerdict::accepted);
+    EXPECT_EQ(request.items[1].verdict, AppendVerdict::too_large);
+    EXPECT_EQ(request.items[2].verdict, AppendVerdict::too_large);
+    EXPECT_EQ(request.items[3].verdict, AppendVerdict::unknown_shard);
+    EXPECT_EQ(request.items[4].verdict, AppendVerdict::accepted);
+    EXPECT_EQ(request.runs[0].committed, Errc::ok);
+    EXPECT_EQ(request.runs[2].committed, Errc::ok);
+    EXPECT_EQ(lane->counters().records_refused_api.get(), 3U);
+}
+
+TEST_F(LaneTest, AnEmptyAppendIsAnsweredAtOnce) {
+    AppendRequest request;
+    ask(request);
+    EXPECT_EQ(request.outcome, Errc::ok);
+}
+
+TEST_F(LaneTest, ALargeAppendTakesSeveralTurnsAndKeepsItsOrder) {
+    lane.reset();
+    LaneBudgets budgets;
+    budgets.append_bytes = 1000;
+    make_lane(budgets);
+    add_shard(shard_a);
+    const Sequence before = end_of(shard_a);
+    const std::vector<std::string> texts(50, std::string(400, 'x'));
+    const std::vector<std::string> last{"last"};
+    AppendRequest large;
+    AppendRequest small;
+    add_run(large, shard_a, texts);
+    add_run(small, shard_a, last);
+    large.reply_to = &replies;
+    small.reply_to = &replies;
+    ASSERT_TRUE(lane->post(large));
+    ASSERT_TRUE(lane->post(small));
+    (void)lane->turn();
+    EXPECT_LE(lane->counters().records_from_api.get(), 3U);
+    EXPECT_GE(lane->counters().records_from_api.get(), 2U);
+    ASSERT_NE(answer(), nullptr);
+    ASSERT_NE(answer(), nullptr);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        ASSERT_EQ(large.items[i].appended.sequence, before + i);
+    }
+    EXPECT_EQ(small.items[0].appended.sequence, before + 50);
+}
+
+TEST_F(LaneTest, ControlRequestsReachTheirGroup) {
+    add_shard(shard_a);
+    SetRetentionRequest retention;
+    retention.shard = shard_a;
+    retention.retention_ms = 48LL * 3600 * 1000;
+    ask(retention);
+    EXPECT_EQ(retention.outcome, Errc::ok);
+
+    SnapshotRequest snapshot;
+    snapshot.group = GroupId{1};
+    ask(snapshot);
+    EXPECT_EQ(snapshot.outcome, Errc::ok);
+    EXPECT_EQ(snapshot.gauges.shards, 1U);
+
+    ReadPlanRequest plan;
+    plan.shard = shard_a;
+    ask(plan);
+    EXPECT_EQ(plan.outcome, Errc::ok);
+    ReleaseLeaseRequest release;
+    release.shard = shard_a;
+    release.plan = &plan.plan;
+    ask(release);
+    EXPECT_EQ(release.outcome, Errc::ok);
+
+    DropShardRequest drop;
+    drop.shard = shard_a;
+    drop.group = GroupId{1};
+    ask(drop);
+    EXPECT_EQ(drop.outcome, Errc::ok);
+    ShardStatusRequest status;
+    status.shard = shard_a;
+    ask(status);
+    EXPECT_EQ(status.outcome, Errc::not_found);
+}
+
+TEST_F(LaneTest, RequestsForAGroupItDoesNotRunAreNotFound) {
+    AddShardRequest add;
+    add.shard = shard_a;
+    add.group = GroupId{9};
+    ask(add);
+    EXPECT_EQ(add.outcome, Errc::not_found);
+    SnapshotRequest snapshot;
+    snapshot.group = GroupId{9};
+    ask(snapshot);
+    EXPECT_EQ(snapshot.outcome, Errc::not_found);
+}
+
+TEST_F(LaneTest, RunsACallBetweenTurns) {
+    CallRequest call;
+    int argument = 41;
+    call.argument = &argument;
+    call.function = [](Lane& on, void* what) {
+        EXPECT_NE(on.group(GroupId{1}), nullptr);
+        ++*static_cast<int*>(what);
+        return Errc::unavailable;
+    };
+    ask(call);
+    EXPECT_EQ(argument, 42);
+    EXPECT_EQ(call.outcome, Errc::unavailable);
+}
+
+TEST_F(LaneTest, DatagramsBecomeRecordsOfTheDoorsStream) {
+    add_shard(shard_a);
+    const Sequence before = end_of(shard_a);
+    routes.publish(test::even_routes("logs", {{{}, {}, shard_a, GroupId{1}, 0}}));
+    send("first\nsecond\n");
+    send("third");
+    turns(100);
+    EXPECT_EQ(end_of(shard_a), before + 3);
+    EXPECT_EQ(lane->counters().packets.get(), 2U);
+    EXPECT_EQ(lane->counters().packet_bytes.get(), 18U);
+    EXPECT_EQ(lane->counters().records_from_doors.get(), 3U);
+    EXPECT_EQ(port.queue(0).lent(), 0U) << "packets were not given back";
+}
+
+TEST_F(LaneTest, EveryRefusedDatagramIsCountedByItsReason) {
+    send("no stream yet");
+    turns(2);
+    EXPECT_EQ(drops(DropReason::stream_missing), 1U);
+
+    routes.publish(test::even_routes("logs", {{{}, {}, ShardUid{77}, GroupId{1}, 0}}));
+    send("no such shard\n and one more");
+    turns(2);
+    EXPECT_EQ(drops(DropReason::unknown_shard), 2U);
+
+    routes.publish(test::even_routes("logs", {{{}, {}, shard_b, GroupId{2}, 5}}));
+    send("no such lane");
+    turns(2);
+    EXPECT_EQ(drops(DropReason::unknown_shard), 3U);
+
+    send("nobody listens", 9);
+    send("");
+    const std::array<std::byte, 20> noise{};
+    port.queue(0).push_frame(noise);
+    turns(2);
+    EXPECT_EQ(drops(DropReason::no_door), 1U);
+    EXPECT_EQ(drops(DropReason::empty_datagram), 1U);
+    std::uint64_t all = 0;
+    for (std::size_t i = 1; i < drop_reason_count; ++i) {
+        all += drops(static_cast<DropReason>(i));
+    }
+    EXPECT_EQ(all, 7U) << "one for each refused record or datagram";
+    const DoorCounters& door = (*lane->doors())[0].counters();
+    EXPECT_EQ(door.drops.get(DropReason::unknown_shard), 3U);
+    EXPECT_EQ(door.drops.get(DropReason::stream_missing), 1U);
+    EXPECT_EQ(port.queue(0).lent(), 0U);
+}
+
+TEST_F(LaneTest, WithoutAQuorumRecordsAreRefusedAndCounted) {
+    add_shard(shard_a);
+    routes.publish(test::even_routes("logs", {{{}, {}, shard_a, GroupId{1}, 0}}));
+    lane->group(GroupId{1})->replica_out(0);
+    lane->group(GroupId{1})->replica_out(1);
+    send("lost");
+    turns(5);
+    EXPECT_EQ(drops(DropReason::no_quorum), 1U);
+    const std::vector<std::string> texts{"refused"};
+    AppendRequest request;
+    add_run(request, shard_a, texts);
+    ask(request);
+    EXPECT_EQ(request.items[0].verdict, AppendVerdict::no_quorum);
+}
+
+TEST_F(LaneTest, FinishCommitsWhatWasQueued) {
+    add_shard(shard_a);
+    const std::vector<std::string> texts{"one", "two"};
+    AppendRequest request;
+    add_run(request, shard_a, texts);
+    request.reply_to = &replies;
+    ASSERT_TRUE(lane->post(request));
+    lane->finish();
+    ASSERT_EQ(replies.pop(), &request);
+    EXPECT_EQ(request.outcome, Errc::ok);
+    EXPECT_EQ(request.runs[0].committed, Errc::ok);
+    AppendRequest late;
+    EXPECT_FALSE(lane->post(late)) << "a finished lane takes nothing";
+}
+
+TEST_F(LaneTest, FinishCancelsWhatCannotBeCommittedInTime) {
+    lane.reset();
+    make_lane({}, 50'000'000);
+    add_shard(shard_a);
+    storage.world.stall(0, 3'600'000'000'000);
+    storage.world.stall(1, 3'600'000'000'000);
+    const std::vector<std::string> texts{"one"};
+    AppendRequest append;
+    add_run(append, shard_a, texts);
+    append.reply_to = &replies;
+    AddShardRequest add;
+    add.shard = shard_b;
+    add.group = GroupId{1};
+    add.reply_to = &replies;
+    ASSERT_TRUE(lane->post(append));
+    ASSERT_TRUE(lane->post(add));
+    lane->finish();
+    std::vector<LaneRequest*> answered;
+    while (LaneRequest* request = replies.pop()) {
+        answered.push_back(request);
+    }
+    EXPECT_EQ(answered.size(), 2U);
+    EXPECT_EQ(append.outcome, Errc::canceled);
+    EXPECT_EQ(append.items[0].verdict, AppendVerdict::accepted);
+    EXPECT_EQ(append.runs[0].committed, Errc::canceled) << "it may exist";
+    EXPECT_EQ(add.outcome, Errc::canceled);
+}
+
+TEST_F(LaneTest, AFullInboxRefusesAndCounts) {
+    LaneOptions options;
+    options.clock = &storage.world.clock();
+    options.inbox_capacity = 2;
+    Lane small(std::move(options));
+    std::array<ShardStatusRequest, 3> requests;
+    EXPECT_TRUE(small.post(requests[0]));
+    EXPECT_TRUE(small.post(requests[1]));
+    EXPECT_FALSE(small.post(requests[2]));
+    EXPECT_EQ(small.counters().inbox_full.load(), 1U);
+    small.finish();
+}
+
+}  // namespace
+}  // namespace penstock

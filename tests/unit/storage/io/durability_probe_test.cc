@@ -1,0 +1,42 @@
+#include "storage/io/durability_probe.h"
+
+#include <chrono>
+
+#include "tests/unit/storage/io/support.h"
+
+namespace penstock {
+namespace {
+
+using test::TempDir;
+
+TEST(DurabilityProbe, MeasuresBothWaysAndLeavesNothingBehind) {
+    const TempDir dir;
+    const auto start = std::chrono::steady_clock::now();
+    const DurabilityReport report = probe_durability(dir.fd());
+    const auto took = std::chrono::steady_clock::now() - start;
+    ASSERT_TRUE(report.status) << report.describe();
+    EXPECT_GT(report.dsync_4k_us, 0);
+    EXPECT_GT(report.flush_4k_us, 0);
+    EXPECT_GT(report.dsync_256k_us, 0);
+    EXPECT_GT(report.flush_256k_us, 0);
+    EXPECT_FALSE(report.file_system.empty());
+    EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+    // The bound for a slow drive: four series of 100 ms and the preparation.
+    EXPECT_LT(took, std::chrono::seconds(3));
+    RecordProperty("report", report.describe());
+    std::printf("%s (%lld ms)\n", report.describe().c_str(),
+                static_cast<long long>(
+                    std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
+}
+
+TEST(DurabilityProbe, SaysWhenNothingCanBeMeasured) {
+    const int fd = ::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const DurabilityReport report = probe_durability(fd);
+    ::close(fd);
+    EXPECT_FALSE(report.status);
+    EXPECT_EQ(report.mode, FlushMode::dsync);
+    EXPECT_NE(report.describe().find("not measured"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace penstock

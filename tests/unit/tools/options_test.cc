@@ -1,0 +1,340 @@
+#include "tools/penstock/options.h"
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tools/penstock/config.h"
+
+namespace penstock {
+namespace {
+
+const std::vector<unsigned> two_cpus{0, 1};
+
+CommandLine parse(std::vector<std::string> words) {
+    return parse_command_line(words, two_cpus);
+}
+
+// `serve --data /d` and more words.
+CommandLine serve(std::vector<std::string> more) {
+    std::vector<std::string> words{"serve", "--data", "/d"};
+    words.insert(words.end(), more.begin(), more.end());
+    return parse(words);
+}
+
+class ConfigFile {
+  public:
+    explicit ConfigFile(const std::string& text)
+        : path_(std::filesystem::temp_directory_path() /
+                ("penstock-options-" + std::to_string(::getpid()) + ".toml")) {
+        std::ofstream(path_) << text;
+    }
+    ~ConfigFile() { std::filesystem::remove(path_); }
+    [[nodiscard]] std::string path() const { return path_.string(); }
+
+  private:
+    std::filesystem::path path_;
+};
+
+TEST(Options, ServeNeedsNothingButData) {
+    const CommandLine line = serve({});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    EXPECT_EQ(line.serve.data, std::vector<std::string>{"/d"});
+    EXPECT_EQ(line.serve.http, "127.0.0.1:4567");
+    EXPECT_EQ(line.serve.lane_cpus, std::vector<unsigned>{1});
+    EXPECT_EQ(line.serve.ack_level, AckLevel::quorum);
+    EXPECT_EQ(line.serve.poll, IdlePolicy::adaptive);
+}
+
+TEST(Options, AddressBelongsToThePortBeforeIt) {
+    const CommandLine line =
+        serve({"--port", "net_af_packet0,iface=a", "--address", "192.0.2.1/24", "--address",
+               "2001:db8::1/64", "--port", "net_af_packet1,iface=b", "--port",
+               "net_af_packet2,iface=c", "--address", "198.51.100.1/24"});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    const std::vector<PortOption> expected{
+        {"net_af_packet0,iface=a", {"192.0.2.1/24", "2001:db8::1/64"}},
+        {"net_af_packet1,iface=b", {}},
+        {"net_af_packet2,iface=c", {"198.51.100.1/24"}}};
+    EXPECT_EQ(line.serve.ports, expected);
+}
+
+TEST(Options, DoorTextStaysWhole) {
+    const std::string door = "udp:5514=syslog,key=fixed:a,framing=lines,from=10.0.0.0/8,quota=1000";
+    const CommandLine line = serve({"--port", "kernel:127.0.0.1", "--door", door});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    EXPECT_EQ(line.serve.doors, std::vector<std::string>{door});
+}
+
+TEST(Options, ValuesReachTheirFields) {
+    const CommandLine line = parse(
+        {"serve", "--data", "/a", "--data=/b", "--data", "/c", "--http", "[::1]:0", "--lanes", "0-1",
+         "--ack-level", "all", "--poll", "busy", "--hugepages", "never", "--http-threads", "3",
+         "--existing", "--accept-loss", "--force", "--region", "eu-west-1", "--account",
+         "123456789012", "--linger-us", "50", "--direct-threshold", "128KiB", "--replica-lag",
+         "1GiB", "--memory", "64MiB", "--journal-size", "32MiB", "--container-size", "32MiB",
+         "--groups", "4", "--log-level", "debug"});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    ServeOptions expected;
+    expected.data = {"/a", "/b", "/c"};
+    expected.http = "[::1]:0";
+    expected.lanes = "0-1";
+    expected.lane_cpus = {0, 1};
+    expected.ack_level = AckLevel::all;
+    expected.poll = IdlePolicy::busy;
+    expected.hugepages = EalOptions::HugePages::never;
+    expected.http_threads = 3;
+    expected.existing = expected.accept_loss = expected.force = true;
+    expected.region = "eu-west-1";
+    expected.account = "123456789012";
+    expected.linger_us = 50;
+    expected.direct_threshold_bytes = 128U << 10;
+    expected.replica_lag_bytes = 1U << 30;
+    expected.memory_bytes = 64U << 20;
+    expected.journal_bytes = 32U << 20;
+    expected.container_bytes = 32U << 20;
+    expected.groups = 4;
+    expected.log_level = LogLevel::debug;
+    EXPECT_EQ(line.serve, expected);
+    EXPECT_EQ(geometry_of(line.serve).journal_file_bytes, 8U << 20);
+    EXPECT_EQ(geometry_of(line.serve).chunk_units_max, 32U);
+}
+
+struct BadLine {
+    std::vector<std::string> words;
+    std::vector<std::string> said;  // each must stand in the one line
+};
+
+TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
+    const std::string kernel = "kernel:127.0.0.1";
+    const std::vector<BadLine> table{
+        {{"serve"}, {"--data", "not given", "one directory, or three"}},
+        {{"serve", "--data", "/a", "--data", "/b"}, {"--data", "found 2", "one, or three"}},
+        {{"serve", "--data", "/a", "--data", "/b", "--data", "/a"}, {"--data", "'/a' twice"}},
+        {{"serve", "--data", "/d", "--http", "4567"}, {"--http", "'4567'", "HOST:PORT"}},
+        {{"serve", "--data", "/d", "--http", "127.0.0.1:99999"}, {"--http", "99999", "65535"}},
+        {{"serve", "--data", "/d", "--http", "::1:80"}, {"--http", "'::1:80'", "[::1]:4567"}},
+        {{"serve", "--data", "/d", "--http", "0.0.0.0:80"}, {"--http", "0.0.0.0", "loopback"}},
+        {{"serve", "--data", "/d", "--port", "eth0!"}, {"--port", "eth0!"}},
+        {{"serve", "--data", "/d", "--port", kernel, "--port", kernel}, {"--port", "once"}},
+        {{"serve", "--data", "/d", "--address", "192.0.2.1/24"}, {"--address", "after the --port"}},
+        {{"serve", "--data", "/d", "--port", "net_null0", "--address", "192.0.2.1"},
+         {"--address", "'192.0.2.1'", "IP/PREFIX"}},
+        {{"serve", "--data", "/d", "--port", "net_null0", "--address", "192.0.2.1/33"},
+         {"--address", "'192.0.2.1/33'", "IP/PREFIX"}},
+        {{"serve", "--data", "/d", "--port", kernel, "--address", "192.0.2.1/24"},
+         {"--address", "DPDK port"}},
+        {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:x=s"}, {"--door", "udp:x=s"}},
+        {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:1=s", "--door", "udp:1=t"},
+         {"--door", "1"}},
+        {{"serve", "--data", "/d", "--door", "udp:5514=s"}, {"--door", "no --port"}},
+        {{"serve", "--data", "/d", "--lanes", "2-1"}, {"--lanes", "'2-1'", "ends before"}},
+        {{"serve", "--data", "/d", "--lanes", "0,0"}, {"--lanes", "'0,0'", "second time"}},
+        {{"serve", "--data", "/d", "--lanes", "7"}, {"--lanes", "CPU 7", "0,1"}},
+        {{"serve", "--data", "/d", "--lanes", ""}, {"--lanes"}},
+        {{"serve", "--data", "/d", "--ack-level", "memory"},
+         {"--ack-level", "'memory'", "quorum or all"}},
+        {{"serve", "--data", "/d", "--poll", "fast"}, {"--poll", "'fast'", "adaptive or busy"}},
+        {{"serve", "--data", "/d", "--hugepages", "yes"},
+         {"--hugepages", "'yes'", "auto, require or never"}},
+        {{"serve", "--data", "/d", "--http-threads", "0"}, {"--http-threads", "'0'", "1 to 64"}},
+        {{"serve", "--data", "/d", "--region", "US"}, {"--region", "'US'", "us-east-1"}},
+        {{"serve", "--data", "/d", "--account", "12"}, {"--account", "'12'", "12 digits"}},
+        {{"serve", "--data", "/d", "--linger-us", "-5"}, {"--linger-us", "'-5'", "0 to 1000000"}},
+        {{"serve", "--data", "/d", "--memory", "1MiB"}, {"--memory", "'1MiB'", "32MiB to 1024GiB"}},
+        {{"serve", "--data", "/d", "--memory", "64MB"}, {"--memory", "'64MB'", "32MiB"}},
+        {{"serve", "--data", "/d", "--journal-size", "17MiB"},
+         {"--journal-size", "'17MiB'", "multiple of 4MiB"}},
+        {{"serve", "--data", "/d", "--container-size", "16777217"},
+         {"--container-size", "'16777217'", "multiple of 1MiB"}},
+        {{"serve", "--data", "/d", "--groups", "x"}, {"--groups", "'x'", "1 to 256"}},
+        {{"serve", "--data", "/d", "--log-level", "loud"}, {"--log-level", "'loud'", "warn"}},
+        {{"serve", "--data", "/d", "--poll", "busy", "--poll", "busy"}, {"--poll", "twice"}},
+        {{"serve", "--data", "/d", "--nosuch", "1"}, {"--nosuch"}},
+        {{"serve", "--data", "/d", "stray"}, {"stray"}},
+        {{"serve", "--data"}, {"--data"}},
+        {{"serve", "--data", "/d", "--config", "/no/such.toml"},
+         {"--config", "/no/such.toml", "No such file"}},
+        {{"serve", "--data", "/d", "--config", "/"}, {"--config", "'/'"}},
+        {{"inspect"}, {"view-and-dirs"}},
+        {{"inspect", "verify"}, {"DIR", "not given"}},
+        {{"inspect", "verify", "/a", "/b"}, {"found 2", "one, or the three"}},
+        {{"doctor", "--data", "/a", "--data", "/b"}, {"found 2"}},
+        {{"replica"}, {"subcommand"}},
+        {{"replica", "replace", "--data", "/a"}, {"DIRECTORY"}},
+        {{"replica", "replace", "/n"}, {"--data"}},
+        {{"nosuch"}, {"nosuch"}},
+        {{}, {"subcommand"}},
+    };
+    for (const BadLine& bad : table) {
+        std::string words;
+        for (const std::string& word : bad.words) {
+            words += word + " ";
+        }
+        SCOPED_TRACE(words);
+        const CommandLine line = parse(bad.words);
+        EXPECT_EQ(line.kind, CommandKind::none);
+        EXPECT_EQ(line.exit_code, 2);
+        EXPECT_EQ(line.out, "");
+        EXPECT_TRUE(line.err.starts_with("penstock")) << line.err;
+        // One line.
+        EXPECT_EQ(line.err.find('\n'), line.err.size() - 1) << line.err;
+        for (const std::string& part : bad.said) {
+            EXPECT_NE(line.err.find(part), std::string::npos) << part << " not in: " << line.err;
+        }
+    }
+}
+
+TEST(Options, HelpNamesEverySettingAndIsNoError) {
+    const CommandLine line = parse({"serve", "--help"});
+    EXPECT_EQ(line.kind, CommandKind::none);
+    EXPECT_EQ(line.exit_code, 0);
+    EXPECT_EQ(line.err, "");
+    for (const SettingSpec& spec : setting_specs()) {
+        EXPECT_NE(line.out.find("--" + std::string(spec.key)), std::string::npos) << spec.key;
+    }
+    for (const char* command : {"doctor", "inspect", "replica", "version"}) {
+        EXPECT_EQ(parse({command, "--help"}).exit_code, 0) << command;
+        EXPECT_NE(parse({"--help"}).out.find(command), std::string::npos) << command;
+    }
+    EXPECT_EQ(parse({"replica", "replace", "--help"}).exit_code, 0);
+}
+
+TEST(Options, InspectTakesAViewOrNone) {
+    CommandLine line = parse({"inspect", "/a"});
+    ASSERT_EQ(line.kind, CommandKind::inspect) << line.err;
+    EXPECT_EQ(line.inspect.view, InspectView::summary);
+    EXPECT_EQ(line.inspect.data, std::vector<std::string>{"/a"});
+    line = parse({"inspect", "verify", "/a", "/b", "/c", "--json"});
+    ASSERT_EQ(line.kind, CommandKind::inspect) << line.err;
+    EXPECT_EQ(line.inspect.view, InspectView::verify);
+    EXPECT_EQ(line.inspect.data.size(), 3U);
+    EXPECT_TRUE(line.inspect.json);
+}
+
+TEST(Options, OtherCommandsTakeTheirArguments) {
+    CommandLine line = parse({"replica", "replace", "--data", "/a", "/a/replica-1"});
+    ASSERT_EQ(line.kind, CommandKind::replica_replace) << line.err;
+    EXPECT_EQ(line.arguments.data, std::vector<std::string>{"/a"});
+    EXPECT_EQ(line.arguments.directory, "/a/replica-1");
+    line = parse({"replica", "status", "--data", "/a", "--json"});
+    ASSERT_EQ(line.kind, CommandKind::replica_status) << line.err;
+    EXPECT_TRUE(line.arguments.json);
+    EXPECT_EQ(parse({"doctor"}).kind, CommandKind::doctor);
+    EXPECT_EQ(parse({"version"}).kind, CommandKind::version);
+}
+
+TEST(Config, FileGivesEverySettingAndFlagsWin) {
+    const ConfigFile file(R"(
+data = ["/a", "/b", "/c"]
+http = "127.0.0.1:1234"
+lanes = "0,1"
+door = ["udp:5514=syslog", "udp:2055=netflow"]
+ack-level = "all"
+http-threads = 2
+existing = true
+memory = "256MiB"
+[[port]]
+device = "net_af_packet0,iface=a"
+address = ["192.0.2.1/24"]
+[[port]]
+device = "kernel:127.0.0.1"
+)");
+    CommandLine line = parse({"serve", "--config", file.path()});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    EXPECT_EQ(line.serve.data.size(), 3U);
+    EXPECT_EQ(line.serve.http_threads, 2U);
+    EXPECT_TRUE(line.serve.existing);
+    EXPECT_EQ(line.serve.ports.size(), 2U);
+    EXPECT_EQ(line.serve.ports[0].addresses, std::vector<std::string>{"192.0.2.1/24"});
+    EXPECT_TRUE(line.serve.ports[1].addresses.empty());
+
+    line = parse({"serve", "--http", "127.0.0.1:9", "--config", file.path(), "--data", "/x",
+                  "--port", "net_null0"});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    EXPECT_EQ(line.serve.http, "127.0.0.1:9");
+    EXPECT_EQ(line.serve.data, std::vector<std::string>{"/x"});
+    EXPECT_EQ(line.serve.ports, (std::vector<PortOption>{{"net_null0", {}}}));
+    EXPECT_EQ(line.serve.doors.size(), 2U);
+    EXPECT_EQ(line.serve.ack_level, AckLevel::all);
+}
+
+TEST(Config, EverySettingCanStandInTheFile) {
+    for (const SettingSpec& spec : setting_specs()) {
+        if (spec.key == "port" || spec.key == "address") {
+            continue;  // these have tables of their own
+        }
+        const bool flag = spec.shape == SettingSpec::Shape::flag;
+        const auto settings = parse_config(std::string(spec.key) + (flag ? " = true" : " = \"1\""),
+                                           "f");
+        ASSERT_TRUE(settings) << settings.error();
+        EXPECT_EQ(settings->front().key, spec.key);
+    }
+}
+
+struct BadFile {
+    std::string text;
+    std::vector<std::string> said;
+};
+
+TEST(Config, MistakesNameFileLineAndKey) {
+    const std::vector<BadFile> table{
+        {"\nlanez = \"1\"\n", {"n.toml:2:", "'lanez'", "'lanes'"}},
+        {"completely-different = 1\n", {"n.toml:1:", "completely-different", "ack-level"}},
+        {"data = 5.5\n", {"n.toml:1: data:", "strings"}},
+        {"existing = \"yes\"\n", {"n.toml:1: existing:", "true or false"}},
+        {"http = [\"a\"]\n", {"n.toml:1: http:", "one string"}},
+        {"port = \"net_null0\"\n", {"n.toml:1:", "[[port]]"}},
+        {"address = \"192.0.2.1/24\"\n", {"n.toml:1:", "inside a [[port]]"}},
+        {"\n[[port]]\naddress = [\"192.0.2.1/24\"]\n", {"n.toml:2:", "device"}},
+        {"[[port]]\ndevice = \"net_null0\"\nmtu = 5\n", {"n.toml:3:", "'mtu'", "device, address"}},
+        {"data = [\"/a\"\nhttp = 1\n", {"n.toml:2:", "not TOML"}},
+        {"http = \"a\"\nhttp = \"b\"\n", {"n.toml:2:", "not TOML"}},
+    };
+    for (const BadFile& bad : table) {
+        SCOPED_TRACE(bad.text);
+        const auto settings = parse_config(bad.text, "n.toml");
+        ASSERT_FALSE(settings);
+        EXPECT_EQ(settings.error().find('\n'), std::string::npos);
+        for (const std::string& part : bad.said) {
+            EXPECT_NE(settings.error().find(part), std::string::npos)
+                << part << " not in: " << settings.error();
+        }
+    }
+}
+
+TEST(Config, BadValueInFileNamesItsLine) {
+    const auto settings = parse_config("data = \"/d\"\n\npoll = \"fast\"\n", "n.toml");
+    ASSERT_TRUE(settings) << settings.error();
+    const std::vector<Setting> flags{{"poll", "busy", "--poll"}};
+    // Also when a flag overrides it.
+    for (const auto& given : {std::vector<Setting>{}, flags}) {
+        const auto options = resolve_settings(*settings, given, two_cpus);
+        ASSERT_FALSE(options);
+        EXPECT_TRUE(options.error().starts_with("n.toml:3: poll: found 'fast'; expected adaptive"))
+            << options.error();
+    }
+}
+
+TEST(Sizes, UnitsAndLimits) {
+    EXPECT_EQ(parse_size("0"), 0U);
+    EXPECT_EQ(parse_size("512"), 512U);
+    EXPECT_EQ(parse_size("512B"), 512U);
+    EXPECT_EQ(parse_size("4KiB"), 4096U);
+    EXPECT_EQ(parse_size("64MiB"), 64U << 20);
+    EXPECT_EQ(parse_size("3GiB"), 3ULL << 30);
+    EXPECT_EQ(parse_size("2TiB"), 2ULL << 40);
+    EXPECT_EQ(parse_size("16777215TiB"), 16777215ULL << 40);
+    for (const char* bad : {"", "MiB", "64MB", "64 MiB", "-1", "1.5GiB", "0x10", "16777216TiB",
+                            "18446744073709551616", "64mib", " 64"}) {
+        EXPECT_EQ(parse_size(bad), std::nullopt) << bad;
+    }
+}
+
+}  // namespace
+}  // namespace penstock

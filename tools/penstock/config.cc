@@ -1,0 +1,626 @@
+#include "tools/penstock/config.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <sstream>
+
+#include <toml++/toml.h>
+
+#include "control/http/guard.h"
+#include "dataplane/door/door.h"
+#include "dataplane/lane/cpu_list.h"
+#include "dataplane/port/port.h"
+#include "dataplane/wire/address.h"
+
+namespace penstock {
+namespace {
+
+using Shape = SettingSpec::Shape;
+using Complaint = std::optional<std::string>;
+constexpr std::uint64_t kib = 1024;
+constexpr std::uint64_t mib = 1024 * kib;
+constexpr std::uint64_t gib = 1024 * mib;
+
+[[nodiscard]] std::string quoted(std::string_view text) {
+    std::string out = "'";
+    for (const char c : text) {
+        // Control characters would break the one line an error is.
+        out += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
+    }
+    return out + "'";
+}
+
+[[nodiscard]] std::optional<std::uint64_t> parse_number(std::string_view text) noexcept {
+    std::uint64_t number = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (text.empty() || code != std::errc{} || end != text.data() + text.size()) {
+        return std::nullopt;
+    }
+    return number;
+}
+
+// A reason that begins with the flag and its value, which our line has said already.
+[[nodiscard]] std::string without_name(const std::string& why, std::string_view flag,
+                                       std::string_view value) {
+    const std::string name = std::string(flag) + " " + std::string(value) + ": ";
+    return why.starts_with(name) ? why.substr(name.size()) : why;
+}
+
+[[nodiscard]] std::string size_text(std::uint64_t bytes) {
+    for (const auto& [unit, name] : {std::pair{gib, "GiB"}, {mib, "MiB"}, {kib, "KiB"}}) {
+        if (bytes >= unit && bytes % unit == 0) {
+            return std::to_string(bytes / unit) + name;
+        }
+    }
+    return std::to_string(bytes);
+}
+
+template <typename T>
+Complaint store_number(T& target, std::string_view value, std::uint64_t low, std::uint64_t high) {
+    const auto number = parse_number(value);
+    if (!number || *number < low || *number > high) {
+        return "expected a whole number from " + std::to_string(low) + " to " +
+               std::to_string(high);
+    }
+    target = static_cast<T>(*number);
+    return std::nullopt;
+}
+
+Complaint store_size(std::uint64_t& target, std::string_view value, std::uint64_t low,
+                     std::uint64_t high, std::uint64_t multiple) {
+    const auto size = parse_size(value);
+    if (!size || *size < low || *size > high || *size % multiple != 0) {
+        return "expected a size from " + size_text(low) + " to " + size_text(high) +
+               (multiple > 1 ? " that is a multiple of " + size_text(multiple) : "") +
+               ", such as " + size_text(std::max(low, std::min(high, 4 * multiple)));
+    }
+    target = *size;
+    return std::nullopt;
+}
+
+template <typename T, std::size_t n>
+Complaint store_choice(T& target, std::string_view value,
+                       const std::array<std::pair<std::string_view, T>, n>& choices) {
+    std::string allowed;
+    for (std::size_t i = 0; i < n; ++i) {
+        if (choices[i].first == value) {
+            target = choices[i].second;
+            return std::nullopt;
+        }
+        allowed += (i == 0 ? "" : i + 1 == n ? " or " : ", ") + std::string(choices[i].first);
+    }
+    return "expected " + allowed;
+}
+
+Complaint store_flag(bool& target, std::string_view value) {
+    return store_choice(target, value, std::array<std::pair<std::string_view, bool>, 2>{
+                                           {{"true", true}, {"false", false}}});
+}
+
+Complaint store_data(ServeOptions& options, std::string_view value) {
+    if (value.empty() || value.find('\0') != std::string_view::npos) {
+        return "expected a directory";
+    }
+    options.data.emplace_back(value);
+    return std::nullopt;
+}
+
+Complaint store_http(ServeOptions& options, std::string_view value) {
+    const auto address = parse_http_address(value);
+    if (!address) {
+        return "expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:4567 or "
+               "[::1]:4567";
+    }
+    if (const auto allowed = http::check_bind_address(address->host); !allowed) {
+        return allowed.error();
+    }
+    options.http = value;
+    return std::nullopt;
+}
+
+Complaint store_port(ServeOptions& options, std::string_view value) {
+    std::string why;
+    if (!port_kind(std::string(value), why)) {
+        return without_name(why, "--port", value);
+    }
+    const auto same = [&](const PortOption& port) { return port.devargs == value; };
+    if (std::ranges::any_of(options.ports, same)) {
+        return "expected each port once";
+    }
+    options.ports.push_back({std::string(value), {}});
+    return std::nullopt;
+}
+
+Complaint store_address(ServeOptions& options, std::string_view value) {
+    if (value.find('/') == std::string_view::npos || !parse_prefix(value)) {
+        return "expected IP/PREFIX, such as 192.0.2.1/24 or 2001:db8::1/64";
+    }
+    if (options.ports.empty()) {
+        return "expected after the --port it belongs to";
+    }
+    PortOption& port = options.ports.back();
+    if (port.devargs.starts_with("kernel:")) {
+        return "expected after a DPDK port; the kernel answers for " + quoted(port.devargs) +
+               ", whose address stands in --port kernel:ADDR";
+    }
+    port.addresses.emplace_back(value);
+    return std::nullopt;
+}
+
+Complaint store_door(ServeOptions& options, std::string_view value) {
+    std::string why;
+    if (!parse_door(value, why)) {
+        return without_name(why, "--door", value);
+    }
+    options.doors.emplace_back(value);
+    return std::nullopt;
+}
+
+Complaint store_lanes(ServeOptions& options, std::string_view value) {
+    std::string why;
+    const auto cpus = parse_cpu_list(value, why);
+    if (!cpus) {
+        return why;
+    }
+    options.lanes = value;
+    options.lane_cpus = *cpus;
+    return std::nullopt;
+}
+
+Complaint store_region(ServeOptions& options, std::string_view value) {
+    const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
+    if (value.empty() || value.size() > 32 || !std::ranges::all_of(value, good)) {
+        return "expected 1 to 32 lower-case letters, digits and dashes, such as us-east-1";
+    }
+    options.region = value;
+    return std::nullopt;
+}
+
+Complaint store_account(ServeOptions& options, std::string_view value) {
+    const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+    if (value.size() != 12 || !std::ranges::all_of(value, digit)) {
+        return "expected 12 digits, such as 000000000000";
+    }
+    options.account = value;
+    return std::nullopt;
+}
+
+constexpr std::array<std::pair<std::string_view, AckLevel>, 2> ack_levels{
+    {{"quorum", AckLevel::quorum}, {"all", AckLevel::all}}};
+constexpr std::array<std::pair<std::string_view, IdlePolicy>, 2> poll_modes{
+    {{"adaptive", IdlePolicy::adaptive}, {"busy", IdlePolicy::busy}}};
+using HugePages = EalOptions::HugePages;
+constexpr std::array<std::pair<std::string_view, HugePages>, 3> huge_page_uses{
+    {{"auto", HugePages::automatic}, {"require", HugePages::required},
+     {"never", HugePages::never}}};
+constexpr std::array<std::pair<std::string_view, LogLevel>, 5> log_levels{
+    {{"trace", LogLevel::trace}, {"debug", LogLevel::debug}, {"info", LogLevel::info},
+     {"warn", LogLevel::warn}, {"error", LogLevel::error}}};
+
+using O = ServeOptions;
+using V = std::string_view;
+constexpr std::array specs{
+    SettingSpec{"data", Shape::list, "DIR",
+                "Where the log is kept: one directory per replica, three in all, each on its own "
+                "drive; or one, which gets three sub-directories.",
+                store_data},
+    SettingSpec{"http", Shape::single, "HOST:PORT",
+                "Where the Kinesis API and /metrics listen; loopback only. Port 0 takes a free one. "
+                "Default 127.0.0.1:4567.",
+                store_http},
+    SettingSpec{"port", Shape::list, "DEVARGS",
+                "Where packets come from: a DPDK virtual device (net_af_packet0,iface=eth1), a PCI "
+                "address (0000:01:00.0), or kernel:ADDR for plain UDP sockets.",
+                store_port},
+    SettingSpec{"address", Shape::list, "IP/PREFIX",
+                "Address of the --port before it, answered for ARP, ND and ping. A port with none "
+                "takes every destination address and answers nothing.",
+                store_address},
+    SettingSpec{"door", Shape::list, "SPEC",
+                "A UDP port whose datagrams become records: udp:PORT=STREAM[,key=source|fixed:TEXT]"
+                "[,framing=datagram|lines][,from=PREFIX][,quota=BYTES/s].",
+                store_door},
+    SettingSpec{"lanes", Shape::single, "CPULIST",
+                "CPUs to run lanes on, one lane each, such as 1 or 2-3. Default: one lane on the "
+                "last CPU this process may use.",
+                store_lanes},
+    SettingSpec{"ack-level", Shape::single, "LEVEL",
+                "When a record is acknowledged: durable on two replicas (quorum, the default) or on "
+                "all three (all).",
+                [](O& o, V v) { return store_choice(o.ack_level, v, ack_levels); }},
+    SettingSpec{"poll", Shape::single, "MODE",
+                "How an idle lane waits: adaptive (default) sleeps, busy spins.",
+                [](O& o, V v) { return store_choice(o.poll, v, poll_modes); }},
+    SettingSpec{"hugepages", Shape::single, "USE",
+                "Packet memory of DPDK ports in huge pages: auto (default), require or never.",
+                [](O& o, V v) { return store_choice(o.hugepages, v, huge_page_uses); }},
+    SettingSpec{"http-threads", Shape::single, "N", "Control threads that serve HTTP. Default 1.",
+                [](O& o, V v) { return store_number(o.http_threads, v, 1, 64); }},
+    SettingSpec{"existing", Shape::flag, "",
+                "Refuse to make a new set: the data must be there already. For unattended starts, "
+                "where an empty directory means a failed mount.",
+                [](O& o, V v) { return store_flag(o.existing, v); }},
+    SettingSpec{"accept-loss", Shape::flag, "",
+                "Start although records have no good copy left. They are reported and skipped.",
+                [](O& o, V v) { return store_flag(o.accept_loss, v); }},
+    SettingSpec{"force", Shape::flag, "",
+                "Take a network interface even if it carries the default route or a login.",
+                [](O& o, V v) { return store_flag(o.force, v); }},
+    SettingSpec{"region", Shape::single, "NAME", "Region named in ARNs. Default us-east-1.",
+                store_region},
+    SettingSpec{"account", Shape::single, "DIGITS",
+                "Account number named in ARNs. Default 000000000000.", store_account},
+    SettingSpec{"linger-us", Shape::single, "MICROSECONDS",
+                "How long small writes gather before they are made durable together when the drives "
+                "are idle. Default 200.",
+                [](O& o, V v) { return store_number(o.linger_us, v, 0, 1'000'000); }},
+    SettingSpec{"direct-threshold", Shape::single, "SIZE",
+                "A shard with more than this pending skips the journal. Default 64KiB.",
+                [](O& o, V v) { return store_size(o.direct_threshold_bytes, v, 4 * kib, 1 * mib, 1); }},
+    SettingSpec{"replica-lag", Shape::single, "SIZE",
+                "A replica with more than this in flight is left behind and refilled later. Default "
+                "32MiB.",
+                [](O& o, V v) { return store_size(o.replica_lag_bytes, v, 4 * mib, 16 * gib, 1); }},
+    SettingSpec{"memory", Shape::single, "SIZE",
+                "Memory per lane for records that are not in a segment yet. Default 128MiB.",
+                [](O& o, V v) { return store_size(o.memory_bytes, v, 32 * mib, 1024 * gib, mib); }},
+    SettingSpec{"journal-size", Shape::single, "SIZE",
+                "Journal per group and replica of a new set. Default 64MiB.",
+                [](O& o, V v) { return store_size(o.journal_bytes, v, 16 * mib, 64 * gib, 4 * mib); }},
+    SettingSpec{"container-size", Shape::single, "SIZE",
+                "Size of the segment files of a new set. Default 256MiB.",
+                [](O& o, V v) { return store_size(o.container_bytes, v, 16 * mib, 64 * gib, mib); }},
+    SettingSpec{"groups", Shape::single, "N",
+                "Shard groups of a new set: the most lanes it can ever use. Default 2.",
+                [](O& o, V v) { return store_number(o.groups, v, 1, 256); }},
+    SettingSpec{"log-level", Shape::single, "LEVEL",
+                "trace, debug, info (default), warn or error.",
+                [](O& o, V v) { return store_choice(o.log_level, v, log_levels); }},
+};
+
+[[nodiscard]] const SettingSpec* find_spec(std::string_view key) noexcept {
+    const auto* found = std::ranges::find(specs, key, &SettingSpec::key);
+    return found == specs.end() ? nullptr : found;
+}
+
+// Edit distance, for "did you mean".
+[[nodiscard]] std::size_t distance(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    for (std::size_t j = 0; j <= b.size(); ++j) {
+        row[j] = j;
+    }
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        std::size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (std::size_t j = 0; j < b.size(); ++j) {
+            const std::size_t change = diagonal + (a[i] == b[j] ? 0 : 1);
+            diagonal = row[j + 1];
+            row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, change});
+        }
+    }
+    return row[b.size()];
+}
+
+[[nodiscard]] std::string unknown_key(std::string_view key) {
+    const SettingSpec* nearest = nullptr;
+    std::size_t best = 4;  // further away is no typing mistake
+    for (const SettingSpec& spec : specs) {
+        if (const std::size_t d = distance(key, spec.key); d < best) {
+            best = d;
+            nearest = &spec;
+        }
+    }
+    std::string line = "unknown key " + quoted(key);
+    if (nearest != nullptr) {
+        return line + "; did you mean " + quoted(nearest->key) + "?";
+    }
+    line += "; known are";
+    for (const SettingSpec& spec : specs) {
+        line += (spec.key == specs.front().key ? " " : ", ") + std::string(spec.key);
+    }
+    return line;
+}
+
+// Walks one parsed file into settings.
+class ConfigWalk {
+  public:
+    ConfigWalk(std::string_view file_name, std::vector<Setting>& out)
+        : file_name_(file_name), out_(out) {}
+
+    // Empty when all is well, else the error line.
+    [[nodiscard]] std::string walk(const toml::table& table) {
+        for (const auto& [key, node] : table) {
+            const std::string_view name = key.str();
+            const SettingSpec* spec = find_spec(name);
+            if (spec == nullptr) {
+                return at(key.source()) + unknown_key(name);
+            }
+            std::string problem;
+            if (name == "port") {
+                problem = ports(node);
+            } else if (name == "address") {
+                problem = at(key.source()) +
+                          "'address' stands alone; expected it inside a [[port]] table";
+            } else {
+                problem = values(*spec, node);
+            }
+            if (!problem.empty()) {
+                return problem;
+            }
+        }
+        return {};
+    }
+
+  private:
+    [[nodiscard]] std::string at(const toml::source_region& where) const {
+        return file_name_ + ":" + std::to_string(where.begin.line) + ": ";
+    }
+
+    [[nodiscard]] std::string add(const SettingSpec& spec, const toml::node& node) {
+        Setting setting{std::string(spec.key), {}, at(node.source()) + std::string(spec.key)};
+        if (const auto* text = node.as_string(); text != nullptr && spec.shape != Shape::flag) {
+            setting.value = text->get();
+        } else if (const auto* number = node.as_integer();
+                   number != nullptr && spec.shape == Shape::single) {
+            setting.value = std::to_string(number->get());
+        } else if (const auto* flag = node.as_boolean();
+                   flag != nullptr && spec.shape == Shape::flag) {
+            setting.value = flag->get() ? "true" : "false";
+        } else {
+            const char* expected = spec.shape == Shape::flag     ? "true or false"
+                                   : spec.shape == Shape::single ? "one string or whole number"
+                                                                 : "strings";
+            return setting.origin + ": found a value of another type; expected " + expected;
+        }
+        out_.push_back(std::move(setting));
+        return {};
+    }
+
+    [[nodiscard]] std::string values(const SettingSpec& spec, const toml::node& node) {
+        const auto* array = node.as_array();
+        if (array == nullptr || spec.shape != Shape::list) {
+            return add(spec, node);
+        }
+        for (const toml::node& item : *array) {
+            if (std::string problem = add(spec, item); !problem.empty()) {
+                return problem;
+            }
+        }
+        return {};
+    }
+
+    [[nodiscard]] std::string ports(const toml::node& node) {
+        const auto* array = node.as_array();
+        if (array == nullptr || !array->is_homogeneous<toml::table>()) {
+            return at(node.source()) +
+                   "port: found a plain value; expected tables: [[port]] with device = \"…\" and "
+                   "address = [\"IP/PREFIX\", …]";
+        }
+        for (const toml::node& item : *array) {
+            if (std::string problem = port(*item.as_table()); !problem.empty()) {
+                return problem;
+            }
+        }
+        return {};
+    }
+
+    [[nodiscard]] std::string port(const toml::table& table) {
+        for (const auto& [key, value] : table) {
+            if (key.str() != "device" && key.str() != "address") {
+                return at(key.source()) + "unknown key " + quoted(key.str()) +
+                       " in [[port]]; known are device, address";
+            }
+        }
+        const toml::node* device = table.get("device");
+        if (device == nullptr) {
+            return at(table.source()) + "[[port]] without 'device'; expected device = \"DEVARGS\"";
+        }
+        if (std::string problem = add(*find_spec("port"), *device); !problem.empty()) {
+            return problem;
+        }
+        const toml::node* addresses = table.get("address");
+        return addresses == nullptr ? std::string{} : values(*find_spec("address"), *addresses);
+    }
+
+    std::string file_name_;
+    std::vector<Setting>& out_;
+};
+
+// Ports and their addresses are one list, or an address could end up at another port.
+[[nodiscard]] std::string_view list_of(std::string_view key) noexcept {
+    return key == "address" ? std::string_view("port") : key;
+}
+
+[[nodiscard]] std::string apply_all(ServeOptions& options, std::span<const Setting> settings) {
+    std::vector<std::string_view> seen;
+    for (const Setting& setting : settings) {
+        const SettingSpec* spec = find_spec(setting.key);
+        if (spec == nullptr) {
+            return setting.origin + ": " + unknown_key(setting.key);
+        }
+        if (spec->shape != Shape::list) {
+            if (std::ranges::find(seen, spec->key) != seen.end()) {
+                return setting.origin + ": found twice; expected once";
+            }
+            seen.push_back(spec->key);
+        }
+        if (const auto allowed = spec->apply(options, setting.value)) {
+            return setting.origin + ": found " + quoted(setting.value) + "; " + *allowed;
+        }
+    }
+    return {};
+}
+
+[[nodiscard]] std::string check_lanes(ServeOptions& options, std::span<const unsigned> cpus) {
+    if (options.lane_cpus.empty()) {
+        options.lane_cpus = {cpus.back()};
+    }
+    std::string known;
+    for (const unsigned cpu : cpus) {
+        known += (known.empty() ? "" : ",") + std::to_string(cpu);
+    }
+    for (const unsigned cpu : options.lane_cpus) {
+        if (std::ranges::find(cpus, cpu) == cpus.end()) {
+            return "--lanes: found CPU " + std::to_string(cpu) +
+                   "; expected CPUs this process may run on: " + known;
+        }
+    }
+    return {};
+}
+
+// What single values cannot show. Names the flag, whichever way the value came.
+[[nodiscard]] std::string check_together(ServeOptions& options, std::span<const unsigned> cpus) {
+    if (options.data.empty()) {
+        return "--data: not given; expected one directory, or three on three drives";
+    }
+    if (options.data.size() != 1 && options.data.size() != replica_count) {
+        return "--data: found " + std::to_string(options.data.size()) +
+               " directories; expected one, or three on three drives";
+    }
+    for (std::size_t i = 0; i < options.data.size(); ++i) {
+        for (std::size_t j = 0; j < i; ++j) {
+            if (options.data[i] == options.data[j]) {
+                return "--data: found " + quoted(options.data[i]) +
+                       " twice; expected three different directories";
+            }
+        }
+    }
+    std::vector<DoorSpec> doors;
+    std::string why;
+    for (const std::string& text : options.doors) {
+        doors.push_back(*parse_door(text, why));
+    }
+    if (!check_doors(doors, why)) {
+        return why;
+    }
+    if (!options.doors.empty() && options.ports.empty()) {
+        return "--door: found " + quoted(options.doors.front()) +
+               " but no --port; expected a port that its datagrams arrive at, such as --port "
+               "kernel:127.0.0.1";
+    }
+    return check_lanes(options, cpus);
+}
+
+}  // namespace
+
+std::span<const SettingSpec> setting_specs() noexcept {
+    return specs;
+}
+
+std::optional<std::uint64_t> parse_size(std::string_view text) noexcept {
+    struct Unit {
+        std::string_view name;
+        std::uint64_t bytes;
+    };
+    static constexpr std::array units{Unit{"KiB", kib}, Unit{"MiB", mib}, Unit{"GiB", gib},
+                                      Unit{"TiB", 1024 * gib}, Unit{"B", 1}};
+    std::uint64_t factor = 1;
+    for (const Unit& unit : units) {
+        if (text.ends_with(unit.name)) {
+            text.remove_suffix(unit.name.size());
+            factor = unit.bytes;
+            break;
+        }
+    }
+    const auto number = parse_number(text);
+    if (!number || *number > std::numeric_limits<std::uint64_t>::max() / factor) {
+        return std::nullopt;
+    }
+    return *number * factor;
+}
+
+std::optional<HttpAddress> parse_http_address(std::string_view text) {
+    const std::size_t colon = text.rfind(':');
+    if (colon == std::string_view::npos) {
+        return std::nullopt;
+    }
+    std::string_view host = text.substr(0, colon);
+    const auto port = parse_number(text.substr(colon + 1));
+    if (host.starts_with('[') && host.ends_with(']')) {
+        host = host.substr(1, host.size() - 2);
+    } else if (host.find(':') != std::string_view::npos) {
+        return std::nullopt;  // an IPv6 address without brackets: where would its port begin?
+    }
+    if (host.empty() || !port || *port > 65535) {
+        return std::nullopt;
+    }
+    return HttpAddress{std::string(host), static_cast<std::uint16_t>(*port)};
+}
+
+std::expected<std::vector<Setting>, std::string> parse_config(std::string_view text,
+                                                              std::string_view file_name) {
+    std::vector<Setting> settings;
+    try {
+        const toml::table table = toml::parse(text, file_name);
+        if (std::string problem = ConfigWalk(file_name, settings).walk(table); !problem.empty()) {
+            return std::unexpected(std::move(problem));
+        }
+    } catch (const toml::parse_error& error) {
+        std::string line = std::string(file_name) + ":" +
+                           std::to_string(error.source().begin.line) + ": not TOML: " +
+                           std::string(error.description());
+        std::ranges::replace(line, '\n', ' ');
+        return std::unexpected(std::move(line));
+    }
+    return settings;
+}
+
+std::expected<std::vector<Setting>, std::string> read_config(const std::string& path) {
+    errno = 0;
+    std::ifstream file(path, std::ios::binary);
+    std::ostringstream text;
+    if (!file || !(text << file.rdbuf())) {
+        // An empty file sets no character and so fails the stream too.
+        if (file && file.peek() == std::ifstream::traits_type::eof() && errno == 0) {
+            return std::vector<Setting>{};
+        }
+        return std::unexpected("--config: cannot read " + quoted(path) + ": " +
+                               (errno != 0 ? std::strerror(errno) : "not a file"));
+    }
+    return parse_config(text.str(), path);
+}
+
+std::expected<ServeOptions, std::string> resolve_settings(std::span<const Setting> file,
+                                                          std::span<const Setting> flags,
+                                                          std::span<const unsigned> cpus) {
+    ServeOptions options;
+    // The file is checked whole, also where a flag overrides it: a bad value there is a mistake
+    // whichever flags today's command line happens to carry.
+    if (std::string problem = apply_all(options, file); !problem.empty()) {
+        return std::unexpected(std::move(problem));
+    }
+    options = ServeOptions{};
+    std::vector<Setting> merged;
+    std::ranges::copy_if(file, std::back_inserter(merged), [&](const Setting& setting) {
+        return std::ranges::none_of(flags, [&](const Setting& flag) {
+            return list_of(flag.key) == list_of(setting.key);
+        });
+    });
+    merged.insert(merged.end(), flags.begin(), flags.end());
+    std::string problem = apply_all(options, merged);
+    if (problem.empty()) {
+        problem = check_together(options, cpus);
+    }
+    if (!problem.empty()) {
+        return std::unexpected(std::move(problem));
+    }
+    return options;
+}
+
+SetGeometry geometry_of(const ServeOptions& options) noexcept {
+    SetGeometry geometry;
+    geometry.data_groups = options.groups;
+    geometry.journal_file_bytes = options.journal_bytes / geometry.journal_files;
+    geometry.container_bytes = options.container_bytes;
+    geometry.chunk_units_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        geometry.chunk_units_max, options.container_bytes / geometry.chunk_unit_bytes));
+    return geometry;
+}
+
+}  // namespace penstock

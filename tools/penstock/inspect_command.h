@@ -1,0 +1,11 @@
+// `penstock inspect`: prints and verifies what is on disk, of a node that is not running.
+#pragma once
+
+#include "tools/penstock/options.h"
+
+namespace penstock {
+
+// Returns the exit code: 0 when all is sound, 1 when something is damaged, differs or cannot be read.
+int run_inspect(const InspectOptions& options);
+
+}  // namespace penstock

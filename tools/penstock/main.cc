@@ -1,0 +1,56 @@
+// The program: one command line in, one command run, its exit code out.
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "tools/penstock/doctor.h"
+#include "tools/penstock/inspect_command.h"
+#include "tools/penstock/options.h"
+#include "tools/penstock/replica_command.h"
+#include "tools/penstock/serve.h"
+#include "tools/penstock/version.h"
+
+namespace penstock {
+namespace {
+
+int run(const CommandLine& line) {
+    switch (line.kind) {
+        case CommandKind::none:
+            break;
+        case CommandKind::serve:
+            return run_serve(line.serve);
+        case CommandKind::inspect:
+            return run_inspect(line.inspect);
+        case CommandKind::doctor:
+            return doctor({line.arguments.data, line.arguments.json}, std::cout);
+        case CommandKind::replica_status:
+            return replica_status(line.arguments.data, line.arguments.json, std::cout);
+        case CommandKind::replica_replace:
+            return replica_replace(line.arguments.data, line.arguments.directory, std::cout,
+                                   std::cerr);
+        case CommandKind::version:
+            std::fputs(version_text(line.arguments.json).c_str(), stdout);
+            return 0;
+    }
+    std::fputs(line.out.c_str(), stdout);
+    std::fputs(line.err.c_str(), stderr);
+    return line.exit_code;
+}
+
+}  // namespace
+}  // namespace penstock
+
+int main(int argc, char** argv) {
+    try {
+        const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+        return penstock::run(
+            penstock::parse_command_line(arguments, penstock::allowed_cpus()));
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "penstock: %s\n", error.what());
+        return 1;
+    }
+}

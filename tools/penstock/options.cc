@@ -1,0 +1,289 @@
+#include "tools/penstock/options.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <expected>
+#include <utility>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/penstock/config.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, InspectView>, 6> inspect_views{
+    {{"verify", InspectView::verify},
+     {"superblock", InspectView::superblock},
+     {"journal", InspectView::journal},
+     {"segments", InspectView::segments},
+     {"manifest", InspectView::manifest},
+     {"catalog", InspectView::catalog}}};
+
+// One line, whatever CLI11 made of it.
+[[nodiscard]] std::string one_line(std::string text) {
+    std::ranges::replace(text, '\n', ' ');
+    while (text.ends_with(' ')) {
+        text.pop_back();
+    }
+    return text;
+}
+
+class Parser {
+  public:
+    Parser() {
+        app_.require_subcommand(1);
+        app_.option_defaults()->always_capture_default(false);
+        app_.get_formatter()->column_width(34);
+        app_.footer("Exit codes: 0 done, 1 failed, 2 the command line or configuration is wrong.\n"
+                    "'penstock COMMAND --help' tells more.");
+        add_serve();
+        add_doctor();
+        add_inspect();
+        add_replica();
+        version_ = app_.add_subcommand("version", "Print versions: this program, what it was built "
+                                                  "with, its formats");
+        version_->add_flag("--json", line_.arguments.json, "Print one JSON object");
+    }
+
+    [[nodiscard]] CommandLine parse(std::span<const std::string> arguments,
+                                    std::span<const unsigned> cpus) {
+        if (const std::string problem = check_command(arguments); !problem.empty()) {
+            refuse(problem);
+            return std::move(line_);
+        }
+        // CLI11 takes them from the back.
+        std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+        try {
+            app_.parse(std::move(reversed));
+            finish(cpus);
+        } catch (const CLI::CallForHelp&) {
+            line_.out = innermost()->help(command_path(innermost()));
+        } catch (const CLI::CallForAllHelp&) {
+            line_.out = app_.help("", CLI::AppFormatMode::All);
+        } catch (const CLI::ParseError& error) {
+            refuse(one_line(error.what()));
+        }
+        return std::move(line_);
+    }
+
+  private:
+    // CLI11 would only say that a subcommand is required.
+    [[nodiscard]] std::string check_command(std::span<const std::string> arguments) const {
+        if (arguments.empty() || arguments.front().starts_with('-')) {
+            return {};
+        }
+        std::string known;
+        for (const CLI::App* command : app_.get_subcommands(nullptr)) {
+            if (command->get_name() == arguments.front()) {
+                return {};
+            }
+            known += (known.empty() ? "" : ", ") + command->get_name();
+        }
+        return "found command '" + one_line(arguments.front()) + "'; expected one of " + known;
+    }
+
+    void add_serve() {
+        serve_ = app_.add_subcommand("serve", "Run a node");
+        serve_->add_option("--config", config_path_,
+                           "TOML file with any of the settings below under the same names; flags "
+                           "win over it.")
+            ->type_name("FILE");
+        for (const SettingSpec& spec : setting_specs()) {
+            const std::string flag = "--" + std::string(spec.key);
+            const std::string help(spec.help);
+            if (spec.shape == SettingSpec::Shape::flag) {
+                serve_->add_flag_callback(
+                    flag, [this, &spec, flag] { add_setting(spec, "true", flag); }, help);
+                continue;
+            }
+            // Settings are taken as they come, since an --address belongs to the --port before it.
+            serve_
+                ->add_option_function<std::string>(
+                    flag,
+                    [this, &spec, flag](const std::string& value) {
+                        add_setting(spec, value, flag);
+                    },
+                    help)
+                ->type_name(std::string(spec.placeholder))
+                ->trigger_on_parse();
+        }
+    }
+
+    void add_setting(const SettingSpec& spec, const std::string& value, const std::string& flag) {
+        flags_.push_back({std::string(spec.key), value, flag});
+    }
+
+    CLI::Option* add_data(CLI::App* command) {
+        return command
+            ->add_option("--data", line_.arguments.data,
+                         "The node's directory, or its three, as serve has them; repeat it")
+            ->type_name("DIR")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    }
+
+    void add_doctor() {
+        doctor_ = app_.add_subcommand(
+            "doctor", "Look at this machine and print what to mend; changes nothing");
+        add_data(doctor_);
+        doctor_->add_flag("--json", line_.arguments.json, "Print one JSON object");
+    }
+
+    void add_inspect() {
+        inspect_ = app_.add_subcommand(
+            "inspect", "Print or verify what is on disk, of a node that is not running");
+        inspect_
+            ->add_option("view-and-dirs", inspect_words_,
+                         "[verify|superblock|journal|segments|manifest|catalog] DIR...: what to "
+                         "print (a summary if not said), then the node's directory or its three. "
+                         "'verify' walks all replicas and reports every difference.")
+            ->type_name("WORD")
+            ->expected(1, -1)
+            ->required();
+        inspect_->add_flag("--json", line_.inspect.json, "Print one JSON object");
+    }
+
+    void add_replica() {
+        replica_ = app_.add_subcommand("replica", "Show and mend the replica set");
+        replica_->require_subcommand(1);
+        status_ = replica_->add_subcommand("status", "Show the three replicas and their state");
+        add_data(status_)->required();
+        status_->add_flag("--json", line_.arguments.json, "Print one JSON object");
+        replace_ = replica_->add_subcommand(
+            "replace", "Make a blank directory the new home of one replica; the node fills it");
+        add_data(replace_)->required();
+        replace_
+            ->add_option("DIRECTORY", line_.arguments.directory,
+                         "The empty directory, one of the set's places")
+            ->type_name("")
+            ->required();
+    }
+
+    [[nodiscard]] const CLI::App* innermost() const {
+        const CLI::App* app = &app_;
+        while (!app->get_subcommands().empty()) {
+            app = app->get_subcommands().front();
+        }
+        return app;
+    }
+
+    [[nodiscard]] static std::string command_path(const CLI::App* app) {
+        std::string path;
+        for (; app->get_parent() != nullptr; app = app->get_parent()) {
+            path = path.empty() ? app->get_name() : app->get_name() + " " + path;
+        }
+        return path.empty() ? "penstock" : "penstock " + path;
+    }
+
+    void refuse(const std::string& problem) {
+        const std::string command = command_path(innermost());
+        line_.kind = CommandKind::none;
+        line_.exit_code = 2;
+        line_.err = command + ": " + problem + " (see " + command + " --help)\n";
+    }
+
+    void finish(std::span<const unsigned> cpus) {
+        if (serve_->parsed()) {
+            finish_serve(cpus);
+        } else if (inspect_->parsed()) {
+            finish_inspect();
+        } else if (doctor_->parsed()) {
+            line_.kind = CommandKind::doctor;
+            check_directory_count(line_.arguments.data, true);
+        } else if (replica_->parsed()) {
+            line_.kind = replace_->parsed() ? CommandKind::replica_replace
+                                            : CommandKind::replica_status;
+            check_directory_count(line_.arguments.data, false);
+        } else {
+            line_.kind = CommandKind::version;
+        }
+    }
+
+    void finish_serve(std::span<const unsigned> cpus) {
+        std::vector<Setting> from_file;
+        if (!config_path_.empty()) {
+            auto settings = read_config(config_path_);
+            if (!settings) {
+                refuse(settings.error());
+                return;
+            }
+            from_file = std::move(*settings);
+        }
+        auto options = resolve_settings(from_file, flags_, cpus);
+        if (!options) {
+            refuse(options.error());
+            return;
+        }
+        line_.kind = CommandKind::serve;
+        line_.serve = std::move(*options);
+    }
+
+    void finish_inspect() {
+        auto words = std::span<const std::string>(inspect_words_);
+        for (const auto& [name, view] : inspect_views) {
+            if (words.front() == name) {
+                line_.inspect.view = view;
+                words = words.subspan(1);
+                break;
+            }
+        }
+        line_.kind = CommandKind::inspect;
+        line_.inspect.data.assign(words.begin(), words.end());
+        if (words.empty()) {
+            refuse("DIR: not given; expected the node's directory, or its three");
+            return;
+        }
+        check_directory_count(line_.inspect.data, false);
+    }
+
+    void check_directory_count(const std::vector<std::string>& data, bool none_is_fine) {
+        if ((data.empty() && none_is_fine) || data.size() == 1 || data.size() == replica_count) {
+            return;
+        }
+        refuse("directories: found " + std::to_string(data.size()) +
+               "; expected one, or the three of the set");
+    }
+
+    CLI::App app_{"Penstock: a streaming ingest appliance with the Amazon Kinesis API", "penstock"};
+    CLI::App* serve_ = nullptr;
+    CLI::App* doctor_ = nullptr;
+    CLI::App* inspect_ = nullptr;
+    CLI::App* replica_ = nullptr;
+    CLI::App* status_ = nullptr;
+    CLI::App* replace_ = nullptr;
+    CLI::App* version_ = nullptr;
+    std::string config_path_;
+    std::vector<std::string> inspect_words_;
+    std::vector<Setting> flags_;
+    CommandLine line_;
+};
+
+}  // namespace
+
+CommandLine parse_command_line(std::span<const std::string> arguments,
+                               std::span<const unsigned> cpus) {
+    Parser parser;
+    return parser.parse(arguments, cpus);
+}
+
+std::vector<unsigned> allowed_cpus() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    std::vector<unsigned> cpus;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+            if (CPU_ISSET(cpu, &set)) {
+                cpus.push_back(cpu);
+            }
+        }
+    }
+    if (cpus.empty()) {
+        cpus.push_back(0);
+    }
+    return cpus;
+}
+
+}  // namespace penstock

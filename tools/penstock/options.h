@@ -1,0 +1,117 @@
+// The command line of `penstock`, and the settings of a node as both the flags and the configuration
+// file give them.
+//
+// Flags and file keys are the same settings under the same names. Each is checked here, before
+// anything starts; what is wrong is answered with one line that names the setting, what was found
+// and what is allowed.
+//
+// Runs on: the main thread, before any other exists. Throws nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataplane/eal.h"
+#include "dataplane/lane/idle.h"
+#include "storage/base/ids.h"
+#include "storage/replica/geometry.h"
+
+namespace penstock {
+
+enum class LogLevel : std::uint8_t { trace, debug, info, warn, error };
+
+// One `--port` and the `--address` options that follow it.
+struct PortOption {
+    std::string devargs;
+    std::vector<std::string> addresses;
+    friend bool operator==(const PortOption&, const PortOption&) = default;
+};
+
+struct ServeOptions {
+    std::vector<std::string> data;            // one directory, or one per replica
+    std::string http = "127.0.0.1:4567";
+    std::vector<PortOption> ports;
+    std::string lanes;                        // as given; empty: one lane on the last CPU we may use
+    std::vector<unsigned> lane_cpus;          // what `lanes` names, one lane each, never empty
+    std::vector<std::string> doors;           // each accepted by parse_door()
+    AckLevel ack_level = AckLevel::quorum;
+    IdlePolicy poll = IdlePolicy::adaptive;
+    EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
+    unsigned http_threads = 1;
+    bool existing = false;
+    bool accept_loss = false;
+    bool force = false;                       // take an interface with the default route or a login
+    std::string region = "us-east-1";
+    std::string account = "000000000000";
+    std::uint64_t linger_us = 200;
+    std::uint64_t direct_threshold_bytes = 64U << 10;
+    std::uint64_t replica_lag_bytes = 32U << 20;
+    std::uint64_t memory_bytes = 128U << 20;  // frames of one lane
+    // Used when a new set is made; an existing set keeps its own.
+    std::uint64_t journal_bytes = 64U << 20;  // per group and replica
+    std::uint64_t container_bytes = 256U << 20;
+    unsigned groups = 2;
+    LogLevel log_level = LogLevel::info;
+    friend bool operator==(const ServeOptions&, const ServeOptions&) = default;
+};
+
+// The sizes of a new set, without its id.
+[[nodiscard]] SetGeometry geometry_of(const ServeOptions& options) noexcept;
+// Host and port of `ServeOptions::http`, which the parser has checked. Brackets of an IPv6 address
+// are gone.
+struct HttpAddress {
+    std::string host;
+    std::uint16_t port = 0;
+};
+[[nodiscard]] std::optional<HttpAddress> parse_http_address(std::string_view text);
+
+enum class InspectView : std::uint8_t {
+    summary, verify, superblock, journal, segments, manifest, catalog
+};
+
+struct InspectOptions {
+    InspectView view = InspectView::summary;
+    std::vector<std::string> data;            // one directory, or one per replica
+    bool json = false;
+};
+
+enum class CommandKind : std::uint8_t {
+    none,             // `exit_code` and the texts say it all: help, or an error
+    serve,
+    doctor,
+    inspect,
+    replica_status,
+    replica_replace,
+    version
+};
+
+// `--data DIR…`, `--json` and what else doctor and replica take.
+struct CommandArguments {
+    std::vector<std::string> data;
+    bool json = false;
+    std::string directory;                    // of `replica replace`: the empty one to be filled
+};
+
+struct CommandLine {
+    CommandKind kind = CommandKind::none;
+    ServeOptions serve;
+    InspectOptions inspect;
+    CommandArguments arguments;
+    int exit_code = 0;
+    std::string out;                          // for standard output
+    std::string err;                          // for standard error
+};
+
+// `arguments` without the program's own name. `allowed_cpus` are the CPUs this process may run on,
+// in ascending order, at least one.
+[[nodiscard]] CommandLine parse_command_line(std::span<const std::string> arguments,
+                                             std::span<const unsigned> allowed_cpus);
+
+// CPUs this process may run on.
+[[nodiscard]] std::vector<unsigned> allowed_cpus();
+
+}  // namespace penstock
