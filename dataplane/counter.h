@@ -10,7 +10,7 @@
 namespace penstock {
 
 class Counter {
-  public:
+public:
     void add(std::uint64_t n = 1) noexcept {
         value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
     }
@@ -18,7 +18,7 @@ class Counter {
         return value_.load(std::memory_order_relaxed);
     }
 
-  private:
+private:
     std::atomic<std::uint64_t> value_{0};
 };
 

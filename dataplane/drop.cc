@@ -34,11 +34,11 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "membership, LLDP, spanning tree"},
     {DropReason::not_ours, true, "not_ours",
      "the destination address is none of the port's --address"},
-    {DropReason::no_door, true, "no_door",
-     "no door has this UDP port; add --door udp:PORT=STREAM"},
+    {DropReason::no_door, true, "no_door", "no door has this UDP port; add --door udp:PORT=STREAM"},
     {DropReason::source_not_allowed, true, "source_not_allowed",
      "the source address is outside the door's from= prefixes"},
-    {DropReason::door_quota, true, "door_quota", "the door's quota= of bytes per second was used up"},
+    {DropReason::door_quota, true, "door_quota",
+     "the door's quota= of bytes per second was used up"},
     {DropReason::stream_missing, true, "stream_missing",
      "the door's stream does not exist; create it"},
     {DropReason::empty_datagram, true, "empty_datagram",
@@ -60,7 +60,8 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "the shard was closed by a split or merge between routing and appending"},
     {DropReason::segment_chain_too_long, true, "segment_chain_too_long",
      "a packet in more pieces than one packet buffer holds; lower the link's MTU"},
-    {DropReason::tx_full, false, "tx_full", "an answer could not be sent: the transmit ring was full"},
+    {DropReason::tx_full, false, "tx_full",
+     "an answer could not be sent: the transmit ring was full"},
     {DropReason::nic_missed, true, "nic_missed",
      "the device or kernel dropped packets because our receive ring was full: give it more lanes "
      "or faster replicas"},
@@ -86,21 +87,36 @@ const ReasonText& text_of(DropReason reason) noexcept {
 
 }  // namespace
 
-const char* label(DropReason reason) noexcept { return text_of(reason).label; }
-const char* describe(DropReason reason) noexcept { return text_of(reason).description; }
-bool loses_data(DropReason reason) noexcept { return text_of(reason).loses_data; }
+const char* label(DropReason reason) noexcept {
+    return text_of(reason).label;
+}
+const char* describe(DropReason reason) noexcept {
+    return text_of(reason).description;
+}
+bool loses_data(DropReason reason) noexcept {
+    return text_of(reason).loses_data;
+}
 
 DropReason drop_reason(AppendVerdict verdict) noexcept {
     switch (verdict) {
-        case AppendVerdict::accepted: return DropReason::none;
-        case AppendVerdict::no_memory: return DropReason::no_memory;
-        case AppendVerdict::disk_full: return DropReason::disk_full;
-        case AppendVerdict::no_quorum: return DropReason::no_quorum;
-        case AppendVerdict::needs_all: return DropReason::needs_all;
-        case AppendVerdict::unknown_shard: return DropReason::unknown_shard;
-        case AppendVerdict::shard_closed: return DropReason::shard_closed;
-        case AppendVerdict::too_large: return DropReason::too_large;
-        case AppendVerdict::count_: break;
+        case AppendVerdict::accepted:
+            return DropReason::none;
+        case AppendVerdict::no_memory:
+            return DropReason::no_memory;
+        case AppendVerdict::disk_full:
+            return DropReason::disk_full;
+        case AppendVerdict::no_quorum:
+            return DropReason::no_quorum;
+        case AppendVerdict::needs_all:
+            return DropReason::needs_all;
+        case AppendVerdict::unknown_shard:
+            return DropReason::unknown_shard;
+        case AppendVerdict::shard_closed:
+            return DropReason::shard_closed;
+        case AppendVerdict::too_large:
+            return DropReason::too_large;
+        case AppendVerdict::count_:
+            break;
     }
     PENSTOCK_CHECK(false);
 }

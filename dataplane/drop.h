@@ -13,7 +13,7 @@
 namespace penstock {
 
 enum class DropReason : std::uint8_t {
-    none,                // taken; never counted
+    none,  // taken; never counted
     // The frame.
     truncated,
     not_ip,

@@ -1,10 +1,6 @@
 #include "dataplane/eal.h"
 
 #include <pthread.h>
-#include <rte_eal.h>
-#include <rte_errno.h>
-#include <rte_lcore.h>
-#include <rte_log.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -13,6 +9,11 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
 
 namespace penstock {
 namespace {
@@ -41,12 +42,14 @@ unsigned first_cpu(const cpu_set_t& set) {
 }
 
 std::vector<std::string> arguments_of(const EalOptions& options, bool huge, unsigned cpu) {
-    std::vector<std::string> arguments{"penstock", "--no-telemetry",
+    std::vector<std::string> arguments{"penstock",
+                                       "--no-telemetry",
                                        "--lcores=0@" + std::to_string(cpu),
-                                       "-m", std::to_string(options.memory_mb),
+                                       "-m",
+                                       std::to_string(options.memory_mb),
                                        "--log-level=" + std::to_string(RTE_LOG_WARNING)};
-    // Nothing is shared with other processes either way. EAL takes --no-huge for legacy memory, which
-    // it does not combine with --in-memory.
+    // Nothing is shared with other processes either way. EAL takes --no-huge for legacy memory,
+    // which it does not combine with --in-memory.
     if (huge) {
         arguments.emplace_back("--in-memory");
     } else {
@@ -65,7 +68,7 @@ std::vector<std::string> arguments_of(const EalOptions& options, bool huge, unsi
 
 // What EAL said while starting, kept for the error message instead of flooding the console.
 class LogCapture {
-  public:
+public:
     LogCapture() : stream_(::open_memstream(&text_, &size_)) { rte_openlog_stream(stream_); }
     ~LogCapture() {
         rte_openlog_stream(stderr);
@@ -93,7 +96,7 @@ class LogCapture {
         return out;
     }
 
-  private:
+private:
     char* text_ = nullptr;
     std::size_t size_ = 0;
     std::FILE* stream_;
@@ -112,11 +115,10 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalOptions& options, std::string& 
     const unsigned free_mb = free_huge_memory_mb();
     const bool enough = free_mb >= options.memory_mb;
     if (options.huge_pages == EalOptions::HugePages::required && !enough) {
-        const unsigned missing =
-            (options.memory_mb - free_mb + huge_page_mb - 1) / huge_page_mb;
-        why = "huge pages are required: " + std::to_string(options.memory_mb) +
-              " MiB wanted, " + std::to_string(free_mb) + " MiB free; " +
-              std::to_string(missing) + " more pages are needed: sysctl vm.nr_hugepages";
+        const unsigned missing = (options.memory_mb - free_mb + huge_page_mb - 1) / huge_page_mb;
+        why = "huge pages are required: " + std::to_string(options.memory_mb) + " MiB wanted, " +
+              std::to_string(free_mb) + " MiB free; " + std::to_string(missing) +
+              " more pages are needed: sysctl vm.nr_hugepages";
         return fail(Errc::unsupported);
     }
     EalState expected = EalState::never_started;

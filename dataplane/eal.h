@@ -27,7 +27,7 @@ struct EalOptions {
 [[nodiscard]] unsigned eal_memory_mb(unsigned port_count, unsigned lane_count) noexcept;
 
 class Eal {
-  public:
+public:
     // Errc::unsupported, with the reason in `why`, when EAL refuses; Errc::already_exists when it
     // runs already or ran before in this process (DPDK cannot start twice).
     [[nodiscard]] static Result<std::unique_ptr<Eal>> start(const EalOptions& options,
@@ -41,7 +41,7 @@ class Eal {
     [[nodiscard]] const std::string& describe() const noexcept { return description_; }
     [[nodiscard]] bool huge_pages() const noexcept { return huge_pages_; }
 
-  private:
+private:
     Eal() = default;
     std::string description_;
     bool huge_pages_ = false;
@@ -50,14 +50,14 @@ class Eal {
 // Makes the calling thread known to DPDK while it lives, so that packet buffers come from the
 // thread's own cache. Without a running EAL it does nothing.
 class EalThread {
-  public:
+public:
     EalThread() noexcept;
     ~EalThread();
     EalThread(const EalThread&) = delete;
     EalThread& operator=(const EalThread&) = delete;
     [[nodiscard]] bool registered() const noexcept { return registered_; }
 
-  private:
+private:
     bool registered_ = false;
 };
 

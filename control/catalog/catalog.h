@@ -41,10 +41,10 @@ struct CatalogChange {
     enum class Kind : std::uint8_t { put = 1, remove = 2, check = 3 };
     Kind kind = Kind::put;
     std::string key;
-    std::string value;                 // put
+    std::string value;  // put
     // The key's revision must be this, 0 for a key that must not exist; empty asks for nothing.
     std::optional<Revision> expected;
-    LeaseId lease{};                   // put: the key goes when this lease ends
+    LeaseId lease{};  // put: the key goes when this lease ends
 };
 
 struct CatalogEvent {
@@ -57,10 +57,10 @@ struct CatalogEvent {
 using CatalogWatcher = std::function<void(const CatalogEvent&)>;
 
 class Catalog {
-  public:
+public:
     // Ends the watch when it goes. The catalog must outlive it.
     class Watch {
-      public:
+    public:
         virtual ~Watch() = default;
     };
 

@@ -17,7 +17,7 @@ struct RecordHeader {
     std::uint16_t flags;  // unknown bit: refuse
     std::uint32_t operation_count;
     std::uint64_t revision;
-    std::uint32_t crc;    // of the whole record with this field zero
+    std::uint32_t crc;           // of the whole record with this field zero
     std::uint32_t length_bytes;  // of the whole record
 };
 static_assert(sizeof(RecordHeader) == 24 && offsetof(RecordHeader, crc) == 16);
@@ -60,8 +60,9 @@ Result<CatalogOperation> decode_operation(const CatalogRecord& record, Bytes& re
         return fail(Errc::corrupt);
     }
     const std::uint64_t body_bytes = std::uint64_t{header.key_bytes} + header.value_bytes;
-    const bool reserved_is_zero = (header.reserved[0] | header.reserved[1] | header.reserved[2]) == 0 &&
-                                  header.reserved2 == 0;
+    const bool reserved_is_zero =
+        (header.reserved[0] | header.reserved[1] | header.reserved[2]) == 0 &&
+        header.reserved2 == 0;
     if (!reserved_is_zero || header.key_bytes == 0 || header.key_bytes > catalog_key_bytes_max ||
         header.value_bytes > catalog_value_bytes_max || body_bytes > rest.size() ||
         header.revision == 0 || header.revision > record.revision ||
@@ -99,7 +100,8 @@ std::string encode_catalog_record(const CatalogRecord& record) {
         out += operation.key;
         out += operation.value;
     }
-    store(out.data() + offsetof(RecordHeader, length_bytes), static_cast<std::uint32_t>(out.size()));
+    store(out.data() + offsetof(RecordHeader, length_bytes),
+          static_cast<std::uint32_t>(out.size()));
     store(out.data() + offsetof(RecordHeader, crc), checksum(as_bytes(out)));
     return out;
 }

@@ -1,9 +1,9 @@
 // Where the embedded catalog keeps its changes: an append-only log with snapshots.
 //
 // Runs on: one caller at a time, on control threads; calls block.
-// Guarantees: what append() or snapshot() accepted is durable on two replicas when it returns. After
-// an error the bytes may or may not be found by a later replay(); a snapshot that was accepted
-// makes everything before it void, such bytes included.
+// Guarantees: what append() or snapshot() accepted is durable on two replicas when it returns.
+// After an error the bytes may or may not be found by a later replay(); a snapshot that was
+// accepted makes everything before it void, such bytes included.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 namespace penstock {
 
 class ChangeLog {
-  public:
+public:
     enum class Kind : std::uint8_t { change, snapshot };
     virtual ~ChangeLog() = default;
     [[nodiscard]] virtual Status append(Bytes change) = 0;

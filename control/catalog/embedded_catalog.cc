@@ -23,7 +23,7 @@ Result<Revision> Catalog::remove(std::string_view key, std::optional<Revision> e
 }
 
 class EmbeddedCatalog::WatchHandle final : public Catalog::Watch {
-  public:
+public:
     WatchHandle(EmbeddedCatalog& catalog, std::uint64_t id) : catalog_(catalog), id_(id) {}
     ~WatchHandle() override {
         // The write mutex waits for a notification in progress.
@@ -32,7 +32,7 @@ class EmbeddedCatalog::WatchHandle final : public Catalog::Watch {
         catalog_.watchers_.erase(id_);
     }
 
-  private:
+private:
     EmbeddedCatalog& catalog_;
     std::uint64_t id_;
 };
@@ -42,9 +42,8 @@ EmbeddedCatalog::~EmbeddedCatalog() = default;
 Result<std::unique_ptr<EmbeddedCatalog>> EmbeddedCatalog::open(
     ChangeLog& log, Clock& clock, const EmbeddedCatalogOptions& options) {
     std::unique_ptr<EmbeddedCatalog> catalog(new EmbeddedCatalog(log, clock, options));
-    PENSTOCK_TRY_VOID(log.replay([&](ChangeLog::Kind kind, Bytes bytes) {
-        return catalog->take_record(kind, bytes);
-    }));
+    PENSTOCK_TRY_VOID(log.replay(
+        [&](ChangeLog::Kind kind, Bytes bytes) { return catalog->take_record(kind, bytes); }));
     // Leases end with the process that held them. Their numbers are not given out again, so that a
     // holder from before cannot keep a stranger's lease alive.
     for (const auto& [key, value] : catalog->entries_) {
@@ -235,7 +234,8 @@ std::unique_ptr<Catalog::Watch> EmbeddedCatalog::watch(std::string_view prefix,
                                                        CatalogWatcher watcher) {
     const std::lock_guard lock(watch_mutex_);
     const std::uint64_t id = next_watch_++;
-    watchers_.emplace(id, std::make_shared<Watcher>(Watcher{std::string(prefix), std::move(watcher)}));
+    watchers_.emplace(id,
+                      std::make_shared<Watcher>(Watcher{std::string(prefix), std::move(watcher)}));
     return std::make_unique<WatchHandle>(*this, id);
 }
 

@@ -28,7 +28,7 @@ struct EmbeddedCatalogOptions {
 };
 
 class EmbeddedCatalog final : public Catalog {
-  public:
+public:
     // Replays the log. `log` and `clock` must outlive the catalog.
     // Errors: what the log or the decoder said; corrupt when changes do not follow one another.
     [[nodiscard]] static Result<std::unique_ptr<EmbeddedCatalog>> open(
@@ -49,7 +49,7 @@ class EmbeddedCatalog final : public Catalog {
     [[nodiscard]] Status expire_leases();
     [[nodiscard]] Revision revision() const;
 
-  private:
+private:
     struct Value {
         std::string value;
         Revision revision = 0;
@@ -83,16 +83,16 @@ class EmbeddedCatalog final : public Catalog {
 
     // Serialises commits and leases; held while the log is written and watchers are called.
     std::mutex write_mutex_;
-    std::uint64_t log_bytes_ = 0;        // changes since the last snapshot
+    std::uint64_t log_bytes_ = 0;  // changes since the last snapshot
     std::uint64_t snapshot_bytes_ = 0;
-    bool log_is_doubtful_ = false;       // an append failed: a snapshot must come first
+    bool log_is_doubtful_ = false;  // an append failed: a snapshot must come first
     std::uint64_t next_lease_ = 1;
 
     std::mutex watch_mutex_;
     std::map<std::uint64_t, std::shared_ptr<Watcher>> watchers_;
     std::uint64_t next_watch_ = 1;
 
-    mutable std::shared_mutex mutex_;    // of what follows
+    mutable std::shared_mutex mutex_;  // of what follows
     std::map<std::string, Value, std::less<>> entries_;
     std::map<LeaseId, Lease> leases_;
     Revision revision_ = 0;

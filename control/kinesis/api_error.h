@@ -8,7 +8,7 @@
 namespace penstock::kinesis {
 
 struct ApiError {
-    std::string type;          // "ResourceNotFoundException"
+    std::string type;  // "ResourceNotFoundException"
     std::string message;
     int status = 400;
     bool has_message = true;

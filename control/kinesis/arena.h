@@ -13,7 +13,7 @@
 namespace penstock::kinesis {
 
 class Arena {
-  public:
+public:
     // `size` bytes that stay where they are until clear().
     [[nodiscard]] std::byte* take(std::size_t size) {
         if (size > left_) {
@@ -43,9 +43,9 @@ class Arena {
     }
     // Forgets everything; keeps the largest block when it is no larger than `keep_bytes_max`.
     void clear(std::size_t keep_bytes_max) {
-        const auto largest = std::max_element(
-            blocks_.begin(), blocks_.end(),
-            [](const Block& a, const Block& b) { return a.size < b.size; });
+        const auto largest =
+            std::max_element(blocks_.begin(), blocks_.end(),
+                             [](const Block& a, const Block& b) { return a.size < b.size; });
         if (largest == blocks_.end() || largest->size > keep_bytes_max) {
             blocks_.clear();
             next_ = nullptr;
@@ -58,7 +58,7 @@ class Arena {
         left_ = blocks_.front().size;
     }
 
-  private:
+private:
     static constexpr std::size_t block_bytes_min = 4096;
     struct Block {
         std::unique_ptr<std::byte[]> memory;

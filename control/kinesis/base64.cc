@@ -22,7 +22,9 @@ constexpr std::array<std::uint8_t, 256> make_digits() {
 }
 constexpr auto digits = make_digits();
 
-std::uint8_t digit_of(char c) noexcept { return digits[static_cast<unsigned char>(c)]; }
+std::uint8_t digit_of(char c) noexcept {
+    return digits[static_cast<unsigned char>(c)];
+}
 
 std::unexpected<Base64Fault> bad_character(std::string_view text, std::size_t from,
                                            std::size_t offset) noexcept {
@@ -100,15 +102,18 @@ __attribute__((target("avx2"))) __m256i to_characters(__m256i numbers) noexcept 
 __attribute__((target("avx2"))) bool to_numbers(__m256i text, __m256i& numbers) noexcept {
     // A character is legal when the bit of its high nibble is clear in the mask of its low nibble.
     // Bits: 0x01 high 2, 0x02 high 3, 0x04 high 4 and 6, 0x08 high 5 and 7, 0x10 all others.
-    const __m256i by_low = _mm256_setr_epi8(
-        0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1a, 0x1b, 0x1b, 0x1b, 0x1a,
-        0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1a, 0x1b, 0x1b, 0x1b, 0x1a);
-    const __m256i by_high = _mm256_setr_epi8(
-        0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10,
-        0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10);
+    const __m256i by_low =
+        _mm256_setr_epi8(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1a,
+                         0x1b, 0x1b, 0x1b, 0x1a, 0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11,
+                         0x11, 0x11, 0x13, 0x1a, 0x1b, 0x1b, 0x1b, 0x1a);
+    const __m256i by_high =
+        _mm256_setr_epi8(0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10,
+                         0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08,
+                         0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10);
     // What to add, by high nibble; '/' shares its nibble with '+' and uses the entry below it.
-    const __m256i shift = _mm256_setr_epi8(0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0,
-                                           0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256i shift =
+        _mm256_setr_epi8(0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 19, 4,
+                         -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m256i slash = _mm256_set1_epi8('/');
     const __m256i nibble = _mm256_set1_epi8(0x0f);
     const __m256i high = _mm256_and_si256(_mm256_srli_epi32(text, 4), nibble);
@@ -137,7 +142,8 @@ void encode_scalar(Bytes bytes, char* out) noexcept {
     const auto* in = reinterpret_cast<const unsigned char*>(bytes.data());
     std::size_t left = bytes.size();
     for (; left >= 3; left -= 3, in += 3) {
-        const unsigned group = static_cast<unsigned>(in[0]) << 16 | static_cast<unsigned>(in[1]) << 8 | in[2];
+        const unsigned group =
+            static_cast<unsigned>(in[0]) << 16 | static_cast<unsigned>(in[1]) << 8 | in[2];
         *out++ = alphabet[group >> 18];
         *out++ = alphabet[group >> 12 & 63];
         *out++ = alphabet[group >> 6 & 63];
@@ -188,8 +194,9 @@ __attribute__((target("avx2"))) std::expected<std::size_t, Base64Fault> decode_a
         // Four six-bit numbers to 24 bits, then the three bytes of each to the front, in order.
         const __m256i pairs = _mm256_maddubs_epi16(numbers, _mm256_set1_epi32(0x01400140));
         const __m256i groups = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x00011000));
-        const __m256i order = _mm256_setr_epi8(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1,
-                                               2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1);
+        const __m256i order =
+            _mm256_setr_epi8(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1, 2, 1, 0, 6, 5,
+                             4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1);
         const __m256i packed = _mm256_shuffle_epi8(groups, order);
         const __m256i joined =
             _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));

@@ -6,12 +6,18 @@ namespace penstock::kinesis {
 
 namespace {
 
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-bool is_lower_or_digit(char c) noexcept { return (c >= 'a' && c <= 'z') || is_digit(c); }
+bool is_digit(char c) noexcept {
+    return c >= '0' && c <= '9';
+}
+bool is_lower_or_digit(char c) noexcept {
+    return (c >= 'a' && c <= 'z') || is_digit(c);
+}
 bool is_name_character(char c) noexcept {
     return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' || c == '-';
 }
-bool is_space(char c) noexcept { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool is_space(char c) noexcept {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 // arn:aws.*:kinesis:.*:\d{12}:stream/\S+ as a whole.
 bool is_stream_arn(std::string_view text) noexcept {
@@ -67,14 +73,14 @@ void Checks::required(std::string_view member, bool is_present) {
 }
 
 void Checks::name(std::string_view member, OptionalText value) {
-    if (value && (value->empty() || !std::all_of(value->begin(), value->end(), is_name_character))) {
+    if (value &&
+        (value->empty() || !std::all_of(value->begin(), value->end(), is_name_character))) {
         add(member, value, pattern_constraint(name_pattern));
     }
     length(member, value, 1, 128);
 }
 
-void Checks::length(std::string_view member, OptionalText value, std::size_t min,
-                    std::size_t max) {
+void Checks::length(std::string_view member, OptionalText value, std::size_t min, std::size_t max) {
     if (!value || (value->size() >= min && value->size() <= max)) {
         return;  // no more characters than bytes; too few bytes are too few characters
     }

@@ -28,7 +28,7 @@ inline constexpr std::string_view stream_id_pattern = "[a-z0-9]{20}-[a-z0-9]{3}"
 
 // Gathers what is wrong with a request; at most ten breaches are told.
 class Checks {
-  public:
+public:
     // `value` is what the message shows; nullopt shows null.
     void add(std::string_view member, OptionalText value, std::string_view constraint);
     void required(std::string_view member, bool is_present);
@@ -49,7 +49,7 @@ class Checks {
     // "2 validation errors detected: …; …"
     [[nodiscard]] std::optional<ApiError> result() const;
 
-  private:
+private:
     static constexpr std::size_t count_max = 10;
     std::string text_;
     std::size_t count_ = 0;

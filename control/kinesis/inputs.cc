@@ -9,10 +9,18 @@ namespace penstock::kinesis {
 
 namespace {
 
-constexpr std::array<std::string_view, 12> operation_names = {
-    "CreateStream", "DeleteStream", "ListStreams", "DescribeStream", "DescribeStreamSummary",
-    "ListShards", "PutRecord", "PutRecords", "GetShardIterator", "GetRecords",
-    "IncreaseStreamRetentionPeriod", "DecreaseStreamRetentionPeriod"};
+constexpr std::array<std::string_view, 12> operation_names = {"CreateStream",
+                                                              "DeleteStream",
+                                                              "ListStreams",
+                                                              "DescribeStream",
+                                                              "DescribeStreamSummary",
+                                                              "ListShards",
+                                                              "PutRecord",
+                                                              "PutRecords",
+                                                              "GetShardIterator",
+                                                              "GetRecords",
+                                                              "IncreaseStreamRetentionPeriod",
+                                                              "DecreaseStreamRetentionPeriod"};
 
 constexpr std::size_t records_max = 500;
 constexpr std::size_t page_token_max = 1U << 20;
@@ -71,9 +79,9 @@ void check_entry(Checks& checks, const std::string& prefix, const PutEntry& entr
     checks.length(key, entry.partition_key, 1, 256);
     checks.required(data, entry.data.has_value());
     if (entry.data && entry.data->size() > max_record_bytes) {
-        checks.add(data, blob_text(entry.data->size()),
-                   "Member must have length less than or equal to " +
-                       std::to_string(max_record_bytes));
+        checks.add(
+            data, blob_text(entry.data->size()),
+            "Member must have length less than or equal to " + std::to_string(max_record_bytes));
     }
     checks.decimal(prefix + "explicitHashKey", entry.explicit_hash, hash_key_pattern, 39);
 }
@@ -324,9 +332,9 @@ InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
     checks.required("shardId", out.shard.has_value());
     checks.name("shardId", out.shard);
     checks.required("shardIteratorType", out.type.has_value());
-    checks.choice("shardIteratorType", out.type,
-                  {"AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER",
-                   "TRIM_HORIZON"});
+    checks.choice(
+        "shardIteratorType", out.type,
+        {"AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON"});
     checks.decimal("startingSequenceNumber", out.sequence, sequence_pattern, 129);
     check_stream(checks, out.stream);
     return checks.result();

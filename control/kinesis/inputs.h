@@ -22,9 +22,18 @@
 namespace penstock::kinesis {
 
 enum class Operation : std::uint8_t {
-    create_stream, delete_stream, list_streams, describe_stream, describe_stream_summary,
-    list_shards, put_record, put_records, get_shard_iterator, get_records,
-    increase_retention, decrease_retention,
+    create_stream,
+    delete_stream,
+    list_streams,
+    describe_stream,
+    describe_stream_summary,
+    list_shards,
+    put_record,
+    put_records,
+    get_shard_iterator,
+    get_records,
+    increase_retention,
+    decrease_retention,
 };
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;

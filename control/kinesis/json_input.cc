@@ -33,12 +33,22 @@ std::int64_t saturate(double number) {
 void JsonValue::refuse(std::string_view article_and_type) {
     std::string found;
     switch (value_.type().value()) {
-        case json_type::array: fault(std::string(list_found));
-        case json_type::object: fault(std::string(structure_found));
-        case json_type::boolean: found = "class java.lang.Boolean"; break;
-        case json_type::number: found = "class java.math.BigDecimal"; break;
-        case json_type::string: found = "class java.lang.String"; break;
-        case json_type::null: found = "null"; break;
+        case json_type::array:
+            fault(std::string(list_found));
+        case json_type::object:
+            fault(std::string(structure_found));
+        case json_type::boolean:
+            found = "class java.lang.Boolean";
+            break;
+        case json_type::number:
+            found = "class java.math.BigDecimal";
+            break;
+        case json_type::string:
+            found = "class java.lang.String";
+            break;
+        case json_type::null:
+            found = "null";
+            break;
     }
     fault(found + " can not be converted to " + std::string(article_and_type));
 }
@@ -124,7 +134,8 @@ Bytes JsonValue::blob() {
                   std::to_string(encoded.size()));
         case Base64Fault::Kind::character:
             fault(start + "Invalid Base64 character: '" + encoded[size.error().offset] + "'");
-        case Base64Fault::Kind::trailing_bits: break;
+        case Base64Fault::Kind::trailing_bits:
+            break;
     }
     // The spelling is Kinesis' own.
     fault(start + "Invalid last non-pad Base64 character dectected");
@@ -142,25 +153,34 @@ void JsonValue::object(const Member& member) {
 
 void JsonValue::structure(const Member& member) {
     switch (value_.type().value()) {
-        case json_type::object: return object(member);
-        case json_type::array: fault(std::string(list_found));
-        default: fault("Expected null");
+        case json_type::object:
+            return object(member);
+        case json_type::array:
+            fault(std::string(list_found));
+        default:
+            fault("Expected null");
     }
 }
 
 void JsonValue::map(const Member& member) {
     switch (value_.type().value()) {
-        case json_type::object: return object(member);
-        case json_type::array: fault(std::string(list_found));
-        default: fault("Expected map or null");
+        case json_type::object:
+            return object(member);
+        case json_type::array:
+            fault(std::string(list_found));
+        default:
+            fault("Expected map or null");
     }
 }
 
 void JsonValue::list(const std::function<void(std::optional<JsonValue>)>& item) {
     switch (value_.type().value()) {
-        case json_type::array: break;
-        case json_type::object: fault(std::string(structure_found));
-        default: fault("Expected list or null");
+        case json_type::array:
+            break;
+        case json_type::object:
+            fault(std::string(structure_found));
+        default:
+            fault("Expected list or null");
     }
     for (auto element : value_.get_array()) {
         simdjson::ondemand::value value = element.value();

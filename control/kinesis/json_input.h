@@ -26,7 +26,7 @@ struct InputFault {
 };
 
 class JsonValue {
-  public:
+public:
     JsonValue(simdjson::ondemand::value value, Arena& arena) : value_(value), arena_(arena) {}
 
     // All throw InputFault, or simdjson's error for broken JSON.
@@ -40,7 +40,7 @@ class JsonValue {
     void map(const Member& member);
     void list(const std::function<void(std::optional<JsonValue>)>& item);
 
-  private:
+private:
     [[noreturn]] void refuse(std::string_view article_and_type);
     void object(const Member& member);
     [[nodiscard]] std::string_view raw_text();

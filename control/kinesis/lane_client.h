@@ -15,13 +15,13 @@ namespace penstock::kinesis {
 
 // Something that waits for lanes.
 class LaneCall {
-  public:
+public:
     virtual ~LaneCall() = default;
     virtual void on_reply(LaneRequest& request) = 0;
 };
 
 class LaneClient {
-  public:
+public:
     LaneClient(http::LoopThread& loop, ShardService& lanes, std::size_t requests_max);
     ~LaneClient();
     LaneClient(const LaneClient&) = delete;
@@ -34,7 +34,7 @@ class LaneClient {
     // Waits for what is out and hands it back.
     void wait_for_all();
 
-  private:
+private:
     void take_replies();
 
     http::LoopThread& loop_;

@@ -111,8 +111,7 @@ ApiStatus list_streams(const OperationContext& context, const ListStreamsInput& 
             return std::unexpected(invalid_argument("NextToken is invalid."));
         }
         if (context.clock.wall_ms() - page->issued_ms > token_life_ms) {
-            return std::unexpected(
-                ApiError{"ExpiredNextTokenException", "NextToken has expired."});
+            return std::unexpected(ApiError{"ExpiredNextTokenException", "NextToken has expired."});
         }
         after = page->stream;
     }
@@ -163,11 +162,10 @@ ApiStatus describe_stream(const OperationContext& context, const DescribeStreamI
     if (input.exclusive_start) {
         const auto number = parse_shard_id(*input.exclusive_start);
         if (!number) {
-            return std::unexpected(ApiError{"ResourceNotFoundException",
-                                            "Could not find shard " +
-                                                std::string(*input.exclusive_start) +
-                                                " in stream " + stream.name + " under account " +
-                                                std::string(context.account) + "."});
+            return std::unexpected(ApiError{
+                "ResourceNotFoundException",
+                "Could not find shard " + std::string(*input.exclusive_start) + " in stream " +
+                    stream.name + " under account " + std::string(context.account) + "."});
         }
         after = *number;
     }

@@ -12,11 +12,16 @@ namespace {
 constexpr std::int64_t shards_per_page = 1000;
 
 enum class Filter : std::uint8_t {
-    from_trim_horizon, after_shard_id, at_trim_horizon, at_latest, at_timestamp, from_timestamp
+    from_trim_horizon,
+    after_shard_id,
+    at_trim_horizon,
+    at_latest,
+    at_timestamp,
+    from_timestamp
 };
-constexpr std::array<std::string_view, 6> filter_names = {
-    "FROM_TRIM_HORIZON", "AFTER_SHARD_ID", "AT_TRIM_HORIZON",
-    "AT_LATEST",         "AT_TIMESTAMP",   "FROM_TIMESTAMP"};
+constexpr std::array<std::string_view, 6> filter_names = {"FROM_TRIM_HORIZON", "AFTER_SHARD_ID",
+                                                          "AT_TRIM_HORIZON",   "AT_LATEST",
+                                                          "AT_TIMESTAMP",      "FROM_TIMESTAMP"};
 
 struct Selection {
     Filter filter = Filter::from_trim_horizon;
@@ -51,15 +56,19 @@ bool is_selected(const Stream& stream, const Shard& shard, const Selection& sele
     }
     const std::int64_t at_ms = std::max(selection.filter_ms, horizon_ms);
     switch (selection.filter) {
-        case Filter::from_trim_horizon: return true;
-        case Filter::after_shard_id: return shard.number > selection.filter_shard;
+        case Filter::from_trim_horizon:
+            return true;
+        case Filter::after_shard_id:
+            return shard.number > selection.filter_shard;
         // Open at the horizon, or the stream's first if it is younger than that.
         case Filter::at_trim_horizon:
             return std::max(horizon_ms, stream.created_ms / 1000 * 1000) >= created_ms;
-        case Filter::at_latest: return shard.is_open();
+        case Filter::at_latest:
+            return shard.is_open();
         case Filter::at_timestamp:
             return std::max(at_ms, stream.created_ms / 1000 * 1000) >= created_ms && end_ms > at_ms;
-        case Filter::from_timestamp: return end_ms > at_ms;
+        case Filter::from_timestamp:
+            return end_ms > at_ms;
     }
     return false;
 }
@@ -169,10 +178,10 @@ ApiStatus list_shards(const OperationContext& context, const ListShardsInput& in
     }
     const Stream& stream = view->stream();
     if (stream.status == StreamStatus::creating || stream.status == StreamStatus::deleting) {
-        return std::unexpected(ApiError{
-            "ResourceInUseException",
-            "Stream " + stream.name + " under account " + std::string(context.account) +
-                " not ACTIVE, instead in state " + std::string(name_of(stream.status))});
+        return std::unexpected(
+            ApiError{"ResourceInUseException",
+                     "Stream " + stream.name + " under account " + std::string(context.account) +
+                         " not ACTIVE, instead in state " + std::string(name_of(stream.status))});
     }
     const std::int64_t now_ms = context.clock.wall_ms();
     std::int64_t left = std::min(input.max_results.value_or(shards_per_page), shards_per_page);

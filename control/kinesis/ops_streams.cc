@@ -1,7 +1,7 @@
 // CreateStream, DeleteStream, Increase- and DecreaseStreamRetentionPeriod.
-#include "control/kinesis/operations.h"
-
 #include <algorithm>
+
+#include "control/kinesis/operations.h"
 
 namespace penstock::kinesis {
 
@@ -44,9 +44,9 @@ ApiResult<std::string> resolve_name(const OperationContext& context, const Strea
     const std::string_view account = stream.arn->substr(resource - 12, 12);
     const std::string_view name = stream.arn->substr(resource + 8);
     if (stream.name && *stream.name != name) {
-        return std::unexpected(invalid_argument(
-            "StreamARN and StreamName must name the same stream: found " + std::string(*stream.arn) +
-            " and " + std::string(*stream.name) + "."));
+        return std::unexpected(
+            invalid_argument("StreamARN and StreamName must name the same stream: found " +
+                             std::string(*stream.arn) + " and " + std::string(*stream.name) + "."));
     }
     if (account != context.account) {
         return std::unexpected(stream_not_found(name, account));
@@ -72,8 +72,8 @@ ApiStatus create_stream(const OperationContext& context, const CreateStreamInput
     wanted.name = *input.stream.name;
     const bool is_on_demand = input.mode == "ON_DEMAND";
     if (is_on_demand && input.shard_count) {
-        return std::unexpected(validation_error(
-            "ShardCount must not be given for a stream in ON_DEMAND mode."));
+        return std::unexpected(
+            validation_error("ShardCount must not be given for a stream in ON_DEMAND mode."));
     }
     if (input.mode && !is_on_demand && !input.shard_count) {
         return std::unexpected(
@@ -118,19 +118,22 @@ ApiStatus delete_stream(const OperationContext& context, const StreamInput& inpu
         return {};
     }
     switch (done.error().code) {
-        case Errc::not_found: return std::unexpected(stream_not_found(*name, context.account));
+        case Errc::not_found:
+            return std::unexpected(stream_not_found(*name, context.account));
         case Errc::locked:
             return std::unexpected(resource_in_use("Stream " + *name + " under account " +
                                                    std::string(context.account) +
                                                    " is CREATING; wait until it is ACTIVE."));
-        default: return std::unexpected(catalog_failure(done.error()));
+        default:
+            return std::unexpected(catalog_failure(done.error()));
     }
 }
 
 namespace {
 
 ApiStatus check_retention(const Stream& stream, std::int64_t hours, bool increase) {
-    const std::string requested = "Requested retention period (" + std::to_string(hours) + " hours)";
+    const std::string requested =
+        "Requested retention period (" + std::to_string(hours) + " hours)";
     if (hours < retention_hours_min) {
         return std::unexpected(invalid_argument("Minimum allowed retention period is " +
                                                 std::to_string(retention_hours_min) + " hours. " +
@@ -176,14 +179,16 @@ ApiStatus change_retention(const OperationContext& context, const RetentionInput
             return {};
         }
         switch (done.error().code) {
-            case Errc::canceled: continue;  // somebody else changed it: judge again
+            case Errc::canceled:
+                continue;  // somebody else changed it: judge again
             case Errc::not_found:
                 return std::unexpected(stream_not_found(stream.name, context.account));
             case Errc::locked:
                 return std::unexpected(resource_in_use(
                     "Stream " + stream.name + " under account " + std::string(context.account) +
                     " not ACTIVE, instead in state " + std::string(name_of(stream.status))));
-            default: return std::unexpected(catalog_failure(done.error()));
+            default:
+                return std::unexpected(catalog_failure(done.error()));
         }
     }
 }

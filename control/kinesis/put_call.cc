@@ -45,9 +45,11 @@ ApiResult<Hash128> hash_of(const PutEntry& entry) {
     }
     const auto hash = parse_hash_key(*entry.explicit_hash);
     if (!hash) {
-        return std::unexpected(invalid_argument(
-            "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified "
-            "value was " + std::string(*entry.explicit_hash)));
+        return std::unexpected(
+            invalid_argument("Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, "
+                             "2^128-1]. Specified "
+                             "value was " +
+                             std::string(*entry.explicit_hash)));
     }
     return *hash;
 }
@@ -175,10 +177,10 @@ ApiStatus PutCall::prepare() {
     if (for_ordering) {
         const auto number = parse_sequence_number(*for_ordering);
         if (!number || number->written_s > context_.clock.wall_ms() / 1000) {
-            return std::unexpected(invalid_argument(
-                "ExclusiveMinimumSequenceNumber " + std::string(*for_ordering) +
-                " used in PutRecord on stream " + (*view)->stream().name + " under account " +
-                context_.options.account + " is invalid."));
+            return std::unexpected(
+                invalid_argument("ExclusiveMinimumSequenceNumber " + std::string(*for_ordering) +
+                                 " used in PutRecord on stream " + (*view)->stream().name +
+                                 " under account " + context_.options.account + " is invalid."));
         }
     }
     return plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_);
@@ -240,28 +242,32 @@ PutCall::Fate PutCall::fate_of(std::size_t record, AppendVerdict& verdict, Errc&
 
 ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate, Errc why) const {
     const Stream& stream = plan_.view->stream();
-    const std::string shard = format_shard_id(stream.shards[plan_.places[record].shard_index].number);
-    const std::string where =
-        "shard " + shard + " in stream " + stream.name + " under account " + context_.options.account;
+    const std::string shard =
+        format_shard_id(stream.shards[plan_.places[record].shard_index].number);
+    const std::string where = "shard " + shard + " in stream " + stream.name + " under account " +
+                              context_.options.account;
     if (fate == Fate::unknown) {
         return internal_failure("It is not known whether the record was stored (" +
                                 std::string(describe(why)) + "); it may exist in " + where +
                                 ". Put it again if a second copy does no harm.");
     }
     switch (verdict) {
-        case AppendVerdict::no_memory: return throttled("Rate exceeded for " + where + ".");
+        case AppendVerdict::no_memory:
+            return throttled("Rate exceeded for " + where + ".");
         case AppendVerdict::disk_full:
             return internal_failure(
                 "The node's disks are full; the record was not stored in " + where +
                 ". Wait for retention, delete streams or add space, then put it again.");
         case AppendVerdict::no_quorum:
-            return internal_failure("Fewer than two of the three replicas take writes; the record "
-                                    "was not stored in " + where +
-                                    ". See `penstock replica status`, then put it again.");
+            return internal_failure(
+                "Fewer than two of the three replicas take writes; the record "
+                "was not stored in " +
+                where + ". See `penstock replica status`, then put it again.");
         case AppendVerdict::needs_all:
-            return internal_failure("The acknowledgement level is `all` and a replica is out; the "
-                                    "record was not stored in " + where +
-                                    ". See `penstock replica status`, then put it again.");
+            return internal_failure(
+                "The acknowledgement level is `all` and a replica is out; the "
+                "record was not stored in " +
+                where + ". See `penstock replica status`, then put it again.");
         case AppendVerdict::unknown_shard:
         case AppendVerdict::shard_closed:
             return internal_failure("The record was not stored: " + where +
@@ -277,14 +283,15 @@ void PutCall::answer_one() {
     Errc why{};
     const Fate fate = fate_of(0, verdict, why);
     if (fate != Fate::committed) {
-        return reply_->send(verdict == AppendVerdict::unknown_shard && fate == Fate::refused
-                                ? stream_not_found(plan_.view->stream().name,
-                                                   context_.options.account)
-                                : error_of(0, verdict, fate, why));
+        return reply_->send(
+            verdict == AppendVerdict::unknown_shard && fate == Fate::refused
+                ? stream_not_found(plan_.view->stream().name, context_.options.account)
+                : error_of(0, verdict, fate, why));
     }
     const Appended& appended = plan_.requests[0]->items[0].appended;
     const Shard& shard = plan_.view->stream().shards[plan_.places[0].shard_index];
-    std::string body = "{\"ShardId\":\"" + format_shard_id(shard.number) + "\",\"SequenceNumber\":\"";
+    std::string body =
+        "{\"ShardId\":\"" + format_shard_id(shard.number) + "\",\"SequenceNumber\":\"";
     append_sequence_number(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
     body += "\"}";
     reply_->send(std::move(body));

@@ -22,9 +22,9 @@ struct PutPlan {
         std::uint32_t run = 0;
         std::uint32_t shard_index = 0;  // in the stream's shards
     };
-    std::vector<Place> places;          // by record
-    std::vector<Hash128> hashes;        // by record
-    std::vector<unsigned> lanes;        // by request
+    std::vector<Place> places;                             // by record
+    std::vector<Hash128> hashes;                           // by record
+    std::vector<unsigned> lanes;                           // by request
     std::vector<std::unique_ptr<AppendRequest>> requests;  // the first lanes.size() are used
     std::vector<std::uint64_t> order;
 };
@@ -36,7 +36,7 @@ struct PutPlan {
                                  PutPlan& out);
 
 class PutCall final : public LaneCall {
-  public:
+public:
     explicit PutCall(ServiceContext& context) : context_(context) {}
 
     // The owner hears when the call can be used again, perhaps before this returns.
@@ -45,7 +45,7 @@ class PutCall final : public LaneCall {
     // Answers for what has come back if the call is older than the deadline.
     void check_deadline(std::uint64_t now_ms);
 
-  private:
+private:
     enum class Fate : std::uint8_t { committed, refused, unknown };
     [[nodiscard]] ApiStatus prepare();
     void post_all();

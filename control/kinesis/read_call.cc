@@ -19,7 +19,9 @@ constexpr std::uint32_t plan_bytes_large = 11U << 20;
 constexpr std::uint32_t plan_bytes_small = 1U << 20;
 constexpr std::int64_t small_limit = 500;
 
-std::string shard_id_of(const Shard& shard) { return format_shard_id(shard.number); }
+std::string shard_id_of(const Shard& shard) {
+    return format_shard_id(shard.number);
+}
 
 }  // namespace
 
@@ -33,7 +35,8 @@ std::string ReadCall::where() const {
            context_.options.account;
 }
 
-// -- GetShardIterator -------------------------------------------------------------------------------
+// -- GetShardIterator
+// -------------------------------------------------------------------------------
 
 ApiResult<const Shard*> ReadCall::find_shard(std::string_view id) const {
     const Stream& stream = view_->stream();
@@ -47,8 +50,8 @@ ApiResult<const Shard*> ReadCall::find_shard(std::string_view id) const {
     const Shard* shard = stream.shard(*number);
     // The shards of a stream that is CREATING aren't there yet.
     if (shard == nullptr || stream.status == StreamStatus::creating) {
-        return std::unexpected(shard_not_found(format_shard_id(*number), stream.name,
-                                               context_.options.account));
+        return std::unexpected(
+            shard_not_found(format_shard_id(*number), stream.name, context_.options.account));
     }
     return shard;
 }
@@ -61,10 +64,9 @@ ApiStatus ReadCall::place_by_sequence(const Shard& shard, std::string_view text,
         return std::unexpected(invalid_argument(used + "."));
     }
     if (number->shard_number != shard.number) {
-        return std::unexpected(
-            invalid_argument("Invalid StartingSequenceNumber. It encodes " +
-                             format_shard_id(number->shard_number) +
-                             ", while it was used in a call to a shard with " + shard_id_of(shard)));
+        return std::unexpected(invalid_argument(
+            "Invalid StartingSequenceNumber. It encodes " + format_shard_id(number->shard_number) +
+            ", while it was used in a call to a shard with " + shard_id_of(shard)));
     }
     if (number->shard_created_s != shard.created_s) {
         return std::unexpected(
@@ -100,13 +102,16 @@ ApiStatus ReadCall::prepare_iterator() {
         return std::unexpected(invalid_argument(
             "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "
             "StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. "
-            "Request specified " + std::string(type) +
-            (by_sequence ? " and no StartingSequenceNumber." : " and also a StartingSequenceNumber.")));
+            "Request specified " +
+            std::string(type) +
+            (by_sequence ? " and no StartingSequenceNumber."
+                         : " and also a StartingSequenceNumber.")));
     }
     if ((type == "AT_TIMESTAMP") != input.timestamp_ms.has_value()) {
         return std::unexpected(invalid_argument(
             "Must either specify AT_TIMESTAMP and Timestamp or another ShardIteratorType and no "
-            "Timestamp. Request specified " + std::string(type) +
+            "Timestamp. Request specified " +
+            std::string(type) +
             (input.timestamp_ms ? " and also a Timestamp." : " and no Timestamp.")));
     }
     if (by_sequence) {
@@ -115,10 +120,12 @@ ApiStatus ReadCall::prepare_iterator() {
     if (type == "AT_TIMESTAMP") {
         const std::int64_t now_ms = context_.clock.wall_ms();
         if (*input.timestamp_ms > now_ms) {
-            return std::unexpected(invalid_argument(
-                "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "
-                "timestampInMillis: " + std::to_string(*input.timestamp_ms) +
-                ", currentTimestampInMillis: " + std::to_string(now_ms)));
+            return std::unexpected(
+                invalid_argument("The timestampInMillis parameter cannot be greater than the "
+                                 "currentTimestampInMillis. "
+                                 "timestampInMillis: " +
+                                 std::to_string(*input.timestamp_ms) +
+                                 ", currentTimestampInMillis: " + std::to_string(now_ms)));
         }
         iterator_.kind = ShardIterator::Kind::timestamp;
         iterator_.timestamp_ms = std::max<std::int64_t>(*input.timestamp_ms, 0);
@@ -152,7 +159,8 @@ void ReadCall::answer_iterator() {
     reply_->send("{\"ShardIterator\":\"" + encode_iterator(context_.sealer, iterator_) + "\"}");
 }
 
-// -- GetRecords -------------------------------------------------------------------------------------
+// -- GetRecords
+// -------------------------------------------------------------------------------------
 
 ApiStatus ReadCall::prepare_records() {
     Arena arena;
@@ -168,8 +176,8 @@ ApiStatus ReadCall::prepare_records() {
     if (now_ms - iterator->issued_ms > token_life_ms) {
         return std::unexpected(ApiError{
             "ExpiredIteratorException",
-            "Iterator expired. The iterator was created at time " + format_time(iterator->issued_ms) +
-                " while right now it is " + format_time(now_ms) +
+            "Iterator expired. The iterator was created at time " +
+                format_time(iterator->issued_ms) + " while right now it is " + format_time(now_ms) +
                 " which is further in the future than the tolerated delay of " +
                 std::to_string(token_life_ms) + " milliseconds."});
     }
@@ -181,9 +189,9 @@ ApiStatus ReadCall::prepare_records() {
             return std::unexpected(name.error());
         }
         if (*name != iterator_.stream) {
-            return std::unexpected(invalid_argument(
-                "StreamARN names stream " + *name + " but the ShardIterator is of stream " +
-                iterator_.stream + "."));
+            return std::unexpected(invalid_argument("StreamARN names stream " + *name +
+                                                    " but the ShardIterator is of stream " +
+                                                    iterator_.stream + "."));
         }
     }
     view_ = context_.streams.find(iterator_.stream);
@@ -208,7 +216,9 @@ void ReadCall::start_records(std::unique_ptr<Reply> reply) {
     plan_request_.shard = shard_->uid;
     plan_request_.max_bytes = limit_ > small_limit ? plan_bytes_large : plan_bytes_small;
     switch (iterator_.kind) {
-        case ShardIterator::Kind::sequence: plan_request_.start = {ReadFrom::sequence, next_, 0}; break;
+        case ShardIterator::Kind::sequence:
+            plan_request_.start = {ReadFrom::sequence, next_, 0};
+            break;
         case ShardIterator::Kind::timestamp:
             plan_request_.start = {ReadFrom::timestamp, 0, iterator_.timestamp_ms};
             break;
@@ -250,7 +260,8 @@ void ReadCall::on_reply(LaneRequest& request) {
 }
 
 void ReadCall::on_plan() {
-    if (plan_request_.outcome == Errc::trimmed && plan_request_.start.from != ReadFrom::trim_horizon) {
+    if (plan_request_.outcome == Errc::trimmed &&
+        plan_request_.start.from != ReadFrom::trim_horizon) {
         // What the iterator pointed at has expired; the oldest record kept is next.
         plan_request_.start = {ReadFrom::trim_horizon, 0, 0};
         return ask_plan();
@@ -311,8 +322,8 @@ ReadCall::Next ReadCall::read_plan() {
     const ReadPlan& plan = plan_request_.plan;
     next_ = std::max(next_, plan.first_sequence);
     ReadOutcome outcome;
-    const Status done =
-        context_.records.read(plan, [this](const RecordView& record) { return take(record); }, outcome);
+    const Status done = context_.records.read(
+        plan, [this](const RecordView& record) { return take(record); }, outcome);
     if (!is_full_) {
         next_ = std::max(next_, std::min(outcome.next_sequence, plan.end_sequence));
     }
@@ -324,14 +335,15 @@ ReadCall::Next ReadCall::read_plan() {
             plan.lost_until > next_ ? " to " + std::to_string(plan.lost_until - 1) : "";
         const std::string sequence =
             format_sequence_number(shard_->sequence_number(next_, shard_->created_s * 1000));
-        failure_ = done.error().code == Errc::lost
-                       ? internal_failure("No replica has an intact copy of the records from index " +
-                                          std::to_string(next_) + until + " of shard " + where() +
-                                          " (sequence numbers from " + sequence +
-                                          "). Bring back a replica that has them, or go on with an "
-                                          "iterator behind that range.")
-                       : internal_failure("Shard " + where() + " could not be read: " +
-                                          describe(done.error()) + ".");
+        failure_ =
+            done.error().code == Errc::lost
+                ? internal_failure("No replica has an intact copy of the records from index " +
+                                   std::to_string(next_) + until + " of shard " + where() +
+                                   " (sequence numbers from " + sequence +
+                                   "). Bring back a replica that has them, or go on with an "
+                                   "iterator behind that range.")
+                : internal_failure("Shard " + where() +
+                                   " could not be read: " + describe(done.error()) + ".");
         failure_.type = "InternalFailureException";
         return Next::failed;
     }
@@ -404,10 +416,11 @@ ApiError ReadCall::lane_failure(Errc why) const {
             return shard_not_found(shard_id_of(*shard_), view_->stream().name,
                                    context_.options.account);
         case Errc::no_memory_room:
-        case Errc::unavailable: return throttled("Rate exceeded for shard " + where() + ".");
+        case Errc::unavailable:
+            return throttled("Rate exceeded for shard " + where() + ".");
         default: {
-            ApiError error = internal_failure("Shard " + where() +
-                                              " could not be read: " + describe(why) + ".");
+            ApiError error =
+                internal_failure("Shard " + where() + " could not be read: " + describe(why) + ".");
             error.type = "InternalFailureException";
             return error;
         }
@@ -428,8 +441,12 @@ void ReadCall::release() {
     }
 }
 
-void ReadCall::retry_release() { release(); }
+void ReadCall::retry_release() {
+    release();
+}
 
-void ReadCall::finish() { context_.owner.done(*this); }
+void ReadCall::finish() {
+    context_.owner.done(*this);
+}
 
 }  // namespace penstock::kinesis

@@ -14,7 +14,7 @@ inline constexpr std::int64_t get_records_count_max = 10'000;
 inline constexpr std::uint64_t get_records_bytes_max = 10U << 20;
 
 class ReadCall final : public LaneCall {
-  public:
+public:
     explicit ReadCall(ServiceContext& context) : context_(context) {}
 
     // The owner hears once, perhaps before these return, and may destroy the call then.
@@ -24,12 +24,13 @@ class ReadCall final : public LaneCall {
     // Tries again to give back what a full inbox didn't take.
     void retry_release();
 
-  private:
+private:
     enum class Next : std::uint8_t { answer, plan_again, failed };
     [[nodiscard]] OperationContext operation_context() const;
     [[nodiscard]] ApiStatus prepare_iterator();
     [[nodiscard]] ApiStatus prepare_records();
-    [[nodiscard]] ApiStatus place_by_sequence(const Shard& shard, std::string_view text, bool after);
+    [[nodiscard]] ApiStatus place_by_sequence(const Shard& shard, std::string_view text,
+                                              bool after);
     [[nodiscard]] ApiResult<const Shard*> find_shard(std::string_view id) const;
     void answer_iterator();
     void ask_plan();
@@ -55,7 +56,7 @@ class ReadCall final : public LaneCall {
     ReadPlanRequest plan_request_;
     ReleaseLeaseRequest release_request_;
     bool holds_lease_ = false;
-    bool plans_again_ = false;   // once the lease is back
+    bool plans_again_ = false;  // once the lease is back
     bool answered_ = false;
     unsigned rounds_ = 0;
     unsigned stale_rounds_ = 0;
@@ -65,8 +66,8 @@ class ReadCall final : public LaneCall {
     std::int64_t count_ = 0;
     std::uint64_t bytes_ = 0;
     std::int64_t last_arrival_ms_ = 0;
-    Sequence next_ = 0;          // first sequence not looked at
-    bool is_full_ = false;       // a limit ended the reading
+    Sequence next_ = 0;     // first sequence not looked at
+    bool is_full_ = false;  // a limit ended the reading
     bool caught_up_ = false;
     SequenceNumberWriter numbers_;
     ApiError failure_;

@@ -13,7 +13,7 @@
 namespace penstock::kinesis {
 
 class RecordSource {
-  public:
+public:
     virtual ~RecordSource() = default;
     // As SegmentReader::read.
     [[nodiscard]] virtual Status read(const ReadPlan& plan,
@@ -25,7 +25,7 @@ using RecordSourceFactory = std::function<std::unique_ptr<RecordSource>()>;
 
 // The segments and lent frames of a replica set.
 class SegmentRecordSource final : public RecordSource {
-  public:
+public:
     SegmentRecordSource(std::unique_ptr<ContainerFiles> files, std::uint64_t set_id)
         : files_(std::move(files)), reader_(*files_, set_id) {}
     [[nodiscard]] Status read(const ReadPlan& plan,
@@ -34,7 +34,7 @@ class SegmentRecordSource final : public RecordSource {
         return reader_.read(plan, take, out);
     }
 
-  private:
+private:
     std::unique_ptr<ContainerFiles> files_;
     SegmentReader reader_;
 };

@@ -12,7 +12,7 @@
 namespace penstock::kinesis {
 
 class ReplyWriter {
-  public:
+public:
     virtual ~ReplyWriter() = default;
     virtual void begin_object() = 0;
     virtual void end_object() = 0;
@@ -31,7 +31,7 @@ class ReplyWriter {
 
 // Appends to a string: {"key":"value"}, blobs as base64, times as seconds with a fraction.
 class JsonWriter final : public ReplyWriter {
-  public:
+public:
     explicit JsonWriter(std::string& out) : out_(out) {}
     void begin_object() override;
     void end_object() override;
@@ -45,7 +45,7 @@ class JsonWriter final : public ReplyWriter {
     void blob(Bytes value) override;
     void timestamp_ms(std::int64_t value) override;
 
-  private:
+private:
     void comma() {
         if (needs_comma_) {
             out_.push_back(',');

@@ -34,21 +34,21 @@ void append_sequence_number(std::string& out, const SequenceNumber& number);
 // Writes many numbers of one shard quickly: while shard and second stay the same, the next index is
 // one addition away instead of nine divisions.
 class SequenceNumberWriter {
-  public:
+public:
     void append(std::string& out, const SequenceNumber& number);
 
-  private:
+private:
     SequenceNumber last_;
     bool has_last_ = false;
     std::uint64_t groups_[3] = {};  // 19 decimal digits each, lowest first
 };
 
 enum class SequenceNumberFault : std::uint8_t {
-    malformed,         // not a decimal number of this size
-    unknown_version,   // a number, but not of version 2
+    malformed,        // not a decimal number of this size
+    unknown_version,  // a number, but not of version 2
     index_too_high,
     shard_too_high,
-    foreign,           // version 2, but with bits set that we never set
+    foreign,  // version 2, but with bits set that we never set
 };
 [[nodiscard]] std::expected<SequenceNumber, SequenceNumberFault> parse_sequence_number(
     std::string_view text) noexcept;

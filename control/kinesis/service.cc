@@ -72,8 +72,10 @@ http::HttpResponse xml_error(int status, std::string_view type, std::string_view
 
 Reply::Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
              std::string extended_id, std::string region)
-    : exchange_(std::move(exchange)), request_id_(std::move(request_id)),
-      extended_id_(std::move(extended_id)), region_(std::move(region)) {}
+    : exchange_(std::move(exchange)),
+      request_id_(std::move(request_id)),
+      extended_id_(std::move(extended_id)),
+      region_(std::move(region)) {}
 
 void Reply::respond(int status, std::string body) {
     http::HttpResponse response;
@@ -85,7 +87,9 @@ void Reply::respond(int status, std::string body) {
     exchange_->respond(std::move(response));
 }
 
-void Reply::send(std::string body) { respond(200, std::move(body)); }
+void Reply::send(std::string body) {
+    respond(200, std::move(body));
+}
 
 void Reply::send(const ApiError& error) {
     std::string body = "{\"__type\":\"" + error.type + "\"";
@@ -100,12 +104,17 @@ void Reply::send(const ApiError& error) {
 KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, ShardService& lanes,
                                Clock& clock, const RecordSourceFactory& record_sources,
                                ServiceOptions options)
-    : options_(std::move(options)), clock_(clock), loop_(loop), streams_(streams),
-      sealer_(streams.iterator_key()), records_(record_sources()),
+    : options_(std::move(options)),
+      clock_(clock),
+      loop_(loop),
+      streams_(streams),
+      sealer_(streams.iterator_key()),
+      records_(record_sources()),
       lanes_(std::make_unique<LaneClient>(loop, lanes, options_.lane_requests_max)),
       context_(std::make_unique<ServiceContext>(ServiceContext{
           *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_})) {
-    PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) == 1);
+    PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) ==
+                   1);
     random_[0] |= 1;
     deadline_timer_ = loop_.run_after(deadline_check_ms, [this] { check_deadlines(); });
 }
@@ -171,12 +180,13 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
     }
     const bool is_cbor = type == cbor_type;
     const std::string region = region_of(request.header("authorization"), options_.region);
-    auto reply = std::make_unique<Reply>(std::move(exchange), std::move(id), std::move(extended_id),
-                                         region);
+    auto reply =
+        std::make_unique<Reply>(std::move(exchange), std::move(id), std::move(extended_id), region);
     if (is_cbor) {
-        ApiError error{"UnsupportedMediaTypeException",
-                       "This server speaks application/x-amz-json-1.1; switch CBOR off in the client "
-                       "(AWS_CBOR_DISABLE=true, or aws.cborEnabled=false)."};
+        ApiError error{
+            "UnsupportedMediaTypeException",
+            "This server speaks application/x-amz-json-1.1; switch CBOR off in the client "
+            "(AWS_CBOR_DISABLE=true, or aws.cborEnabled=false)."};
         error.status = 415;
         return reply->send(error);
     }
@@ -190,11 +200,16 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
 
 void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> reply) {
     switch (operation) {
-        case Operation::put_record: return start_put(std::move(reply), false);
-        case Operation::put_records: return start_put(std::move(reply), true);
-        case Operation::get_shard_iterator: return start_read(std::move(reply), false);
-        case Operation::get_records: return start_read(std::move(reply), true);
-        default: break;
+        case Operation::put_record:
+            return start_put(std::move(reply), false);
+        case Operation::put_records:
+            return start_put(std::move(reply), true);
+        case Operation::get_shard_iterator:
+            return start_read(std::move(reply), false);
+        case Operation::get_records:
+            return start_read(std::move(reply), true);
+        default:
+            break;
     }
     const OperationContext context{streams_, clock_, sealer_, options_.account, reply->region()};
     const InputSource source{parser_, arena_, reply->body()};
@@ -251,7 +266,8 @@ ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& so
         case Operation::put_record:
         case Operation::put_records:
         case Operation::get_shard_iterator:
-        case Operation::get_records: break;  // not at once
+        case Operation::get_records:
+            break;  // not at once
     }
     return std::unexpected(internal_failure("This operation is answered elsewhere."));
 }
@@ -283,7 +299,9 @@ void KinesisHandler::idle(PutCall& call) {
     }
 }
 
-void KinesisHandler::done(ReadCall& call) { reads_.erase(&call); }
+void KinesisHandler::done(ReadCall& call) {
+    reads_.erase(&call);
+}
 
 void KinesisHandler::check_deadlines() {
     for (auto& [raw, call] : puts_) {

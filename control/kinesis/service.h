@@ -38,7 +38,7 @@ class ReadCall;
 
 // Who keeps the calls of one control thread.
 class CallOwner {
-  public:
+public:
     virtual ~CallOwner() = default;
     // The call can be used again; it may be gone when this returns.
     virtual void idle(PutCall& call) = 0;
@@ -60,7 +60,7 @@ struct ServiceContext {
 
 // The answer to one request: how it is headed, and where it goes.
 class Reply {
-  public:
+public:
     Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
           std::string extended_id, std::string region);
     // With no body: operations without a result.
@@ -69,7 +69,7 @@ class Reply {
     [[nodiscard]] std::string_view body() const { return exchange_->request().body(); }
     [[nodiscard]] const std::string& region() const noexcept { return region_; }
 
-  private:
+private:
     void respond(int status, std::string body);
     std::unique_ptr<http::HttpExchange> exchange_;
     std::string request_id_;
@@ -78,7 +78,7 @@ class Reply {
 };
 
 class KinesisHandler final : public http::HttpHandler, private CallOwner {
-  public:
+public:
     // All that is referred to must outlive the handler; the lanes must answer until it is gone.
     KinesisHandler(http::LoopThread& loop, StreamStore& streams, ShardService& lanes, Clock& clock,
                    const RecordSourceFactory& record_sources, ServiceOptions options);
@@ -86,7 +86,7 @@ class KinesisHandler final : public http::HttpHandler, private CallOwner {
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override;
 
-  private:
+private:
     void idle(PutCall& call) override;
     void done(ReadCall& call) override;
     void run_operation(Operation operation, std::unique_ptr<Reply> reply);

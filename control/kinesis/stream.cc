@@ -1,8 +1,8 @@
 #include "control/kinesis/stream.h"
 
-#include <rapidjson/document.h>
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
+#include <simdjson.h>
 
 #include <algorithm>
 #include <array>
@@ -20,8 +20,8 @@ constexpr std::array<std::string_view, 3> shard_state_names = {"creating", "open
 
 using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
 
-void write_text(Writer& writer, const char* key, std::string_view text) {
-    writer.Key(key);
+void write_text(Writer& writer, std::string_view key, std::string_view text) {
+    writer.Key(key.data(), static_cast<rapidjson::SizeType>(key.size()));
     writer.String(text.data(), static_cast<rapidjson::SizeType>(text.size()));
 }
 void write_number(Writer& writer, const char* key, std::uint64_t number) {
@@ -53,28 +53,43 @@ void write_shard(Writer& writer, const Shard& shard) {
 
 // Reads members of one JSON object; remembers that one was missing or of the wrong kind.
 class Members {
-  public:
-    explicit Members(const rapidjson::Value& object) : object_(object) {}
+public:
+    explicit Members(simdjson::dom::object object) : object_(object) {}
 
-    [[nodiscard]] bool has(const char* key) const { return object_.HasMember(key); }
-    std::uint64_t number(const char* key, std::uint64_t max) {
-        const auto it = object_.FindMember(key);
-        if (it == object_.MemberEnd() || !it->value.IsUint64() || it->value.GetUint64() > max) {
+    [[nodiscard]] bool has(std::string_view key) const {
+        return object_.at_key(key).error() == simdjson::SUCCESS;
+    }
+    std::uint64_t number(std::string_view key, std::uint64_t max) {
+        std::uint64_t number = 0;
+        if (object_.at_key(key).get(number) != simdjson::SUCCESS || number > max) {
             sound_ = false;
             return 0;
         }
-        return it->value.GetUint64();
+        return number;
     }
-    std::string_view text(const char* key) {
-        const auto it = object_.FindMember(key);
-        if (it == object_.MemberEnd() || !it->value.IsString()) {
+    std::string_view text(std::string_view key) {
+        std::string_view text;
+        if (object_.at_key(key).get(text) != simdjson::SUCCESS) {
             sound_ = false;
-            return {};
         }
-        return {it->value.GetString(), it->value.GetStringLength()};
+        return text;
+    }
+    simdjson::dom::object object(std::string_view key) {
+        simdjson::dom::object object;
+        if (object_.at_key(key).get(object) != simdjson::SUCCESS) {
+            sound_ = false;
+        }
+        return object;
+    }
+    simdjson::dom::array array(std::string_view key) {
+        simdjson::dom::array array;
+        if (object_.at_key(key).get(array) != simdjson::SUCCESS) {
+            sound_ = false;
+        }
+        return array;
     }
     template <std::size_t count>
-    std::size_t choice(const char* key, const std::array<std::string_view, count>& names) {
+    std::size_t choice(std::string_view key, const std::array<std::string_view, count>& names) {
         const auto it = std::find(names.begin(), names.end(), text(key));
         if (it == names.end()) {
             sound_ = false;
@@ -82,26 +97,27 @@ class Members {
         }
         return static_cast<std::size_t>(it - names.begin());
     }
-    Hash128 hash(const char* key) {
+    Hash128 hash(std::string_view key) {
         const auto parsed = parse_hash_key(text(key));
         sound_ = sound_ && parsed.has_value();
         return parsed.value_or(Hash128{});
     }
     [[nodiscard]] bool sound() const { return sound_; }
 
-  private:
-    const rapidjson::Value& object_;
+private:
+    simdjson::dom::object object_;
     bool sound_ = true;
 };
 
 constexpr std::uint64_t u32_max = 0xffffffffU;
 constexpr std::uint64_t i63_max = ~std::uint64_t{0} >> 1;
 
-Result<Shard> read_shard(const rapidjson::Value& json) {
-    if (!json.IsObject()) {
+Result<Shard> read_shard(simdjson::dom::element json) {
+    simdjson::dom::object object;
+    if (json.get(object) != simdjson::SUCCESS) {
         return fail(Errc::corrupt);
     }
-    Members members(json);
+    Members members(object);
     Shard shard;
     shard.uid = static_cast<ShardUid>(members.number("uid", i63_max));
     shard.number = static_cast<std::uint32_t>(members.number("number", 0x7fffffff));
@@ -112,7 +128,8 @@ Result<Shard> read_shard(const rapidjson::Value& json) {
         shard.parent = static_cast<std::uint32_t>(members.number("parent", u32_max));
     }
     if (members.has("adjacent_parent")) {
-        shard.adjacent_parent = static_cast<std::uint32_t>(members.number("adjacent_parent", u32_max));
+        shard.adjacent_parent =
+            static_cast<std::uint32_t>(members.number("adjacent_parent", u32_max));
     }
     shard.first_index = members.number("first_index", i63_max);
     if (members.has("closing_index")) {
@@ -125,16 +142,13 @@ Result<Shard> read_shard(const rapidjson::Value& json) {
     return shard;
 }
 
-bool read_tags(const rapidjson::Value& json, std::map<std::string, std::string>& tags) {
-    if (!json.IsObject()) {
-        return false;
-    }
-    for (const auto& tag : json.GetObject()) {
-        if (!tag.value.IsString()) {
+bool read_tags(simdjson::dom::object json, std::map<std::string, std::string>& tags) {
+    for (const auto& [key, value] : json) {
+        std::string_view text;
+        if (value.get(text) != simdjson::SUCCESS) {
             return false;
         }
-        tags.emplace(std::string(tag.name.GetString(), tag.name.GetStringLength()),
-                     std::string(tag.value.GetString(), tag.value.GetStringLength()));
+        tags.emplace(key, text);
     }
     return true;
 }
@@ -175,7 +189,7 @@ std::string encode_stream(const Stream& stream) {
     writer.Key("tags");
     writer.StartObject();
     for (const auto& [key, text] : stream.tags) {
-        write_text(writer, key.c_str(), text);
+        write_text(writer, key, text);
     }
     writer.EndObject();
     writer.Key("shards");
@@ -189,9 +203,9 @@ std::string encode_stream(const Stream& stream) {
 }
 
 Result<Stream> decode_stream(std::string_view json) {
-    rapidjson::Document document;
-    document.Parse<rapidjson::kParseIterativeFlag>(json.data(), json.size());
-    if (document.HasParseError() || !document.IsObject()) {
+    simdjson::dom::parser parser;
+    simdjson::dom::object document;
+    if (parser.parse(json.data(), json.size(), true).get(document) != simdjson::SUCCESS) {
         return fail(Errc::corrupt);
     }
     Members members(document);
@@ -209,11 +223,12 @@ Result<Stream> decode_stream(std::string_view json) {
     stream.max_record_kib = static_cast<std::uint32_t>(members.number("max_record_kib", u32_max));
     stream.next_shard_number =
         static_cast<std::uint32_t>(members.number("next_shard_number", u32_max));
-    if (!members.sound() || !document.HasMember("shards") || !document["shards"].IsArray() ||
-        !document.HasMember("tags") || !read_tags(document["tags"], stream.tags)) {
+    const auto shards = members.array("shards");
+    const auto tags = members.object("tags");
+    if (!members.sound() || !read_tags(tags, stream.tags)) {
         return fail(Errc::corrupt);
     }
-    for (const rapidjson::Value& item : document["shards"].GetArray()) {
+    for (const simdjson::dom::element item : shards) {
         PENSTOCK_TRY(shard, read_shard(item));
         if (shard.number >= stream.next_shard_number ||
             (!stream.shards.empty() && stream.shards.back().number >= shard.number)) {
@@ -236,8 +251,8 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(
     std::vector<ShardRoute> routes;
     for (const Shard& shard : s.shards) {
         if (shard.state == ShardState::open) {
-            routes.push_back({shard.range.start, shard.range.end, shard.uid, shard.group,
-                              view->lane_of(shard)});
+            routes.push_back(
+                {shard.range.start, shard.range.end, shard.uid, shard.group, view->lane_of(shard)});
         }
     }
     PENSTOCK_TRY(route, StreamRoute::make(s.name, std::move(routes)));

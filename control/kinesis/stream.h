@@ -31,7 +31,7 @@ enum class ShardState : std::uint8_t { creating, open, closed };
 
 struct Shard {
     ShardUid uid{};
-    std::uint32_t number = 0;       // within the stream: shardId-…
+    std::uint32_t number = 0;  // within the stream: shardId-…
     GroupId group{};
     std::int64_t created_s = 0;
     HashRange range;
@@ -58,7 +58,7 @@ struct Stream {
     std::int64_t created_ms = 0;
     std::uint32_t max_record_kib = 1024;
     std::uint32_t next_shard_number = 0;
-    std::vector<Shard> shards;      // by number
+    std::vector<Shard> shards;  // by number
     std::map<std::string, std::string> tags;
     friend bool operator==(const Stream&, const Stream&) = default;
 
@@ -75,7 +75,7 @@ struct Stream {
 
 // A stream with what requests need at hand.
 class StreamView {
-  public:
+public:
     // Errors: invalid_argument when the open shards don't tile the hash space.
     [[nodiscard]] static Result<std::shared_ptr<const StreamView>> make(
         Stream stream, const std::map<GroupId, unsigned>& lanes);
@@ -97,7 +97,7 @@ class StreamView {
     }
     [[nodiscard]] unsigned lane_of(const Shard& shard) const noexcept;
 
-  private:
+private:
     StreamView() = default;
     Stream stream_;
     std::optional<StreamRoute> route_;

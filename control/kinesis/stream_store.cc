@@ -52,6 +52,15 @@ CatalogChange remove_change(std::string key, std::optional<Revision> expected) {
     return change;
 }
 
+template <typename Request>
+std::vector<LaneRequest*> pointers(const std::vector<std::unique_ptr<Request>>& requests) {
+    std::vector<LaneRequest*> all;
+    for (const auto& request : requests) {
+        all.push_back(request.get());
+    }
+    return all;
+}
+
 // Waits for the ring's eventfd and clears it.
 void wait_readable(int fd, int timeout_ms) {
     pollfd poll_fd{fd, POLLIN, 0};
@@ -65,8 +74,12 @@ void wait_readable(int fd, int timeout_ms) {
 
 StreamStore::StreamStore(Catalog& catalog, ShardService& lanes, Clock& clock,
                          StreamStoreOptions options)
-    : catalog_(catalog), lanes_(lanes), clock_(clock), options_(std::move(options)),
-      table_(std::make_shared<StreamTable>()), replies_(in_flight_max) {
+    : catalog_(catalog),
+      lanes_(lanes),
+      clock_(clock),
+      options_(std::move(options)),
+      table_(std::make_shared<StreamTable>()),
+      replies_(in_flight_max) {
     for (unsigned i = 1; i <= lanes_.group_count(); ++i) {
         const auto group = static_cast<GroupId>(i);
         lane_by_group_[group] = lanes_.lane_of(group);
@@ -75,8 +88,7 @@ StreamStore::StreamStore(Catalog& catalog, ShardService& lanes, Clock& clock,
 
 Result<std::unique_ptr<StreamStore>> StreamStore::open(Catalog& catalog, ShardService& lanes,
                                                        Clock& clock, StreamStoreOptions options) {
-    std::unique_ptr<StreamStore> store(
-        new StreamStore(catalog, lanes, clock, std::move(options)));
+    std::unique_ptr<StreamStore> store(new StreamStore(catalog, lanes, clock, std::move(options)));
     PENSTOCK_TRY_VOID(store->load());
     store->publish_routes();
     store->watch_ = catalog.watch(stream_prefix, [raw = store.get()](const CatalogEvent& event) {
@@ -247,7 +259,8 @@ Status StreamStore::create(const NewStream& wanted) {
         if (!counter && counter.error().code != Errc::not_found) {
             return std::unexpected(counter.error());
         }
-        const auto next_uid = counter ? parse_number(counter->value) : std::optional<std::uint64_t>(1);
+        const auto next_uid =
+            counter ? parse_number(counter->value) : std::optional<std::uint64_t>(1);
         if (!next_uid) {
             return fail(Errc::corrupt);
         }
@@ -322,8 +335,8 @@ Status StreamStore::remove(std::string_view name) {
         },
         [](const Stream& stream, std::vector<CatalogChange>& changes) {
             for (const Shard& shard : stream.shards) {
-                changes.push_back(put_change(tombstone_key(shard.uid),
-                                             std::to_string(value(shard.group)), 0));
+                changes.push_back(
+                    put_change(tombstone_key(shard.uid), std::to_string(value(shard.group)), 0));
             }
         });
     return is_deleting_already ? Status{} : done;
@@ -419,7 +432,7 @@ bool StreamStore::carry_out_once() {
 }
 
 bool StreamStore::finish_creation(const Stream& stream) {
-    std::vector<std::unique_ptr<LaneRequest>> requests;
+    std::vector<std::unique_ptr<AddShardRequest>> requests;
     std::vector<GroupId> groups;
     for (const Shard& shard : stream.shards) {
         auto request = std::make_unique<AddShardRequest>();
@@ -429,7 +442,7 @@ bool StreamStore::finish_creation(const Stream& stream) {
         requests.push_back(std::move(request));
         groups.push_back(shard.group);
     }
-    if (const Errc outcome = ask_all(requests, groups); outcome != Errc::ok) {
+    if (const Errc outcome = ask_all(pointers(requests), groups); outcome != Errc::ok) {
         say("stream " + stream.name + " stays CREATING: a shard could not be added (" +
             describe(outcome) + "); trying again");
         return false;
@@ -445,7 +458,7 @@ bool StreamStore::finish_creation(const Stream& stream) {
 }
 
 bool StreamStore::drop_shards(std::span<const std::pair<ShardUid, GroupId>> shards) {
-    std::vector<std::unique_ptr<LaneRequest>> requests;
+    std::vector<std::unique_ptr<DropShardRequest>> requests;
     std::vector<GroupId> groups;
     for (const auto& [uid, group] : shards) {
         auto request = std::make_unique<DropShardRequest>();
@@ -454,7 +467,7 @@ bool StreamStore::drop_shards(std::span<const std::pair<ShardUid, GroupId>> shar
         requests.push_back(std::move(request));
         groups.push_back(group);
     }
-    const Errc outcome = ask_all(requests, groups);
+    const Errc outcome = ask_all(pointers(requests), groups);
     if (outcome != Errc::ok) {
         say(std::string("shards of a deleted stream could not be dropped (") + describe(outcome) +
             "); trying again");
@@ -505,7 +518,7 @@ bool StreamStore::drop_orphans() {
 }
 
 bool StreamStore::apply_retention(const Stream& stream) {
-    std::vector<std::unique_ptr<LaneRequest>> requests;
+    std::vector<std::unique_ptr<SetRetentionRequest>> requests;
     std::vector<GroupId> groups;
     for (const Shard& shard : stream.shards) {
         auto request = std::make_unique<SetRetentionRequest>();
@@ -514,7 +527,7 @@ bool StreamStore::apply_retention(const Stream& stream) {
         requests.push_back(std::move(request));
         groups.push_back(shard.group);
     }
-    const Errc outcome = ask_all(requests, groups);
+    const Errc outcome = ask_all(pointers(requests), groups);
     if (outcome != Errc::ok) {
         say("stream " + stream.name + ": the lanes did not take its retention (" +
             describe(outcome) + "); trying again");
@@ -522,8 +535,7 @@ bool StreamStore::apply_retention(const Stream& stream) {
     return outcome == Errc::ok;
 }
 
-Errc StreamStore::ask_all(std::span<const std::unique_ptr<LaneRequest>> requests,
-                          std::span<const GroupId> groups) {
+Errc StreamStore::ask_all(std::span<LaneRequest* const> requests, std::span<const GroupId> groups) {
     Errc outcome = Errc::ok;
     std::size_t posted = 0;
     std::size_t answered = 0;

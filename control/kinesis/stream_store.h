@@ -12,8 +12,8 @@
 //                      which give nothing that the directories don't.
 //
 // Runs on: any control thread, plus one worker of its own. Calls block on the catalog.
-// Guarantees: a shard number is never used twice; a shard is known to its group before its stream is
-// ACTIVE; a tombstone is committed before its shard is dropped.
+// Guarantees: a shard number is never used twice; a shard is known to its group before its stream
+// is ACTIVE; a tombstone is committed before its shard is dropped.
 #pragma once
 
 #include <atomic>
@@ -59,12 +59,13 @@ struct StreamStoreOptions {
 };
 
 class StreamStore {
-  public:
+public:
     // Reads the catalog, publishes the first route table and starts the worker. All three services
     // must outlive the store; the lanes must still answer when it is destroyed.
     // Errors: the catalog's; corrupt and unsupported for what it holds.
     [[nodiscard]] static Result<std::unique_ptr<StreamStore>> open(Catalog& catalog,
-                                                                   ShardService& lanes, Clock& clock,
+                                                                   ShardService& lanes,
+                                                                   Clock& clock,
                                                                    StreamStoreOptions options);
     ~StreamStore();
     StreamStore(const StreamStore&) = delete;
@@ -91,17 +92,16 @@ class StreamStore {
     // Nothing is CREATING or DELETING, and nothing else waits for the worker.
     [[nodiscard]] bool settled() const;
 
-  private:
+private:
     StreamStore(Catalog& catalog, ShardService& lanes, Clock& clock, StreamStoreOptions options);
     [[nodiscard]] Status load();
     [[nodiscard]] Status load_iterator_key();
     void on_stream_event(const CatalogEvent& event);
     void replace(std::string_view name, std::shared_ptr<const StreamView> view);
     void publish_routes();
-    [[nodiscard]] Status change(std::string_view name,
-                                const std::function<Status(Stream&)>& edit,
-                                const std::function<void(const Stream&, std::vector<CatalogChange>&)>&
-                                    add_changes = {});
+    [[nodiscard]] Status change(
+        std::string_view name, const std::function<Status(Stream&)>& edit,
+        const std::function<void(const Stream&, std::vector<CatalogChange>&)>& add_changes = {});
     void wake();
 
     // -- The worker
@@ -113,7 +113,7 @@ class StreamStore {
     [[nodiscard]] bool drop_orphans();
     [[nodiscard]] bool drop_shards(std::span<const std::pair<ShardUid, GroupId>> shards);
     // Posts all and waits for all; the first outcome that isn't ok.
-    [[nodiscard]] Errc ask_all(std::span<const std::unique_ptr<LaneRequest>> requests,
+    [[nodiscard]] Errc ask_all(std::span<LaneRequest* const> requests,
                                std::span<const GroupId> groups);
     void say(const std::string& line) const;
 

@@ -27,7 +27,7 @@ struct Payload {
     std::uint8_t stream_bytes;
     std::uint32_t shard;
     std::uint64_t incarnation;
-    std::uint64_t number;       // sequence, or shard of the filter
+    std::uint64_t number;  // sequence, or shard of the filter
     std::int64_t timestamp_ms;
     std::int64_t issued_ms;
 };

@@ -31,10 +31,10 @@ struct DoorSpec {
     std::uint16_t port = 0;
     std::string stream;
     DoorKey key = DoorKey::source;
-    std::string fixed_key;                   // with DoorKey::fixed
+    std::string fixed_key;  // with DoorKey::fixed
     DoorFraming framing = DoorFraming::datagram;
-    std::vector<IpPrefix> from;              // empty: everyone
-    std::uint64_t quota_bytes_per_s = 0;     // 0: no quota
+    std::vector<IpPrefix> from;           // empty: everyone
+    std::uint64_t quota_bytes_per_s = 0;  // 0: no quota
     friend bool operator==(const DoorSpec&, const DoorSpec&) = default;
 };
 
@@ -51,18 +51,18 @@ struct DoorSpec {
 struct DoorRecord {
     Bytes key;
     Bytes data;
-    Hash128 hash;      // of the key: chooses the shard
+    Hash128 hash;  // of the key: chooses the shard
 };
 
 // Bytes per second over all lanes of one door, with a burst of one second (at least one largest
 // datagram). Time is passed in. Runs on: any lane.
 class DoorQuota {
-  public:
+public:
     explicit DoorQuota(std::uint64_t bytes_per_s) noexcept;
     // Takes `bytes` out, or nothing when they don't fit now.
     [[nodiscard]] bool take(std::uint64_t bytes, std::uint64_t now_ns) noexcept;
 
-  private:
+private:
     double ns_per_byte_;
     std::uint64_t burst_ns_;
     // The moment at which everything taken so far is paid for.
@@ -71,28 +71,28 @@ class DoorQuota {
 
 // Of one door on one lane.
 struct DoorCounters {
-    Counter packets;       // datagrams that arrived for the door, taken or not
-    Counter bytes;         // their payload
-    Counter records;       // records made; what becomes of them the lane counts into `drops`
+    Counter packets;  // datagrams that arrived for the door, taken or not
+    Counter bytes;    // their payload
+    Counter records;  // records made; what becomes of them the lane counts into `drops`
     DropCounters drops;
 };
 
 // Walks the records of one datagram.
 class DoorCursor {
-  public:
+public:
     DoorCursor(Bytes payload, const DoorRecord& prototype, DoorFraming framing) noexcept
         : rest_(payload), prototype_(prototype), framing_(framing) {}
     // False when there is no further record.
     [[nodiscard]] bool next(DoorRecord& out) noexcept;
 
-  private:
+private:
     Bytes rest_;
     DoorRecord prototype_;
     DoorFraming framing_;
 };
 
 class Door {
-  public:
+public:
     // `quota` is shared by the door's lanes, null for none; it must outlive the door.
     Door(const DoorSpec& spec, DoorQuota* quota);
     Door(const Door&) = delete;
@@ -129,7 +129,7 @@ class Door {
     [[nodiscard]] DoorCounters& counters() noexcept { return counters_; }
     [[nodiscard]] const DoorCounters& counters() const noexcept { return counters_; }
 
-  private:
+private:
     // Text and hash of recently seen source addresses, direct-mapped.
     struct CachedSource {
         IpAddress address;
@@ -151,7 +151,7 @@ class Door {
 
 // All doors of one lane, found by UDP port. Made before the lane runs.
 class DoorSet {
-  public:
+public:
     // `quotas[i]` belongs to `specs[i]`; entries may be null.
     DoorSet(std::span<const DoorSpec> specs, std::span<const std::unique_ptr<DoorQuota>> quotas);
 
@@ -163,11 +163,13 @@ class DoorSet {
     }
     [[nodiscard]] std::size_t size() const noexcept { return doors_.size(); }
     [[nodiscard]] Door& operator[](std::size_t index) noexcept { return *doors_[index]; }
-    [[nodiscard]] const Door& operator[](std::size_t index) const noexcept { return *doors_[index]; }
+    [[nodiscard]] const Door& operator[](std::size_t index) const noexcept {
+        return *doors_[index];
+    }
 
-  private:
+private:
     std::vector<std::unique_ptr<Door>> doors_;
-    std::vector<std::uint16_t> by_port_;   // index + 1, 0 for none
+    std::vector<std::uint16_t> by_port_;  // index + 1, 0 for none
 };
 
 // One quota per spec (null where a spec has none), to be shared by the lanes' DoorSets.

@@ -9,7 +9,8 @@ namespace penstock {
 namespace {
 
 constexpr std::string_view form =
-    "udp:PORT=STREAM[,key=source|fixed:TEXT][,framing=datagram|lines][,from=PREFIX][,quota=BYTES/s]";
+    "udp:PORT=STREAM[,key=source|fixed:TEXT][,framing=datagram|lines][,from=PREFIX][,quota=BYTES/"
+    "s]";
 // Kinesis' limits for partition keys and stream names.
 constexpr std::size_t key_characters_max = 256;
 constexpr std::size_t stream_characters_max = 128;
@@ -19,7 +20,9 @@ std::unexpected<Error> refuse(std::string& why, std::string_view door, const std
     return fail(Errc::invalid_argument);
 }
 
-std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
+std::string quoted(std::string_view text) {
+    return "'" + std::string(text) + "'";
+}
 
 bool valid_stream_name(std::string_view name) {
     constexpr std::string_view allowed =
@@ -41,10 +44,20 @@ bool parse_quota(std::string_view text, std::uint64_t& out) {
     unsigned shift = 0;
     if (!text.empty()) {
         switch (text.back()) {
-            case 'k': case 'K': shift = 10; break;
-            case 'm': case 'M': shift = 20; break;
-            case 'g': case 'G': shift = 30; break;
-            default: break;
+            case 'k':
+            case 'K':
+                shift = 10;
+                break;
+            case 'm':
+            case 'M':
+                shift = 20;
+                break;
+            case 'g':
+            case 'G':
+                shift = 30;
+                break;
+            default:
+                break;
         }
         if (shift != 0) {
             text.remove_suffix(1);
@@ -62,9 +75,11 @@ bool count_utf8(std::string_view text, std::size_t& characters) {
     characters = 0;
     for (std::size_t i = 0; i < text.size(); ++characters) {
         const auto lead = static_cast<unsigned char>(text[i]);
-        const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2
-                                 : lead >= 0xE0 && lead < 0xF0 ? 3
-                                 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+        const std::size_t length = lead < 0x80                   ? 1
+                                   : lead >= 0xC2 && lead < 0xE0 ? 2
+                                   : lead >= 0xE0 && lead < 0xF0 ? 3
+                                   : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                                 : 0;
         if (length == 0 || length > text.size() - i) {
             return false;
         }
@@ -99,7 +114,8 @@ std::string apply_option(std::string_view name, std::string_view value, DoorSpec
             return {};
         }
         return "key=" + std::string(value) +
-               " found; allowed are key=source and key=fixed:TEXT with 1 to 256 characters of UTF-8";
+               " found; allowed are key=source and key=fixed:TEXT with 1 to 256 characters of "
+               "UTF-8";
     }
     if (name == "framing") {
         if (value != "datagram" && value != "lines") {
@@ -143,8 +159,9 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
     std::uint64_t port = 0;
     const std::string_view port_text = head.substr(4, equals - 4);
     if (!parse_number(port_text, port) || port == 0 || port > 65535) {
-        return refuse(why, text,
-                      "UDP port " + quoted(port_text) + " found; allowed is a number from 1 to 65535");
+        return refuse(
+            why, text,
+            "UDP port " + quoted(port_text) + " found; allowed is a number from 1 to 65535");
     }
     spec.port = static_cast<std::uint16_t>(port);
     const std::string_view stream = head.substr(equals + 1);
@@ -155,7 +172,7 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
     }
     spec.stream = stream;
 
-    std::array<std::string_view, 3> seen{};   // options that may stand once
+    std::array<std::string_view, 3> seen{};  // options that may stand once
     std::size_t seen_count = 0;
     for (std::size_t at = head_end; at < text.size();) {
         const std::size_t end = std::min(text.find(',', at + 1), text.size());
@@ -163,12 +180,14 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
         at = end;
         const std::size_t sign = option.find('=');
         if (sign == std::string_view::npos) {
-            return refuse(why, text,
-                          quoted(option) + " found; expected name=value with key, framing, from or quota");
+            return refuse(
+                why, text,
+                quoted(option) + " found; expected name=value with key, framing, from or quota");
         }
         const std::string_view name = option.substr(0, sign);
         if (std::find(seen.begin(), seen.end(), name) != seen.end()) {
-            return refuse(why, text, std::string(name) + "= found twice; only from= may be repeated");
+            return refuse(why, text,
+                          std::string(name) + "= found twice; only from= may be repeated");
         }
         if (const std::string problem = apply_option(name, option.substr(sign + 1), spec);
             !problem.empty()) {
@@ -185,8 +204,8 @@ Status check_doors(std::span<const DoorSpec> doors, std::string& why) {
     for (std::size_t i = 0; i < doors.size(); ++i) {
         for (std::size_t j = 0; j < i; ++j) {
             if (doors[i].port == doors[j].port) {
-                why = "--door: UDP port " + std::to_string(doors[i].port) +
-                      " found for streams '" + doors[j].stream + "' and '" + doors[i].stream +
+                why = "--door: UDP port " + std::to_string(doors[i].port) + " found for streams '" +
+                      doors[j].stream + "' and '" + doors[i].stream +
                       "'; a port leads to one stream: give one of them another port";
                 return fail(Errc::already_exists);
             }

@@ -9,7 +9,7 @@ namespace penstock {
 Result<StreamRoute> StreamRoute::make(std::string name, std::vector<ShardRoute> shards) {
     std::sort(shards.begin(), shards.end(),
               [](const ShardRoute& a, const ShardRoute& b) { return a.first < b.first; });
-    Hash128 expected;   // where the next range must begin
+    Hash128 expected;  // where the next range must begin
     bool complete = false;
     for (const ShardRoute& shard : shards) {
         if (complete || shard.first != expected || shard.last < shard.first) {
@@ -38,9 +38,8 @@ const ShardRoute* StreamRoute::find(const Hash128& hash) const noexcept {
 
 Result<std::unique_ptr<const RouteTable>> RouteTable::make(
     std::vector<StreamRoute> streams, std::span<const std::string> door_streams) {
-    std::sort(streams.begin(), streams.end(), [](const StreamRoute& a, const StreamRoute& b) {
-        return a.name() < b.name();
-    });
+    std::sort(streams.begin(), streams.end(),
+              [](const StreamRoute& a, const StreamRoute& b) { return a.name() < b.name(); });
     const auto twin = std::adjacent_find(
         streams.begin(), streams.end(),
         [](const StreamRoute& a, const StreamRoute& b) { return a.name() == b.name(); });

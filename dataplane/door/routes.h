@@ -22,8 +22,8 @@
 namespace penstock {
 
 struct ShardRoute {
-    Hash128 first;         // inclusive
-    Hash128 last;          // inclusive
+    Hash128 first;  // inclusive
+    Hash128 last;   // inclusive
     ShardUid shard{};
     GroupId group{};
     std::uint32_t lane = 0;
@@ -31,7 +31,7 @@ struct ShardRoute {
 };
 
 class StreamRoute {
-  public:
+public:
     // The open shards of a stream, in any order. Errc::invalid_argument unless their ranges tile
     // 0 … 2^128-1 without gap or overlap.
     [[nodiscard]] static Result<StreamRoute> make(std::string name, std::vector<ShardRoute> shards);
@@ -41,14 +41,14 @@ class StreamRoute {
     // Never null: the ranges cover every hash.
     [[nodiscard]] const ShardRoute* find(const Hash128& hash) const noexcept;
 
-  private:
+private:
     StreamRoute() = default;
     std::string name_;
-    std::vector<ShardRoute> shards_;   // by first hash
+    std::vector<ShardRoute> shards_;  // by first hash
 };
 
 class RouteTable {
-  public:
+public:
     // `door_streams[i]` is the stream of door i, as in the doors' specs. A door may name a stream
     // that does not exist (yet). Errc::already_exists when two streams have one name.
     [[nodiscard]] static Result<std::unique_ptr<const RouteTable>> make(
@@ -62,15 +62,15 @@ class RouteTable {
     }
     [[nodiscard]] std::span<const StreamRoute> streams() const noexcept { return streams_; }
 
-  private:
+private:
     RouteTable() = default;
-    std::vector<StreamRoute> streams_;           // by name
+    std::vector<StreamRoute> streams_;  // by name
     std::vector<const StreamRoute*> by_door_;
 };
 
 // The current table and those that lanes may still read.
 class Routes {
-  public:
+public:
     // Readers are 0 … reader_count-1, one per lane. Starts with an empty table.
     explicit Routes(unsigned reader_count);
     ~Routes();
@@ -87,13 +87,13 @@ class Routes {
     // This reader holds nothing until it enters again: before a long sleep, and when it stops.
     void leave(unsigned reader) noexcept;
 
-  private:
+private:
     struct alignas(64) Slot {
         std::atomic<const RouteTable*> held{nullptr};
     };
     std::atomic<const RouteTable*> current_{nullptr};
     std::vector<Slot> slots_;
-    std::vector<std::unique_ptr<const RouteTable>> retired_;   // under the publisher's exclusion
+    std::vector<std::unique_ptr<const RouteTable>> retired_;  // under the publisher's exclusion
 };
 
 }  // namespace penstock

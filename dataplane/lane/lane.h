@@ -124,6 +124,8 @@ class Lane {
     [[nodiscard]] const LaneCounters& counters() const noexcept { return counters_; }
     [[nodiscard]] const DoorSet* doors() const noexcept { return options_.doors.get(); }
     [[nodiscard]] unsigned index() const noexcept { return options_.index; }
+    // Data groups of all lanes.
+    [[nodiscard]] unsigned group_count() const noexcept { return options_.group_count; }
 
     // -- The lane's own thread: `prepare`, CallRequest, a test that drives turns itself -----------
     // One turn; returns the work done, 0 if there was none.

@@ -1,17 +1,18 @@
 #include "dataplane/port/dpdk_port.h"
 
 #include <poll.h>
-#include <rte_dev.h>
-#include <rte_errno.h>
-#include <rte_ethdev.h>
-#include <rte_log.h>
-#include <rte_mbuf.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
 
 #include "dataplane/port/packet_sockets.h"
 
@@ -24,7 +25,9 @@ constexpr unsigned mempool_cache = 256;
 constexpr unsigned af_packet_frames = 4096;
 constexpr unsigned frame_overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2 * RTE_VLAN_HLEN;
 
-std::string dpdk_text(int error) { return rte_strerror(error < 0 ? -error : error); }
+std::string dpdk_text(int error) {
+    return rte_strerror(error < 0 ? -error : error);
+}
 
 bool has_argument(std::string_view arguments, std::string_view name) {
     const std::string wanted = "," + std::string(name) + "=";
@@ -34,13 +37,13 @@ bool has_argument(std::string_view arguments, std::string_view name) {
 }  // namespace
 
 class DpdkQueue final : public PortQueue {
-  public:
+public:
     DpdkQueue(std::uint16_t port_id, std::uint16_t index, rte_mempool* pool) noexcept
         : port_id_(port_id), index_(index), pool_(pool) {}
 
     std::uint16_t receive(std::span<Packet> burst) noexcept override {
-        const auto wanted = static_cast<std::uint16_t>(
-            std::min(burst.size(), static_cast<std::size_t>(burst_max)));
+        const auto wanted =
+            static_cast<std::uint16_t>(std::min(burst.size(), static_cast<std::size_t>(burst_max)));
         std::array<rte_mbuf*, burst_max> mbufs;
         const std::uint16_t got = rte_eth_rx_burst(port_id_, index_, mbufs.data(), wanted);
         std::uint16_t kept = 0;
@@ -118,7 +121,7 @@ class DpdkQueue final : public PortQueue {
 
     std::uint32_t ring_packets() const noexcept override { return ring_packets_; }
 
-  private:
+private:
     std::uint8_t flags_of(std::uint64_t offload) const noexcept {
         std::uint8_t flags = base_flags_;
         if (trust_ip_ && (offload & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD) {
@@ -197,7 +200,8 @@ Status DpdkPort::attach(const PortOptions& options, std::string& why) {
             }
         }
     }
-    if (const int error = rte_eth_dev_get_port_by_name(device_name_.c_str(), &port_id_); error != 0) {
+    if (const int error = rte_eth_dev_get_port_by_name(device_name_.c_str(), &port_id_);
+        error != 0) {
         port_id_ = no_port;
         why = "no Ethernet device came of it (" + dpdk_text(error) + ")" +
               (virtual_ ? "" : "; bind the NIC to vfio-pci first (dpdk-devbind.py --status)");
@@ -209,8 +213,8 @@ Status DpdkPort::attach(const PortOptions& options, std::string& why) {
 Status DpdkPort::make_pool(const Setup& setup, std::string& why) {
     const unsigned data_room =
         std::max(RTE_MBUF_DEFAULT_BUF_SIZE + 0U, RTE_PKTMBUF_HEADROOM + mtu_ + frame_overhead);
-    // Per queue: both rings full, what receive() lends, and what the lane's cache keeps (DPDK lets it
-    // grow to one and a half times its size).
+    // Per queue: both rings full, what receive() lends, and what the lane's cache keeps (DPDK lets
+    // it grow to one and a half times its size).
     const unsigned per_queue = setup.rx_descriptors + setup.tx_descriptors + 2U * burst_max +
                                mempool_cache + mempool_cache / 2;
     const unsigned count = std::bit_ceil(setup.queues * per_queue) - 1;
@@ -229,7 +233,8 @@ Status DpdkPort::make_pool(const Setup& setup, std::string& why) {
 
 Status DpdkPort::start_queues(Setup& setup, std::string& why) {
     const auto refuse = [&](const char* step, int error) {
-        why = std::string("DPDK driver ") + driver_ + " refused to " + step + ": " + dpdk_text(error);
+        why =
+            std::string("DPDK driver ") + driver_ + " refused to " + step + ": " + dpdk_text(error);
         return fail(Errc::io_failed, error);
     };
     const int socket = rte_eth_dev_socket_id(port_id_);
@@ -256,8 +261,7 @@ Status DpdkPort::start_queues(Setup& setup, std::string& why) {
         queue->base_flags_ = software_link ? packet_partial_checksum_ok : 0;
         queue->trust_ip_ = (setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0;
         queue->trust_l4_ = (setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_UDP_CKSUM) != 0;
-        queue->ring_packets_ =
-            driver_ == "net_af_packet" ? af_packet_frames : setup.rx_descriptors;
+        queue->ring_packets_ = driver_ == "net_af_packet" ? af_packet_frames : setup.rx_descriptors;
         // Sleeping needs both: a descriptor, and a driver that can say whether packets wait.
         if (setup.conf.intr_conf.rxq != 0 && rte_eth_dev_rx_intr_enable(port_id_, i) == 0) {
             static_cast<void>(rte_eth_dev_rx_intr_disable(port_id_, i));
@@ -274,9 +278,9 @@ Status DpdkPort::start_queues(Setup& setup, std::string& why) {
 // A port without an address takes every frame of its link; one with an address needs its own MAC
 // and, for neighbour discovery, multicast.
 void DpdkPort::choose_filter() {
-    const bool multicast = std::any_of(addresses_.begin(), addresses_.end(), [](const IpPrefix& own) {
-        return own.address.family == IpFamily::v6;
-    });
+    const bool multicast =
+        std::any_of(addresses_.begin(), addresses_.end(),
+                    [](const IpPrefix& own) { return own.address.family == IpFamily::v6; });
     if (addresses_.empty() || (multicast && rte_eth_allmulticast_enable(port_id_) != 0)) {
         static_cast<void>(rte_eth_promiscuous_enable(port_id_));
     }
@@ -289,15 +293,15 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
         return fail(Errc::io_failed, error);
     }
     driver_ = setup.info.driver_name;
-    setup.queues = static_cast<std::uint16_t>(
-        std::min({static_cast<unsigned>(setup.info.max_rx_queues),
-                  static_cast<unsigned>(setup.info.max_tx_queues), std::max(1U, options.lane_count)}));
+    setup.queues = static_cast<std::uint16_t>(std::min(
+        {static_cast<unsigned>(setup.info.max_rx_queues),
+         static_cast<unsigned>(setup.info.max_tx_queues), std::max(1U, options.lane_count)}));
     if (setup.queues == 0) {
         why = "driver " + driver_ + " offers no receive or transmit queue";
         return fail(Errc::unsupported);
     }
-    setup.conf.rxmode.offloads = setup.info.rx_offload_capa &
-                                 (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    setup.conf.rxmode.offloads =
+        setup.info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
     const std::uint64_t spread =
         setup.info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
     if (setup.queues > 1 && spread != 0) {
@@ -351,8 +355,8 @@ Result<std::unique_ptr<DpdkPort>> DpdkPort::open(const PortOptions& options, Por
 
 std::string DpdkPort::describe() const {
     rte_eth_link link{};
-    const bool up = rte_eth_link_get_nowait(port_id_, &link) == 0 &&
-                    link.link_status == RTE_ETH_LINK_UP;
+    const bool up =
+        rte_eth_link_get_nowait(port_id_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     std::string out = name_ + ": DPDK " + driver_ + ", link " + (up ? "up" : "down") + ", MAC " +
                       to_text(mac_) + ", MTU " + std::to_string(mtu_) + ", " +
                       std::to_string(queues_.size()) + " queue(s), ";
@@ -366,8 +370,12 @@ std::string DpdkPort::describe() const {
     return out;
 }
 
-unsigned DpdkPort::queue_count() const noexcept { return static_cast<unsigned>(queues_.size()); }
-PortQueue& DpdkPort::queue(unsigned index) noexcept { return *queues_[index]; }
+unsigned DpdkPort::queue_count() const noexcept {
+    return static_cast<unsigned>(queues_.size());
+}
+PortQueue& DpdkPort::queue(unsigned index) noexcept {
+    return *queues_[index];
+}
 
 PortStats DpdkPort::stats() noexcept {
     rte_eth_stats counted{};

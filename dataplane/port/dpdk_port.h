@@ -20,7 +20,7 @@ namespace penstock {
 class DpdkQueue;
 
 class DpdkPort final : public Port {
-  public:
+public:
     [[nodiscard]] static Result<std::unique_ptr<DpdkPort>> open(const PortOptions& options,
                                                                 PortKind kind, std::string& why);
     // All packets must have been released.
@@ -31,7 +31,7 @@ class DpdkPort final : public Port {
     PortQueue& queue(unsigned index) noexcept override;
     PortStats stats() noexcept override;
 
-  private:
+private:
     struct Setup;
     DpdkPort();
     Status attach(const PortOptions& options, std::string& why);
@@ -41,7 +41,7 @@ class DpdkPort final : public Port {
     void choose_filter();
 
     static constexpr std::uint16_t no_port = 0xFFFF;
-    std::string device_name_;       // the vdev's or PCI device's, without arguments
+    std::string device_name_;  // the vdev's or PCI device's, without arguments
     std::string driver_;
     bool virtual_ = false;
     bool attached_ = false;

@@ -27,12 +27,14 @@ constexpr int receive_buffer_bytes_wanted = 32 << 20;
 constexpr unsigned packet_charge_bytes = 2304;
 constexpr int sockets_ready_max = 16;
 
-std::string system_text(int error) { return std::strerror(error); }
+std::string system_text(int error) {
+    return std::strerror(error);
+}
 
 }  // namespace
 
 class KernelQueue final : public PortQueue {
-  public:
+public:
     KernelQueue() {
         for (std::size_t i = 0; i < slot_count; ++i) {
             free_slots_[i] = static_cast<std::uint16_t>(i);
@@ -69,8 +71,8 @@ class KernelQueue final : public PortQueue {
     }
 
     std::uint16_t receive(std::span<Packet> burst) noexcept override {
-        const std::span<Packet> room = burst.first(
-            std::min({burst.size(), free_count_, static_cast<std::size_t>(burst_max)}));
+        const std::span<Packet> room =
+            burst.first(std::min({burst.size(), free_count_, static_cast<std::size_t>(burst_max)}));
         if (sockets_.size() == 1) {
             return receive_from(sockets_.front(), room);
         }
@@ -79,8 +81,9 @@ class KernelQueue final : public PortQueue {
         std::size_t filled = 0;
         // The kernel reports ready sockets in turn, so that one busy door does not starve another.
         for (int i = 0; i < ready_count && filled < room.size(); ++i) {
-            const std::size_t share = (room.size() - filled + static_cast<unsigned>(ready_count - i) - 1) /
-                                      static_cast<unsigned>(ready_count - i);
+            const std::size_t share =
+                (room.size() - filled + static_cast<unsigned>(ready_count - i) - 1) /
+                static_cast<unsigned>(ready_count - i);
             Socket& socket = sockets_[ready[static_cast<std::size_t>(i)].data.u32];
             filled += receive_from(socket, room.subspan(filled, share));
         }
@@ -110,11 +113,11 @@ class KernelQueue final : public PortQueue {
         stats.errors += errors_.get();
     }
 
-  private:
+private:
     struct Socket {
         int fd = -1;
         std::uint16_t udp_port = 0;
-        std::uint32_t overflows = 0;   // SO_RXQ_OVFL as last told; wraps
+        std::uint32_t overflows = 0;  // SO_RXQ_OVFL as last told; wraps
     };
 
     Status open_socket(const IpAddress& address, std::uint16_t udp_port, bool shared,
@@ -133,7 +136,8 @@ class KernelQueue final : public PortQueue {
             }
             return fail(Errc::io_failed, error);
         };
-        const int fd = ::socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        const int fd =
+            ::socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0) {
             return refuse("cannot make a socket for");
         }
@@ -278,8 +282,9 @@ Result<std::unique_ptr<KernelPort>> KernelPort::open(const PortOptions& options,
     const bool bracketed = text.size() > 2 && text.front() == '[' && text.back() == ']';
     const auto address = parse_address(bracketed ? text.substr(1, text.size() - 2) : text);
     if (!address || bracketed != (address->family == IpFamily::v6)) {
-        prefixed("'" + std::string(text) +
-                 "' found; expected an address such as kernel:127.0.0.1, kernel:0.0.0.0 or kernel:[::]");
+        prefixed(
+            "'" + std::string(text) +
+            "' found; expected an address such as kernel:127.0.0.1, kernel:0.0.0.0 or kernel:[::]");
         return fail(Errc::invalid_argument);
     }
     if (!options.addresses.empty()) {
@@ -296,7 +301,8 @@ Result<std::unique_ptr<KernelPort>> KernelPort::open(const PortOptions& options,
     for (unsigned i = 0; i < queues; ++i) {
         port->queues_.push_back(std::make_unique<KernelQueue>());
         std::string problem;
-        if (auto opened = port->queues_.back()->open(*address, options.udp_ports, queues > 1, problem);
+        if (auto opened =
+                port->queues_.back()->open(*address, options.udp_ports, queues > 1, problem);
             !opened) {
             prefixed(problem);
             return std::unexpected(opened.error());
@@ -306,13 +312,17 @@ Result<std::unique_ptr<KernelPort>> KernelPort::open(const PortOptions& options,
 }
 
 std::string KernelPort::describe() const {
-    return name_ + ": kernel UDP sockets, " + std::to_string(udp_ports_.size()) + " door port(s), " +
-           std::to_string(queues_.size()) + " queue(s), receive buffer " +
+    return name_ + ": kernel UDP sockets, " + std::to_string(udp_ports_.size()) +
+           " door port(s), " + std::to_string(queues_.size()) + " queue(s), receive buffer " +
            std::to_string(queues_.front()->granted_bytes() / 1024) + " KiB each";
 }
 
-unsigned KernelPort::queue_count() const noexcept { return static_cast<unsigned>(queues_.size()); }
-PortQueue& KernelPort::queue(unsigned index) noexcept { return *queues_[index]; }
+unsigned KernelPort::queue_count() const noexcept {
+    return static_cast<unsigned>(queues_.size());
+}
+PortQueue& KernelPort::queue(unsigned index) noexcept {
+    return *queues_[index];
+}
 
 PortStats KernelPort::stats() noexcept {
     PortStats stats;

@@ -18,7 +18,7 @@ namespace penstock {
 class KernelQueue;
 
 class KernelPort final : public Port {
-  public:
+public:
     // `options.device` is "kernel:ADDR" with an IPv4 address or an IPv6 address in brackets.
     // "kernel:[::]" takes IPv4 too.
     [[nodiscard]] static Result<std::unique_ptr<KernelPort>> open(const PortOptions& options,
@@ -30,7 +30,7 @@ class KernelPort final : public Port {
     PortQueue& queue(unsigned index) noexcept override;
     PortStats stats() noexcept override;
 
-  private:
+private:
     KernelPort();
     IpAddress address_;
     std::vector<std::uint16_t> udp_ports_;

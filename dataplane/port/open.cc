@@ -36,7 +36,8 @@ std::string interface_of(std::string_view device) {
 }
 
 // /proc/net/route: "Iface Destination Gateway Flags RefCnt Use Metric Mask …", in hexadecimal.
-// /proc/net/ipv6_route: destination, prefix length, …, interface last; lo carries the reject routes.
+// /proc/net/ipv6_route: destination, prefix length, …, interface last; lo carries the reject
+// routes.
 bool has_default_route(const std::string& interface) {
     std::ifstream v4("/proc/net/route");
     for (std::string line; std::getline(v4, line);) {

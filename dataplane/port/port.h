@@ -25,7 +25,7 @@ namespace penstock {
 inline constexpr std::uint16_t burst_max = 64;
 
 class PortQueue {
-  public:
+public:
     virtual ~PortQueue() = default;
 
     // Fills `burst` from its front and returns how many packets there were. They stay valid until
@@ -49,7 +49,7 @@ class PortQueue {
     // Packets that the queue itself refused (segment_chain_too_long, truncated, …).
     [[nodiscard]] const DropCounters& drops() const noexcept { return drops_; }
 
-  protected:
+protected:
     DropCounters drops_;
 };
 
@@ -57,14 +57,14 @@ class PortQueue {
 struct PortStats {
     std::uint64_t received_packets = 0;
     std::uint64_t received_bytes = 0;
-    std::uint64_t missed = 0;        // dropped by the device or kernel: our ring was full
-    std::uint64_t errors = 0;        // damaged on arrival
-    std::uint64_t no_buffer = 0;     // our packet memory was empty
+    std::uint64_t missed = 0;     // dropped by the device or kernel: our ring was full
+    std::uint64_t errors = 0;     // damaged on arrival
+    std::uint64_t no_buffer = 0;  // our packet memory was empty
     std::uint64_t sent_packets = 0;
 };
 
 class Port {
-  public:
+public:
     virtual ~Port() = default;
     // As configured, for labels and messages.
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -77,7 +77,7 @@ class Port {
     // Valid as long as the port. Kernel sockets have no addresses here: the kernel filters for us.
     [[nodiscard]] PortIdentity identity() const noexcept { return {mac_, addresses_}; }
 
-  protected:
+protected:
     std::string name_;
     MacAddress mac_;
     std::vector<IpPrefix> addresses_;
@@ -86,15 +86,16 @@ class Port {
 struct PortOptions {
     // "kernel:ADDR", or a DPDK vdev ("net_af_packet0,iface=veth0") or PCI address ("0000:01:00.0").
     std::string device;
-    std::vector<IpPrefix> addresses;        // --address after this --port
-    std::vector<std::uint16_t> udp_ports;   // of all doors; kernel sockets listen on these
+    std::vector<IpPrefix> addresses;       // --address after this --port
+    std::vector<std::uint16_t> udp_ports;  // of all doors; kernel sockets listen on these
     unsigned lane_count = 1;
     // Take the interface even if it carries the default route (that may end the operator's login).
     bool force = false;
 };
 
 enum class PortKind : std::uint8_t { kernel, dpdk_virtual, dpdk_pci };
-// What `device` names. Errc::invalid_argument, with the reason in `why`, when it is nothing of ours.
+// What `device` names. Errc::invalid_argument, with the reason in `why`, when it is nothing of
+// ours.
 [[nodiscard]] Result<PortKind> port_kind(const std::string& device, std::string& why);
 
 // Opens either back end; EAL must run already for DPDK ports (dataplane/eal.h). On failure `why`

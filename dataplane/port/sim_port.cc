@@ -16,7 +16,8 @@ void SimQueue::push_frame(Bytes frame, std::uint8_t flags) {
     waiting_.push_back(std::move(item));
 }
 
-void SimQueue::push_payload(const IpAddress& source, std::uint16_t destination_port, Bytes payload) {
+void SimQueue::push_payload(const IpAddress& source, std::uint16_t destination_port,
+                            Bytes payload) {
     push_frame(payload, packet_is_payload);
     Packet& packet = waiting_.back()->packet;
     packet.source = source;
@@ -24,7 +25,9 @@ void SimQueue::push_payload(const IpAddress& source, std::uint16_t destination_p
     packet.destination_port = destination_port;
 }
 
-std::vector<std::vector<std::byte>> SimQueue::take_sent() { return std::exchange(sent_, {}); }
+std::vector<std::vector<std::byte>> SimQueue::take_sent() {
+    return std::exchange(sent_, {});
+}
 
 std::uint16_t SimQueue::receive(std::span<Packet> burst) noexcept {
     const std::size_t count =

@@ -15,7 +15,7 @@
 namespace penstock {
 
 class SimQueue final : public PortQueue {
-  public:
+public:
     // A whole Ethernet frame.
     void push_frame(Bytes frame, std::uint8_t flags = 0);
     // What a kernel socket would deliver.
@@ -32,7 +32,7 @@ class SimQueue final : public PortQueue {
     bool send(Bytes frame) noexcept override;
     std::uint32_t ring_packets() const noexcept override { return 1024; }
 
-  private:
+private:
     struct Item {
         std::vector<std::byte> bytes;
         Packet packet;
@@ -48,17 +48,16 @@ class SimQueue final : public PortQueue {
 };
 
 class SimPort final : public Port {
-  public:
-    explicit SimPort(unsigned queue_count, MacAddress mac = {}, std::vector<IpPrefix> addresses = {});
+public:
+    explicit SimPort(unsigned queue_count, MacAddress mac = {},
+                     std::vector<IpPrefix> addresses = {});
 
     std::string describe() const override { return "sim"; }
-    unsigned queue_count() const noexcept override {
-        return static_cast<unsigned>(queues_.size());
-    }
+    unsigned queue_count() const noexcept override { return static_cast<unsigned>(queues_.size()); }
     SimQueue& queue(unsigned index) noexcept override { return *queues_[index]; }
     PortStats stats() noexcept override;
 
-  private:
+private:
     std::vector<std::unique_ptr<SimQueue>> queues_;
 };
 

@@ -53,14 +53,16 @@ std::size_t format_v4(const std::byte* bytes, char* out) noexcept {
 
 // RFC 5952: lower case, no leading zeros, the first longest run of at least two zero groups as
 // "::", and IPv4-mapped addresses with their last 32 bits dotted (section 5).
-std::size_t format_v6(const std::array<std::byte, 16>& bytes, std::span<char, ip_text_max> out) noexcept {
+std::size_t format_v6(const std::array<std::byte, 16>& bytes,
+                      std::span<char, ip_text_max> out) noexcept {
     std::array<unsigned, 8> groups{};
     for (std::size_t i = 0; i < 8; ++i) {
         groups[i] = std::to_integer<unsigned>(bytes[2 * i]) << 8 |
                     std::to_integer<unsigned>(bytes[2 * i + 1]);
     }
-    const bool mapped = std::all_of(groups.begin(), groups.begin() + 5, [](unsigned g) { return g == 0; }) &&
-                        groups[5] == 0xFFFF;
+    const bool mapped =
+        std::all_of(groups.begin(), groups.begin() + 5, [](unsigned g) { return g == 0; }) &&
+        groups[5] == 0xFFFF;
     std::size_t run_start = 8;
     std::size_t run_length = 1;
     for (std::size_t i = 0; i < 8;) {
@@ -100,9 +102,12 @@ std::size_t format_v6(const std::array<std::byte, 16>& bytes, std::span<char, ip
 
 std::size_t format_address(const IpAddress& address, std::span<char, ip_text_max> out) noexcept {
     switch (address.family) {
-        case IpFamily::v4: return format_v4(address.bytes.data(), out.data());
-        case IpFamily::v6: return format_v6(address.bytes, out);
-        case IpFamily::none: break;
+        case IpFamily::v4:
+            return format_v4(address.bytes.data(), out.data());
+        case IpFamily::v6:
+            return format_v6(address.bytes, out);
+        case IpFamily::none:
+            break;
     }
     return 0;
 }
@@ -132,8 +137,7 @@ std::string to_text(const MacAddress& mac) {
 Result<IpAddress> parse_address(std::string_view text) noexcept {
     // One character more than the longest text inet_pton takes, for the terminator.
     std::array<char, INET6_ADDRSTRLEN + 1> buffer{};
-    if (text.empty() || text.size() >= buffer.size() ||
-        text.find('\0') != std::string_view::npos) {
+    if (text.empty() || text.size() >= buffer.size() || text.find('\0') != std::string_view::npos) {
         return fail(Errc::invalid_argument);
     }
     std::memcpy(buffer.data(), text.data(), text.size());

@@ -8,7 +8,7 @@ namespace penstock::wire {
 
 inline constexpr std::size_t ethernet_bytes = 14;
 inline constexpr std::size_t vlan_tag_bytes = 4;
-inline constexpr std::size_t ethernet_frame_min = 60;   // without the check sequence
+inline constexpr std::size_t ethernet_frame_min = 60;  // without the check sequence
 inline constexpr unsigned vlan_tags_max = 2;
 
 inline constexpr std::uint16_t ethertype_ipv4 = 0x0800;
@@ -16,7 +16,7 @@ inline constexpr std::uint16_t ethertype_arp = 0x0806;
 inline constexpr std::uint16_t ethertype_vlan = 0x8100;
 inline constexpr std::uint16_t ethertype_qinq = 0x88A8;
 inline constexpr std::uint16_t ethertype_ipv6 = 0x86DD;
-inline constexpr std::uint16_t ethertype_slow_protocols = 0x8809;   // LACP
+inline constexpr std::uint16_t ethertype_slow_protocols = 0x8809;  // LACP
 inline constexpr std::uint16_t ethertype_eapol = 0x888E;
 inline constexpr std::uint16_t ethertype_lldp = 0x88CC;
 inline constexpr std::uint16_t ethertype_min = 0x0600;  // below: a length, so 802.3 with LLC
@@ -26,7 +26,7 @@ inline constexpr std::size_t ipv4_bytes_min = 20;
 inline constexpr std::size_t ipv6_bytes = 40;
 inline constexpr std::size_t udp_bytes = 8;
 inline constexpr std::size_t icmp_bytes_min = 8;
-inline constexpr std::size_t neighbor_bytes = 24;       // NS and NA without options
+inline constexpr std::size_t neighbor_bytes = 24;  // NS and NA without options
 
 inline constexpr std::uint8_t protocol_hop_by_hop = 0;
 inline constexpr std::uint8_t protocol_icmp = 1;

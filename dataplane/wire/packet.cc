@@ -74,10 +74,15 @@ DropReason decode_ipv4(Bytes packet, std::uint8_t flags, Decoded& out) noexcept 
     // What follows the total length is padding of a short Ethernet frame.
     const Bytes transport = packet.subspan(header, total - header);
     switch (protocol) {
-        case protocol_udp: return decode_udp(transport, flags, out);
-        case protocol_icmp: out.maybe_answerable = true; return DropReason::link_control;
-        case protocol_igmp: return DropReason::link_control;
-        default: return DropReason::not_udp;
+        case protocol_udp:
+            return decode_udp(transport, flags, out);
+        case protocol_icmp:
+            out.maybe_answerable = true;
+            return DropReason::link_control;
+        case protocol_igmp:
+            return DropReason::link_control;
+        default:
+            return DropReason::not_udp;
     }
 }
 
@@ -98,13 +103,19 @@ DropReason decode_ipv6(Bytes packet, std::uint8_t flags, Decoded& out) noexcept 
     std::uint8_t next = u8(packet, 6);
     for (unsigned walked = 0;; ++walked) {
         switch (next) {
-            case protocol_udp: return decode_udp(rest, flags, out);
-            case protocol_icmpv6: out.maybe_answerable = true; return DropReason::link_control;
-            case protocol_fragment: return DropReason::fragment;
+            case protocol_udp:
+                return decode_udp(rest, flags, out);
+            case protocol_icmpv6:
+                out.maybe_answerable = true;
+                return DropReason::link_control;
+            case protocol_fragment:
+                return DropReason::fragment;
             case protocol_hop_by_hop:
             case protocol_routing:
-            case protocol_destination_options: break;
-            default: return DropReason::not_udp;
+            case protocol_destination_options:
+                break;
+            default:
+                return DropReason::not_udp;
         }
         if (walked == ipv6_extension_headers_max) {
             return DropReason::bad_ip_header;
@@ -144,13 +155,19 @@ DropReason decode_ethernet(Bytes frame, std::uint8_t flags, Decoded& out) noexce
         at += vlan_tag_bytes;
     }
     switch (type) {
-        case ethertype_ipv4: return decode_ipv4(frame.subspan(at), flags, out);
-        case ethertype_ipv6: return decode_ipv6(frame.subspan(at), flags, out);
-        case ethertype_arp: out.maybe_answerable = true; return DropReason::link_control;
+        case ethertype_ipv4:
+            return decode_ipv4(frame.subspan(at), flags, out);
+        case ethertype_ipv6:
+            return decode_ipv6(frame.subspan(at), flags, out);
+        case ethertype_arp:
+            out.maybe_answerable = true;
+            return DropReason::link_control;
         case ethertype_slow_protocols:
         case ethertype_eapol:
-        case ethertype_lldp: return DropReason::link_control;
-        default: break;
+        case ethertype_lldp:
+            return DropReason::link_control;
+        default:
+            break;
     }
     // 802.3 with LLC is spanning tree and its kin.
     return type < ethertype_min ? DropReason::link_control : DropReason::not_ip;

@@ -16,8 +16,8 @@ namespace penstock {
 
 // What the back end already knows about a packet, as bits of Packet::flags.
 enum PacketFlag : std::uint8_t {
-    packet_ip_checksum_good = 1,   // hardware verified the IPv4 header checksum
-    packet_l4_checksum_good = 2,   // hardware verified the UDP checksum
+    packet_ip_checksum_good = 1,  // hardware verified the IPv4 header checksum
+    packet_l4_checksum_good = 2,  // hardware verified the UDP checksum
     // `data` is a UDP payload and the addresses and ports below are filled: kernel sockets.
     packet_is_payload = 4,
     // The link is a software one whose senders may leave the UDP checksum to hardware that does not
@@ -31,7 +31,7 @@ struct Packet {
     std::byte* data = nullptr;
     std::uint32_t length = 0;
     std::uint8_t flags = 0;
-    void* owner = nullptr;          // the back end's
+    void* owner = nullptr;  // the back end's
     // Only with packet_is_payload.
     std::uint16_t source_port = 0;
     std::uint16_t destination_port = 0;
@@ -52,7 +52,7 @@ struct Decoded {
     MacAddress destination_mac;
     IpAddress source;
     IpAddress destination;
-    Bytes payload;                  // within the packet
+    Bytes payload;  // within the packet
 };
 
 // Largest number of IPv6 extension headers walked; more is bad_ip_header.

@@ -31,10 +31,22 @@ void transform(State& state, const std::byte* block) noexcept {
         std::uint32_t mixed = 0;
         unsigned word = 0;
         switch (i / 16) {
-            case 0: mixed = (b & c) | (~b & d); word = i; break;
-            case 1: mixed = (b & d) | (c & ~d); word = (5 * i + 1) % 16; break;
-            case 2: mixed = b ^ c ^ d; word = (3 * i + 5) % 16; break;
-            default: mixed = c ^ (b | ~d); word = 7 * i % 16; break;
+            case 0:
+                mixed = (b & c) | (~b & d);
+                word = i;
+                break;
+            case 1:
+                mixed = (b & d) | (c & ~d);
+                word = (5 * i + 1) % 16;
+                break;
+            case 2:
+                mixed = b ^ c ^ d;
+                word = (3 * i + 5) % 16;
+                break;
+            default:
+                mixed = c ^ (b | ~d);
+                word = 7 * i % 16;
+                break;
         }
         const std::uint32_t sum = a + mixed + sine[i] + words[word];
         a = d;

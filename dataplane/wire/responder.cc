@@ -12,11 +12,11 @@ namespace {
 using namespace wire;
 
 constexpr std::uint8_t reply_hop_limit = 64;
-constexpr std::uint8_t neighbor_hop_limit = 255;   // RFC 4861: proves the sender is on the link
+constexpr std::uint8_t neighbor_hop_limit = 255;  // RFC 4861: proves the sender is on the link
 
 // A frame taken apart down to its network layer.
 struct Layers {
-    Bytes link;        // Ethernet header with its VLAN tags
+    Bytes link;  // Ethernet header with its VLAN tags
     Bytes network;
     std::uint16_t type = 0;
 };
@@ -50,7 +50,8 @@ bool split_frame(Bytes frame, Layers& out) noexcept {
 // A sender we may answer: one station, neither everybody nor ourselves.
 bool answerable_mac(Bytes mac, const PortIdentity& self) noexcept {
     const bool group = (u8(mac, 0) & 1U) != 0;
-    const bool zero = std::all_of(mac.begin(), mac.end(), [](std::byte b) { return b == std::byte{0}; });
+    const bool zero =
+        std::all_of(mac.begin(), mac.end(), [](std::byte b) { return b == std::byte{0}; });
     return !group && !zero && !starts_with(mac, 0, self.mac.bytes);
 }
 
@@ -75,7 +76,8 @@ bool answerable_source(const IpAddress& source, const PortIdentity& self) noexce
 }
 
 // Starts a reply: the request's link header with its VLAN tags, back to `to`.
-void write_link(const Layers& request, const PortIdentity& self, Bytes to, MutableBytes out) noexcept {
+void write_link(const Layers& request, const PortIdentity& self, Bytes to,
+                MutableBytes out) noexcept {
     std::memcpy(out.data(), request.link.data(), request.link.size());
     std::memcpy(out.data(), to.data(), 6);
     std::memcpy(out.data() + 6, self.mac.bytes.data(), 6);
@@ -144,7 +146,7 @@ std::size_t answer_ping_v4(const Layers& request, const PortIdentity& self,
     reply[0] = std::byte{0x45};
     reply[1] = ip[1];
     store_u16_be(reply + 2, static_cast<std::uint16_t>(reply_total));
-    store_u16_be(reply + 6, 0x4000);   // whole: no identification is needed
+    store_u16_be(reply + 6, 0x4000);  // whole: no identification is needed
     reply[8] = std::byte{reply_hop_limit};
     reply[9] = std::byte{protocol_icmp};
     std::memcpy(reply + 12, ip.data() + 16, 4);
@@ -155,8 +157,8 @@ std::size_t answer_ping_v4(const Layers& request, const PortIdentity& self,
     std::memcpy(echo, message.data(), message.size());
     echo[0] = std::byte{icmp_echo_reply};
     store(echo + 2, std::uint16_t{0});
-    store(echo + 2, static_cast<std::uint16_t>(
-                        ~checksum_fold(checksum_add(0, Bytes(echo, message.size())))));
+    store(echo + 2,
+          static_cast<std::uint16_t>(~checksum_fold(checksum_add(0, Bytes(echo, message.size())))));
     return size;
 }
 
@@ -253,9 +255,9 @@ std::size_t answer_solicitation(const Layers& request, const PortIdentity& self,
     std::byte* const advertisement = reply + ipv6_bytes;
     std::fill_n(advertisement, answer_bytes, std::byte{0});
     advertisement[0] = std::byte{icmpv6_neighbor_advertisement};
-    advertisement[4] = probe ? std::byte{0x20} : std::byte{0x60};   // override, solicited
+    advertisement[4] = probe ? std::byte{0x20} : std::byte{0x60};  // override, solicited
     std::memcpy(advertisement + 8, target.bytes.data(), 16);
-    advertisement[24] = std::byte{2};   // target link-layer address, one unit of eight bytes
+    advertisement[24] = std::byte{2};  // target link-layer address, one unit of eight bytes
     advertisement[25] = std::byte{1};
     std::memcpy(advertisement + 26, self.mac.bytes.data(), 6);
     finish_icmpv6(reply, target, to, answer_bytes, neighbor_hop_limit);
@@ -280,9 +282,12 @@ std::size_t answer_icmpv6(const Layers& request, const PortIdentity& self,
         return 0;
     }
     switch (u8(message, 0)) {
-        case icmpv6_echo_request: return answer_ping_v6(request, self, message, out);
-        case icmpv6_neighbor_solicitation: return answer_solicitation(request, self, message, out);
-        default: return 0;
+        case icmpv6_echo_request:
+            return answer_ping_v6(request, self, message, out);
+        case icmpv6_neighbor_solicitation:
+            return answer_solicitation(request, self, message, out);
+        default:
+            return 0;
     }
 }
 
@@ -299,10 +304,14 @@ std::size_t respond(Bytes frame, const PortIdentity& self, MutableBytes out) noe
         return 0;
     }
     switch (request.type) {
-        case ethertype_arp: return answer_arp(request, self, out);
-        case ethertype_ipv4: return answer_ping_v4(request, self, out);
-        case ethertype_ipv6: return answer_icmpv6(request, self, out);
-        default: return 0;
+        case ethertype_arp:
+            return answer_arp(request, self, out);
+        case ethertype_ipv4:
+            return answer_ping_v4(request, self, out);
+        case ethertype_ipv6:
+            return answer_icmpv6(request, self, out);
+        default:
+            return 0;
     }
 }
 

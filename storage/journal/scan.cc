@@ -187,7 +187,9 @@ Result<JournalScan> scan_journal(IoEngine& engine, const SetGeometry& geometry, 
     Scanner scanner(engine, geometry, group, epoch, wanted);
     for (unsigned r = 0; r < replica_count; ++r) {
         for (std::uint32_t file = 0; file < geometry.journal_files && (readable >> r & 1) != 0; ++file) {
-            PENSTOCK_TRY_VOID(scanner.scan_file(r, file, buffer));
+            if (const Status scanned = scanner.scan_file(r, file, buffer); !scanned) {
+                return std::unexpected(Error{scanned.error().code, scanned.error().os_errno, r});
+            }
         }
     }
     return scanner.finish();

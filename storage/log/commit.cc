@@ -59,13 +59,16 @@ void GroupCore::complete_segment(const Cookie& cookie, std::int64_t result) noex
     PENSTOCK_CHECK(buffer.generation == cookie.generation && buffer.shard != nullptr);
     const ReplicaMask bit = bit_of(cookie.replica);
     buffer.outstanding = static_cast<ReplicaMask>(buffer.outstanding & ~bit);
+    --segment_outstanding[cookie.replica];
+    const bool proves = (buffer.discount & bit) == 0;
+    buffer.discount = static_cast<ReplicaMask>(buffer.discount & ~bit);
     if (buffer.orphan) {
         release_orphan(buffer);
         return;
     }
     const bool taking = (replicas.taking & bit) != 0;
     if (result == static_cast<std::int64_t>(buffer.length)) {
-        if (taking) {
+        if (taking && proves) {
             buffer.done = static_cast<ReplicaMask>(buffer.done | bit);
             if (buffer.direct) {
                 buffer.flushed = static_cast<ReplicaMask>(buffer.flushed | bit);
@@ -142,8 +145,8 @@ void GroupCore::end_flush_round() noexcept {
             return false;
         }
         buffer.flushed = static_cast<ReplicaMask>(buffer.flushed | (buffer.done & good));
-        if (!replicas.is_quorum(buffer.flushed)) {
-            return false;  // rewritten when a replica is back
+        if (!replicas.is_quorum(buffer.flushed) || (replicas.taking & ~buffer.flushed) != 0) {
+            return false;  // flushed again, or rewritten when a replica is back
         }
         covered.push_back(slot);
         return true;
@@ -176,6 +179,8 @@ void GroupCore::advance(ShardLog& shard) noexcept {
         FrameMeta& frame = *shard.commit_next;
         shard.committed = frame.last_sequence();
         shard.committed_arrival_ms = frame.last_arrival_ms;
+        shard.committed_records += frame.records;
+        shard.committed_bytes += frame.data_bytes;
         counters.records_committed += frame.records;
         counters.bytes_committed += frame.data_bytes;
         if (commit_observer != nullptr) {

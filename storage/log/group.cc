@@ -561,6 +561,12 @@ void ShardGroup::observe_replicas(ReplicaObserver observer, void* context) noexc
     core_->replica_context = context;
 }
 
+void ShardGroup::shard_totals(std::vector<ShardTotals>& out) const {
+    for (const ShardLog* shard : core_->shard_order) {
+        out.push_back({shard->uid, shard->committed_records, shard->committed_bytes});
+    }
+}
+
 void ShardGroup::list_shards(std::span<ShardUid> out, std::size_t& count) const noexcept {
     count = 0;
     for (const auto& [uid, shard] : core_->shards) {

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "storage/base/clock.h"
 #include "storage/base/ids.h"
@@ -145,6 +146,13 @@ class ShardGroup {
     // A replica failed an I/O and went out: once per event. Set before the first append.
     using ReplicaObserver = void (*)(void* context, unsigned replica, Error why) noexcept;
     void observe_replicas(ReplicaObserver observer, void* context) noexcept;
+    // What a shard committed since the group was opened.
+    struct ShardTotals {
+        ShardUid shard{};
+        std::uint64_t records = 0;
+        std::uint64_t bytes = 0;
+    };
+    void shard_totals(std::vector<ShardTotals>& out) const;
     // The shards this group knows.
     void list_shards(std::span<ShardUid> out, std::size_t& count) const noexcept;
 

@@ -72,6 +72,7 @@ struct FlushRound {
 struct ContainerGrowth {
     bool active = false;
     std::uint32_t container = 0;
+    std::uint16_t round = 0;        // in its requests' cookies: late answers of an earlier one are ignored
     ReplicaMask outstanding = 0;
     ReplicaMask ok = 0;
     ReplicaMask no_space = 0;
@@ -80,9 +81,10 @@ struct ContainerGrowth {
 // A replica on its way back: its files are opened and grown, then it takes writes again, then its
 // missing chunks are copied.
 struct Joining {
-    enum class Step : std::uint8_t { none, files, taking };
+    enum class Step : std::uint8_t { none, waiting, files, taking };
     Step step = Step::none;
     bool counts = false;
+    std::uint16_t round = 0;                   // as in ContainerGrowth
     std::uint32_t outstanding = 0;             // grow requests
     bool failed = false;
 };
@@ -175,6 +177,9 @@ struct GroupCore {
     void replica_failed(unsigned replica, Error why) noexcept;
     void leave(unsigned replica) noexcept;
     void begin_join(unsigned replica, bool counts) noexcept;
+    [[nodiscard]] bool has_outstanding(unsigned replica) const noexcept;
+    void forget_copies(unsigned replica) noexcept;
+    [[nodiscard]] bool refill_in_flight(std::uint64_t uid, std::uint64_t before_ordinal) const noexcept;
     void finish_join(unsigned replica) noexcept;
     [[nodiscard]] bool has_spare(unsigned without) const noexcept;
     void watch_lag() noexcept;
@@ -195,6 +200,7 @@ struct GroupCore {
 
     // -- recover.cc --------------------------------------------------------------------------------
     Status recover();
+    Status recover_from(ReplicaMask readable, bool& reading);
     Status open_outputs(const StateRead& read, std::uint32_t first_journal_file);
     Status pump_until(const std::function<bool()>& done);
     Status adopt(RecoveredShard& shard);
@@ -234,6 +240,9 @@ struct GroupCore {
     std::uint64_t flush_ticket = 1;               // given to plain writes
     std::uint64_t oldest_unflushed_ns = 0;
     ContainerGrowth growth;
+    std::uint16_t grow_round = 0;
+    bool manifest_written = false;                // this epoch's first generation is durable
+    std::array<std::uint32_t, replica_count> segment_outstanding{};   // writes, orphans' too
     std::uint64_t growth_retry_ns = 0;
     std::array<Joining, replica_count> joining;
     RefillCopy refill;
@@ -245,6 +254,7 @@ struct GroupCore {
     std::uint64_t last_journal_ns = 0;
     std::uint64_t dirty_since_ns = 0;
     std::uint64_t next_timer_ns = 0;
+    std::uint64_t last_lag_look_ns = 0;
     std::uint64_t next_retention_ns = 0;
     std::uint64_t points_asked_through = 0;       // journal block a points entry will free
     bool points_in_flight = false;

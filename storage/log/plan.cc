@@ -101,6 +101,9 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         ReadExtent& extent = out.extents[out.extent_count++];
         extent.container = chunk->run.container;
         extent.replicas = static_cast<ReplicaMask>(all_replicas & ~chunk->missing);
+        if ((extent.replicas & replicas.taking) == 0) {
+            extent.replicas = all_replicas;   // parts of it may be there; the reader verifies
+        }
         extent.offset = container_offset(*chunk) + from;
         extent.length = want;
         budget -= std::min(budget, want);

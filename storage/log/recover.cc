@@ -234,7 +234,8 @@ class ChainFollower {
                                                     .data = window_,
                                                     .length = std::min(want, window_bytes)});
             if (!got) {
-                return std::unexpected(got.error());
+                window_replica_ = replica_count;
+                return std::unexpected(Error{got.error().code, got.error().os_errno, replica});
             }
             window_replica_ = replica;
             window_container_ = chunk.run.container;
@@ -312,7 +313,10 @@ EpochBegunEntry GroupCore::epoch_begun() const noexcept {
             .started_epoch = table.started_epoch(),
             .wall_ms = clock.wall_ms(),
             .taking = replicas.taking,
-            .taken_part = taken_part};
+            // Until this epoch has started, the frames that count are those of the one before.
+            .taken_part = table.started_epoch() == value(options.epoch)
+                              ? taken_part
+                              : static_cast<ReplicaMask>(taken_part | table.taken_part())};
 }
 
 Status GroupCore::open_outputs(const StateRead& read, std::uint32_t first_journal_file) {
@@ -322,7 +326,12 @@ Status GroupCore::open_outputs(const StateRead& read, std::uint32_t first_journa
     PENSTOCK_TRY_VOID(journal->allocate_buffers());
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((replicas.taking >> r & 1) != 0) {
-            PENSTOCK_TRY_VOID(journal->open_replica(r));
+            if (const Status opened = journal->open_replica(r); !opened) {
+                replica_failed(r, Error{opened.error().code, opened.error().os_errno, r});
+                if (!replicas.has_quorum()) {
+                    return opened;
+                }
+            }
         }
     }
     StateLog::Options log;
@@ -460,12 +469,34 @@ Status GroupCore::start_epoch() {
         shard->buffer_wish = 0;
         shard->last_direct_ns = 0;
     }
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((replicas.taking >> r & 1) != 0 && !complete_on(r)) {
+            joining[r].step = Joining::Step::taking;   // its refill goes on
+        }
+    }
     return {};
 }
 
+// A replica that cannot be read counts as absent while two others are there.
 Status GroupCore::recover() {
-    const ReplicaMask readable = options.voting;
-    const auto absent = static_cast<ReplicaMask>(all_replicas & ~(options.voting | options.filling));
+    ReplicaMask readable = options.voting;
+    for (;;) {
+        bool reading = true;
+        const Status done = recover_from(readable, reading);
+        const bool one_less = !done && reading && done.error().code == Errc::io_failed &&
+                              __builtin_popcount(readable) > static_cast<int>(quorum_count) &&
+                              done.error().detail < replica_count;
+        if (!one_less) {
+            return done;
+        }
+        readable = static_cast<ReplicaMask>(readable & ~(1U << done.error().detail));
+        table = GroupTable(
+            static_cast<std::uint32_t>(options.geometry.container_bytes / options.geometry.chunk_unit_bytes));
+    }
+}
+
+Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
+    const auto absent = static_cast<ReplicaMask>(all_replicas & ~(readable | options.filling));
     const bool writable = __builtin_popcount(readable) >= static_cast<int>(quorum_count);
     PENSTOCK_TRY(read, read_state_log(engine, options.geometry.set_id, options.group, readable, absent,
                                       options.accept_loss || !writable));
@@ -508,6 +539,7 @@ Status GroupCore::recover() {
     }
 
     // -- Outputs of this epoch ---------------------------------------------------------------------
+    reading = false;
     replicas.counting = readable;
     replicas.taking = writable ? readable : ReplicaMask{0};
     taken_part = static_cast<ReplicaMask>(replicas.taking);
@@ -531,6 +563,7 @@ Status GroupCore::recover() {
     }
     state->start_generation();
     PENSTOCK_TRY_VOID(pump_until([this] { return state->idle(); }));
+    manifest_written = true;
     for (RecoveredShard& shard : found) {
         for (const LostRange& range : shard.lost) {
             record(LostRangeEntry{value(shard.table->uid), range.from, range.until});

@@ -73,11 +73,29 @@ void GroupCore::leave(unsigned replica) noexcept {
 }
 
 bool GroupCore::has_spare(unsigned without) const noexcept {
-    const auto rest = static_cast<ReplicaMask>(replicas.taking & ~bit_of(without));
+    ReplicaMask rest = 0;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        // One that is still being refilled is no stand-in for one that is merely slow.
+        rest = static_cast<ReplicaMask>(rest | (r != without && complete_on(r) ? bit_of(r) : 0));
+    }
     return replicas.is_quorum(rest);
 }
 
+// Writes to it, of any kind, that are not answered yet. They may land at any time.
+bool GroupCore::has_outstanding(unsigned replica) const noexcept {
+    const bool refilling = refill.step != RefillCopy::Step::idle &&
+                           (refill.target == replica || refill.source == replica);
+    return segment_outstanding[replica] != 0 || journal->outstanding_bytes(replica) != 0 ||
+           state->outstanding(replica) || refilling;
+}
+
 void GroupCore::watch_lag() noexcept {
+    // Nobody looked for a while: what is old may have been done long ago.
+    const bool looked_away = now_ns - last_lag_look_ns > stalled_ns / 2;
+    last_lag_look_ns = now_ns;
+    if (looked_away) {
+        return;
+    }
     for (unsigned r = 0; r < replica_count; ++r) {
         const ReplicaMask bit = bit_of(r);
         std::uint64_t bytes = journal->outstanding_bytes(r);
@@ -93,9 +111,12 @@ void GroupCore::watch_lag() noexcept {
         if ((replicas.taking & bit) != 0 && (stalled || bytes > options.replica_lag_bytes_max)) {
             replica_failed(r, Error{Errc::unavailable, 0, r});
         }
-        if ((replicas.taking & bit) == 0 && lagging[r] && bytes == 0 && joining[r].step == Joining::Step::none &&
-            now_ns - left_ns[r] > lag_rest_ns) {
+        if ((replicas.taking & bit) == 0 && lagging[r] && !has_outstanding(r) &&
+            joining[r].step == Joining::Step::none && now_ns - left_ns[r] > lag_rest_ns) {
             begin_join(r, true);
+        }
+        if (joining[r].step == Joining::Step::waiting && !has_outstanding(r)) {
+            begin_join(r, joining[r].counts);
         }
     }
 }
@@ -110,8 +131,13 @@ void GroupCore::begin_join(unsigned replica, bool counts) noexcept {
     }
     lagging[replica] = false;
     join = Joining{};
-    join.step = Joining::Step::files;
     join.counts = counts;
+    if (has_outstanding(replica)) {
+        join.step = Joining::Step::waiting;   // a late write would land on what is written from now on
+        return;
+    }
+    join.step = Joining::Step::files;
+    join.round = ++grow_round;
     for (FileHandle& file : containers[replica]) {
         if (file != no_file) {
             engine.close(file);
@@ -123,8 +149,8 @@ void GroupCore::begin_join(unsigned replica, bool counts) noexcept {
         if (have >= want) {
             return;
         }
-        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)), 1, 0,
-                            replica};
+        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)), join.round,
+                            0, replica};
         if (engine.queue({.kind = IoKind::allocate,
                           .file = file,
                           .offset = have,
@@ -189,6 +215,7 @@ void GroupCore::finish_join(unsigned replica) noexcept {
             return;
         }
     }
+    forget_copies(replica);
     replicas.taking = static_cast<ReplicaMask>(replicas.taking | bit);
     taken_part = static_cast<ReplicaMask>(taken_part | bit);
     if (join.counts) {
@@ -197,6 +224,20 @@ void GroupCore::finish_join(unsigned replica) noexcept {
     // Without a copy of the manifest the replica could not vote: a new generation carries it whole.
     state->start_generation();
     rewrite_pending();
+}
+
+// What is in memory is written to the replica again: it may have come back with another disk.
+void GroupCore::forget_copies(unsigned replica) noexcept {
+    const auto keep = static_cast<ReplicaMask>(~bit_of(replica));
+    for (ShardLog* shard : shard_order) {
+        for (FrameMeta* frame = shard->frames; frame != nullptr; frame = frame->next) {
+            frame->durable = static_cast<ReplicaMask>(frame->durable & keep);
+        }
+        for (FrameBuffer* buffer = shard->buffers; buffer != nullptr; buffer = buffer->next) {
+            buffer->done = static_cast<ReplicaMask>(buffer->done & keep);
+            buffer->flushed = static_cast<ReplicaMask>(buffer->flushed & keep);
+        }
+    }
 }
 
 void GroupCore::rewrite_pending() noexcept {
@@ -231,6 +272,7 @@ void GroupCore::rewrite_pending() noexcept {
             // Written again in its place, flushed, wherever that did not happen yet.
             if (!buffer->direct) {
                 buffer->done = 0;
+                buffer->discount = buffer->outstanding;   // these are not flushed
             }
             buffer->direct = true;
             buffer->to_queue = static_cast<ReplicaMask>(replicas.taking & ~buffer->flushed);
@@ -239,7 +281,7 @@ void GroupCore::rewrite_pending() noexcept {
 }
 
 bool GroupCore::complete_on(unsigned replica) const noexcept {
-    if ((replicas.taking >> replica & 1) == 0) {
+    if ((replicas.taking >> replica & 1) == 0 || !state->holds(replica)) {
         return false;
     }
     for (const auto& [uid, shard] : table.shards()) {
@@ -261,6 +303,11 @@ void GroupCore::abandon_refill() noexcept {
     if (refill.step == RefillCopy::Step::idle || refill.step == RefillCopy::Step::recording) {
         refill.step = RefillCopy::Step::idle;
     }
+}
+
+// Whether a copy into such a chunk of the shard may still land.
+bool GroupCore::refill_in_flight(std::uint64_t uid, std::uint64_t before_ordinal) const noexcept {
+    return refill.step != RefillCopy::Step::idle && refill.uid == uid && refill.ordinal < before_ordinal;
 }
 
 // The chunk with the fewest copies first (R10).

@@ -49,6 +49,11 @@ void GroupCore::apply_retention() noexcept {
             }
             first_kept = chunk.ordinal + 1;
         }
+        // Units with a refill's write on its way must not go to anybody else yet.
+        if (first_kept != 0 && refill_in_flight(value(shard->uid), first_kept)) {
+            abandon_refill();
+            first_kept = 0;
+        }
         if (first_kept != 0) {
             trim_shard(*shard, first_kept);
         }
@@ -99,7 +104,8 @@ void GroupCore::trim_shard(ShardLog& shard, std::uint64_t first_ordinal) noexcep
 void GroupCore::finish_drops() noexcept {
     for (std::size_t i = 0; i < shard_order.size();) {
         ShardLog& shard = *shard_order[i];
-        bool busy = !shard.dropping || shard.next_chunk_asked != shard.next_chunk_ready;
+        bool busy = !shard.dropping || shard.next_chunk_asked != shard.next_chunk_ready ||
+                    refill_in_flight(value(shard.uid), UINT64_MAX);
         for (const FrameBuffer* buffer = shard.buffers; buffer != nullptr && !busy; buffer = buffer->next) {
             busy = buffer->outstanding != 0 || buffer->state == BufferState::written ||
                    (buffer->state == BufferState::writing && buffer->to_queue != 0);

@@ -69,6 +69,7 @@ struct FrameBuffer {
     ReplicaMask done = 0;               // write completed well
     ReplicaMask flushed = 0;            // and survives a power loss
     ReplicaMask to_queue = 0;
+    ReplicaMask discount = 0;           // outstanding writes that prove nothing once they are done
     std::uint64_t issued_ns = 0;
     std::uint64_t flush_ticket = 0;
     FrameMeta* first = nullptr;
@@ -93,6 +94,8 @@ struct ShardLog {
     Sequence committed = 0;             // last one durable on a quorum, everything before too
     Sequence committed_all = 0;         // the same for all three
     Sequence submitted = 0;
+    std::uint64_t committed_records = 0;   // since the group was opened
+    std::uint64_t committed_bytes = 0;
     std::int64_t last_arrival_ms = 0;
     std::int64_t committed_arrival_ms = 0;
     ChainEnd chain;                     // last sealed frame

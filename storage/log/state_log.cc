@@ -65,6 +65,7 @@ struct StateLog::Block {
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
     std::uint64_t stream_end = 0;
+    std::uint64_t state_generation = 0;
     ReplicaMask outstanding = 0;
     ReplicaMask durable = 0;
     ReplicaMask to_queue = 0;
@@ -127,23 +128,30 @@ Result<std::unique_ptr<StateLog>> StateLog::open(IoEngine& engine, Options optio
         if ((log->options_.replicas->taking >> r & 1) == 0) {
             continue;
         }
-        PENSTOCK_TRY_VOID(log->reopen(r));
-        for (unsigned slot = 0; slot < 2; ++slot) {
-            PENSTOCK_TRY(bytes, engine.size_bytes(log->files_[r][slot]));
-            log->slot_bytes_[slot] = std::max(log->slot_bytes_[slot], bytes);
+        Status opened = log->reopen(r);
+        for (unsigned slot = 0; slot < 2 && opened; ++slot) {
+            const auto bytes = engine.size_bytes(log->files_[r][slot]);
+            if (!bytes) {
+                opened = std::unexpected(bytes.error());
+                break;
+            }
+            log->slot_bytes_[slot] = std::max(log->slot_bytes_[slot], *bytes);
         }
+        PENSTOCK_TRY_VOID(log->go_on_without(r, opened));
     }
     // Every replica's slot gets the largest size seen, so that layouts stay alike.
     for (unsigned r = 0; r < replica_count; ++r) {
         for (unsigned slot = 0; slot < 2 && (log->options_.replicas->taking >> r & 1) != 0; ++slot) {
-            PENSTOCK_TRY(bytes, engine.size_bytes(log->files_[r][slot]));
-            if (bytes < log->slot_bytes_[slot]) {
-                PENSTOCK_TRY(moved, run_one(engine, {.kind = IoKind::allocate,
-                                                     .file = log->files_[r][slot],
-                                                     .offset = bytes,
-                                                     .length = log->slot_bytes_[slot] - bytes}));
-                (void)moved;
+            const auto bytes = engine.size_bytes(log->files_[r][slot]);
+            Status grown = bytes ? Status{} : std::unexpected(bytes.error());
+            if (bytes && *bytes < log->slot_bytes_[slot]) {
+                const auto moved = run_one(engine, {.kind = IoKind::allocate,
+                                                    .file = log->files_[r][slot],
+                                                    .offset = *bytes,
+                                                    .length = log->slot_bytes_[slot] - *bytes});
+                grown = moved ? Status{} : std::unexpected(moved.error());
             }
+            PENSTOCK_TRY_VOID(log->go_on_without(r, grown));
         }
     }
     for (std::size_t i = 0; i < block_count; ++i) {
@@ -158,6 +166,16 @@ Result<std::unique_ptr<StateLog>> StateLog::open(IoEngine& engine, Options optio
     log->slot_ = read.found ? read.slot : 1;
     log->offset_ = log->slot_bytes_[log->slot_];
     return log;
+}
+
+// A replica that fails while the log is opened is left out while two others are there.
+Status StateLog::go_on_without(unsigned replica, const Status& status) {
+    if (status) {
+        return {};
+    }
+    options_.on_replica_failed(replica, Error{status.error().code, status.error().os_errno, replica});
+    replica_lost(replica);
+    return options_.replicas->has_quorum() ? Status{} : status;
 }
 
 void StateLog::append(Bytes entry, std::function<void()> done) {
@@ -193,7 +211,7 @@ void StateLog::begin_switch() {
                                .offset = slot_bytes_[next],
                                .length = needed - slot_bytes_[next],
                                .cookie = cookie.pack()})) {
-                ++growing_;
+                growing_ = static_cast<ReplicaMask>(growing_ | (1U << r));
             }
         }
         slot_bytes_[next] = needed;
@@ -212,6 +230,7 @@ void StateLog::begin_switch() {
         }
     }
     ++generation_;
+    durable_blocks_.fill(0);
     index_ = 0;
     previous_crc_ = 0;
     offset_ = 0;
@@ -259,6 +278,7 @@ void StateLog::cut_block() {
     block->settled = false;
     block->generation++;
     block->slot = slot_;
+    block->state_generation = generation_;
     block->offset = offset_;
     block->stream_end = stream_base_;
     block->durable = 0;
@@ -318,10 +338,14 @@ std::size_t StateLog::turn() {
             return work;
         }
     }
-    if (switching_ && growing_ == 0) {
+    // Replicas that left are not waited for. Until a generation's snapshot is whole, the other slot
+    // holds the only generation that can be read.
+    const bool growing = (growing_ & options_.replicas->taking) != 0;
+    if (switching_ && !growing && committed_ >= snapshot_end_) {
         begin_switch();
     }
-    if (growing_ != 0 || (stream_.empty() && !(generation_ != 0 && index_ == 0 && offset_ == 0))) {
+    if ((growing_ & options_.replicas->taking) != 0 ||
+        (stream_.empty() && !(generation_ != 0 && index_ == 0 && offset_ == 0))) {
         return work;
     }
     const std::uint64_t next_bytes =
@@ -338,7 +362,7 @@ std::size_t StateLog::turn() {
 
 void StateLog::complete(const Cookie& cookie, std::int64_t result) {
     if (cookie.kind == OpKind::state_grow) {
-        --growing_;
+        growing_ = static_cast<ReplicaMask>(growing_ & ~(1U << cookie.replica));
         if (result < 0) {
             // The snapshot is tried in the slot as it is; a slot too small for it is found there.
             grow_failed_ = true;
@@ -356,6 +380,7 @@ void StateLog::complete(const Cookie& cookie, std::int64_t result) {
     if (result == static_cast<std::int64_t>(block.length)) {
         if ((options_.replicas->taking & bit) != 0) {
             block.durable = static_cast<ReplicaMask>(block.durable | bit);
+            durable_blocks_[cookie.replica] += block.state_generation == generation_ ? 1U : 0U;
         }
     } else if ((options_.replicas->taking & bit) != 0) {
         options_.on_replica_failed(
@@ -376,15 +401,16 @@ void StateLog::settle() {
             committed_ = block.stream_end;
         }
     }
-    while (!order_.empty()) {
-        Block& block = *blocks_[order_.front()];
+    // In any order: a replica that left may hold an early block for long.
+    std::erase_if(order_, [this](std::uint32_t number) {
+        Block& block = *blocks_[number];
         if (!block.settled || block.outstanding != 0 ||
             (block.to_queue & options_.replicas->taking) != 0) {
-            break;
+            return false;
         }
         block.used = false;
-        order_.pop_front();
-    }
+        return true;
+    });
     while (!waiters_.empty() && waiters_.front().end <= committed_) {
         const auto done = std::move(waiters_.front().done);
         waiters_.pop_front();
@@ -393,6 +419,13 @@ void StateLog::settle() {
 }
 
 bool StateLog::idle() const noexcept { return committed_ == stream_end_ && !switching_; }
+
+bool StateLog::outstanding(unsigned replica) const noexcept {
+    return (growing_ >> replica & 1) != 0 ||
+           std::any_of(order_.begin(), order_.end(), [&](std::uint32_t number) {
+               return (blocks_[number]->outstanding >> replica & 1) != 0;
+           });
+}
 
 bool StateLog::has_in_flight() const noexcept {
     if (growing_ != 0) {

@@ -94,10 +94,16 @@ class StateLog {
     std::size_t turn();
     [[nodiscard]] bool idle() const noexcept;       // everything appended is committed
     [[nodiscard]] bool has_in_flight() const noexcept;
+    // The replica has every block of the generation, durable: it could be read from it alone.
+    [[nodiscard]] bool holds(unsigned replica) const noexcept {
+        return !switching_ && stream_base_ >= snapshot_end_ && durable_blocks_[replica] == index_;
+    }
     // A replica's files are open again (it came back): it takes part from the next generation on,
     // which is started now.
     [[nodiscard]] Status reopen(unsigned replica);
     void replica_lost(unsigned replica);
+    // I/O that was sent to the replica and is not answered yet.
+    [[nodiscard]] bool outstanding(unsigned replica) const noexcept;
     [[nodiscard]] std::uint64_t entries() const noexcept { return entries_; }
 
   private:
@@ -107,6 +113,7 @@ class StateLog {
         std::uint64_t end = 0;
         std::function<void()> done;
     };
+    [[nodiscard]] Status go_on_without(unsigned replica, const Status& status);
     void cut_block();
     void settle();
     void begin_switch();
@@ -125,12 +132,13 @@ class StateLog {
     std::deque<Waiter> waiters_;
     std::uint64_t generation_ = 0;
     std::uint64_t index_ = 0;
+    std::array<std::uint64_t, replica_count> durable_blocks_{};   // of this generation
     std::uint32_t previous_crc_ = 0;
     std::uint64_t offset_ = 0;                  // in the slot
     unsigned slot_ = 0;
     bool switching_ = false;                    // waits to start a generation
     std::uint64_t switch_at_ = 0;               // stream position where the old generation ends
-    unsigned growing_ = 0;                      // grow requests in flight
+    ReplicaMask growing_ = 0;                   // grow requests in flight
     bool grow_failed_ = false;
     std::uint64_t entries_ = 0;
 };

@@ -178,8 +178,11 @@ Result<StateRead> read_state_log(IoEngine& engine, std::uint64_t set_id, GroupId
     const SlotRead* best = nullptr;
     for (unsigned r = 0; r < replica_count; ++r) {
         for (unsigned slot = 0; slot < 2 && (readable >> r & 1) != 0; ++slot) {
-            PENSTOCK_TRY(read, read_slot(engine, set_id, group, r, slot, window));
-            slots[r][slot] = std::move(read);
+            auto read = read_slot(engine, set_id, group, r, slot, window);
+            if (!read) {
+                return std::unexpected(Error{read.error().code, read.error().os_errno, r});
+            }
+            slots[r][slot] = std::move(*read);
             const SlotRead& have = slots[r][slot];
             out.highest_generation = std::max(out.highest_generation, have.generation);
             if (have.complete && (best == nullptr || newer(have, *best))) {

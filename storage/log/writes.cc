@@ -241,6 +241,7 @@ bool GroupCore::queue_segment_writes(FrameBuffer& buffer) noexcept {
         }
         buffer.to_queue = static_cast<ReplicaMask>(buffer.to_queue & ~bit);
         buffer.outstanding = static_cast<ReplicaMask>(buffer.outstanding | bit);
+        ++segment_outstanding[r];
         if (!buffer.direct) {
             if (unflushed_containers.size() <= chunk->run.container) {
                 unflushed_containers.resize(chunk->run.container + 1);
@@ -475,7 +476,8 @@ bool GroupCore::ensure_container_file(unsigned replica, std::uint32_t container)
 
 // Adds a container on every replica that takes writes, off the lane's thread.
 void GroupCore::grow_space() noexcept {
-    if (growth.active || now_ns < growth_retry_ns || !replicas.has_quorum()) {
+    // Files without a manifest would look like a set that lost its own.
+    if (growth.active || now_ns < growth_retry_ns || !replicas.has_quorum() || !manifest_written) {
         return;
     }
     std::uint32_t number = 0;
@@ -484,6 +486,7 @@ void GroupCore::grow_space() noexcept {
     }
     growth = ContainerGrowth{};
     growth.container = number;
+    growth.round = ++grow_round;
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((replicas.taking >> r & 1) == 0) {
             continue;
@@ -503,8 +506,8 @@ void GroupCore::grow_space() noexcept {
             continue;
         }
         const std::uint64_t have = align_down(*size, block_bytes);
-        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)), 0,
-                            number, r};
+        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)),
+                            growth.round, number, r};
         if (engine.queue({.kind = IoKind::allocate,
                           .file = containers[r][number],
                           .offset = have,
@@ -521,9 +524,10 @@ void GroupCore::grow_space() noexcept {
 
 void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcept {
     const auto bit = static_cast<ReplicaMask>(1U << cookie.replica);
-    // Generation 1: files of a replica that comes back (refill.cc) wait for these.
-    if (cookie.kind == OpKind::container_grow && cookie.generation == 1) {
-        Joining& join = joining[cookie.replica];
+    Joining& join = joining[cookie.replica];
+    // Files of a replica that comes back (refill.cc).
+    if (cookie.kind == OpKind::container_grow && join.step == Joining::Step::files &&
+        cookie.generation == join.round) {
         --join.outstanding;
         join.failed = join.failed || result < 0;
         if (join.outstanding == 0) {
@@ -531,7 +535,7 @@ void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcep
         }
         return;
     }
-    if (!growth.active || (cookie.kind == OpKind::container_grow && cookie.slot != growth.container)) {
+    if (!growth.active || (cookie.kind == OpKind::container_grow && cookie.generation != growth.round)) {
         return;  // of a replica that had left, and the round ended without it
     }
     if (cookie.kind == OpKind::container_grow) {

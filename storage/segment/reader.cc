@@ -196,7 +196,10 @@ struct SegmentReader::Core {
         if (fault != FrameFault::none) {
             return Found::bad;
         }
-        if (header.shard != plan.shard || (expected != 0 && header.first_sequence < expected)) {
+        // A plan begins at a frame whose predecessor was not asked for; behind it the chain is followed.
+        const Sequence next = expected == 0 ? plan.first_sequence : expected;
+        if (header.shard != plan.shard || (expected != 0 && header.first_sequence < expected) ||
+            header.previous_sequence >= next) {
             return Found::stale;
         }
         auto whole = view(plan, extent, replica, at, sizeof(FrameHeader) + header.payload_bytes, false);

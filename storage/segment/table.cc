@@ -107,8 +107,14 @@ bool GroupTable::apply_trim(const TrimEntry& entry) {
     }
     shard->trim_sequence = entry.trim_sequence;
     while (!shard->chunks.empty() && shard->chunks.front().ordinal < entry.first_ordinal) {
+        const Sequence end_sequence = shard->chunks.front().end_sequence;
         space_.give(shard->chunks.front().run);
         shard->chunks.pop_front();
+        // Taken ahead of need, before its predecessor was full: it begins where that one ended.
+        if (!shard->chunks.empty() && shard->chunks.front().end_offset == 0) {
+            shard->chunks.front().before_sequence = end_sequence;
+            shard->chunks.front().end_sequence = end_sequence;
+        }
     }
     std::erase_if(shard->lost, [&](const LostRange& range) { return range.until <= entry.trim_sequence; });
     return true;

@@ -25,8 +25,8 @@ void require(bool holds) {
 }
 
 bool within(Bytes inner, Bytes outer) {
-    return inner.empty() ||
-           (inner.data() >= outer.data() && inner.data() + inner.size() <= outer.data() + outer.size());
+    return inner.empty() || (inner.data() >= outer.data() &&
+                             inner.data() + inner.size() <= outer.data() + outer.size());
 }
 
 void check_door(Door& door, const Decoded& datagram, Bytes input) {

@@ -1,10 +1,11 @@
 // A whole Kinesis handler over lanes and a catalog in memory.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <rapidjson/document.h>
 
 #include <chrono>
+
+#include <gtest/gtest.h>
 
 #include "control/catalog/embedded_catalog.h"
 #include "control/kinesis/base64.h"
@@ -16,7 +17,7 @@
 namespace penstock::kinesis {
 
 class ApiTest : public ::testing::Test, private http::ResponseSink {
-  protected:
+protected:
     struct Answer {
         int status = 0;
         std::string body;
@@ -123,7 +124,9 @@ class ApiTest : public ::testing::Test, private http::ResponseSink {
     }
     void make_stream(const std::string& name, int shards) {
         ASSERT_EQ(call("CreateStream", R"({"StreamName":")" + name + R"(","ShardCount":)" +
-                                           std::to_string(shards) + "}").status, 200);
+                                           std::to_string(shards) + "}")
+                      .status,
+                  200);
         settle();
         ASSERT_TRUE(store->find(name)->takes_records());
     }
@@ -138,9 +141,9 @@ class ApiTest : public ::testing::Test, private http::ResponseSink {
     }
     std::string iterator(const std::string& stream, const std::string& rest,
                          const std::string& shard = "shardId-000000000000") {
-        const Answer answer = call("GetShardIterator", R"({"StreamName":")" + stream +
-                                                           R"(","ShardId":")" + shard + R"(",)" +
-                                                           rest + "}");
+        const Answer answer =
+            call("GetShardIterator",
+                 R"({"StreamName":")" + stream + R"(","ShardId":")" + shard + R"(",)" + rest + "}");
         EXPECT_EQ(answer.status, 200) << answer.body.substr(0, 2000);
         return answer.status == 200 ? answer.json["ShardIterator"].GetString() : "";
     }
@@ -151,7 +154,8 @@ class ApiTest : public ::testing::Test, private http::ResponseSink {
         std::vector<std::string> all;
         for (const auto& record : answer.json["Records"].GetArray()) {
             const std::string text = record["Data"].GetString();
-            std::vector<std::byte> bytes(base64_decoded_size_max(text.size()) + base64_decode_slack);
+            std::vector<std::byte> bytes(base64_decoded_size_max(text.size()) +
+                                         base64_decode_slack);
             const auto size = base64_decode(text, bytes.data());
             all.emplace_back(as_text(Bytes(bytes).first(size.value_or(0))));
         }
@@ -174,8 +178,9 @@ class ApiTest : public ::testing::Test, private http::ResponseSink {
     std::mutex routes_mutex;
     std::unique_ptr<const RouteTable> routes;
 
-  private:
-    void respond(http::ConnectionId, http::StreamId stream, http::HttpResponse&& response) override {
+private:
+    void respond(http::ConnectionId, http::StreamId stream,
+                 http::HttpResponse&& response) override {
         const auto id = static_cast<std::uint64_t>(stream);
         EXPECT_FALSE(answers_.contains(id));
         answers_[id] = std::move(response);

@@ -1,9 +1,10 @@
 #include "control/kinesis/base64.h"
 
-#include <gtest/gtest.h>
 #include <openssl/evp.h>
 
 #include <random>
+
+#include <gtest/gtest.h>
 
 namespace penstock::kinesis {
 namespace {
@@ -76,7 +77,8 @@ TEST(Base64, EveryForeignCharacterAtEveryPlaceIsRefusedAndNamed) {
             for (int c = 0; c < 256; ++c) {
                 std::string bad = good;
                 bad[at] = static_cast<char>(c);
-                std::vector<std::byte> out(base64_decoded_size_max(bad.size()) + base64_decode_slack);
+                std::vector<std::byte> out(base64_decoded_size_max(bad.size()) +
+                                           base64_decode_slack);
                 const auto result = implementation.decode(bad, out.data());
                 const bool legal = std::isalnum(c) != 0 || c == '+' || c == '/' ||
                                    (c == '=' && at + 1 == bad.size());

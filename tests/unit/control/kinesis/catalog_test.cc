@@ -137,7 +137,8 @@ TEST(Catalog, LogIsCompactedPastItsLimitAndRecoversTheSame) {
 // Fails the n-th write of a run, for every n, in both ways it can fail; then restarts. What was
 // answered is there; what was answered "unavailable" is there or not; later commits work and stay.
 TEST(Catalog, EveryFailedWriteLeavesAnsweredCommitsAndNothingHalf) {
-    for (const auto how : {MemoryLog::Failure::nothing_kept, MemoryLog::Failure::kept_all_the_same}) {
+    for (const auto how :
+         {MemoryLog::Failure::nothing_kept, MemoryLog::Failure::kept_all_the_same}) {
         for (int n = 1;; ++n) {
             MemoryLog log;
             ManualClock clock;
@@ -281,7 +282,7 @@ std::string hex(std::string_view bytes) {
     return out;
 }
 
-constexpr std::string_view golden_v1 = 
+constexpr std::string_view golden_v1 =
     "01010000020000000201000000000000d83744e26300000001000000080000000200000000000000"
     "0201000000000000050000000000000073747265616d2f617b7d0200000001000000000000000000"
     "00000201000000000000000000000000000078";

@@ -18,7 +18,7 @@
 namespace penstock {
 
 class MemoryLanes final : public ShardService {
-  public:
+public:
     struct Stored {
         Sequence sequence;
         std::int64_t arrival_ms;
@@ -34,14 +34,14 @@ class MemoryLanes final : public ShardService {
     };
     struct Faults {
         bool inbox_full = false;
-        bool hold_appends = false;             // answered when it is false again
-        Errc append_outcome = Errc::ok;        // of whole requests
+        bool hold_appends = false;       // answered when it is false again
+        Errc append_outcome = Errc::ok;  // of whole requests
         Errc commit_outcome = Errc::ok;
         Errc plan_outcome = Errc::ok;
-        Errc control_outcome = Errc::ok;       // of add, drop and set_retention
+        Errc control_outcome = Errc::ok;  // of add, drop and set_retention
         std::map<ShardUid, AppendVerdict> verdicts;
-        std::uint32_t plan_records_max = 1000; // records one plan covers
-        int full_releases = 0;                 // releases that find the inbox full
+        std::uint32_t plan_records_max = 1000;  // records one plan covers
+        int full_releases = 0;                  // releases that find the inbox full
     };
 
     MemoryLanes(Clock& clock, unsigned lanes, unsigned groups)
@@ -94,7 +94,7 @@ class MemoryLanes final : public ShardService {
     [[nodiscard]] std::size_t append_requests() const { return append_requests_; }
     std::atomic<int> bugs = 0;  // requests that broke the rules
 
-  private:
+private:
     struct Posted {
         unsigned lane;
         LaneRequest* request;
@@ -111,7 +111,8 @@ class MemoryLanes final : public ShardService {
                 }
                 return queue_.size();
             };
-            ready_.wait(lock, [&] { return runnable() < queue_.size() || (stop_ && queue_.empty()); });
+            ready_.wait(lock,
+                        [&] { return runnable() < queue_.size() || (stop_ && queue_.empty()); });
             if (queue_.empty()) {
                 return;
             }
@@ -128,8 +129,12 @@ class MemoryLanes final : public ShardService {
     void serve(const Posted& posted) {
         LaneRequest& request = *posted.request;
         switch (request.kind) {
-            case RequestKind::append: append(static_cast<AppendRequest&>(request), posted.lane); break;
-            case RequestKind::read_plan: plan(static_cast<ReadPlanRequest&>(request)); break;
+            case RequestKind::append:
+                append(static_cast<AppendRequest&>(request), posted.lane);
+                break;
+            case RequestKind::read_plan:
+                plan(static_cast<ReadPlanRequest&>(request));
+                break;
             case RequestKind::release_lease:
                 bugs += static_cast<ReleaseLeaseRequest&>(request).plan->frame_count == 1 ? 0 : 1;
                 --leases_;
@@ -169,7 +174,8 @@ class MemoryLanes final : public ShardService {
                 }
                 break;
             }
-            default: ++bugs;
+            default:
+                ++bugs;
         }
     }
 
@@ -192,7 +198,8 @@ class MemoryLanes final : public ShardService {
                     continue;
                 }
                 const auto fault = faults_.verdicts.find(run.shard);
-                item.verdict = fault == faults_.verdicts.end() ? AppendVerdict::accepted : fault->second;
+                item.verdict =
+                    fault == faults_.verdicts.end() ? AppendVerdict::accepted : fault->second;
                 if (item.verdict != AppendVerdict::accepted) {
                     continue;
                 }
@@ -230,8 +237,12 @@ class MemoryLanes final : public ShardService {
                 plan.first_sequence = shard.trim;
                 plan.timestamp_ms = request.start.timestamp_ms;
                 break;
-            case ReadFrom::trim_horizon: plan.first_sequence = shard.trim; break;
-            case ReadFrom::latest: plan.first_sequence = shard.next; break;
+            case ReadFrom::trim_horizon:
+                plan.first_sequence = shard.trim;
+                break;
+            case ReadFrom::latest:
+                plan.first_sequence = shard.next;
+                break;
         }
         if (plan.first_sequence < plan.end_sequence) {
             plan.frame_count = 1;
@@ -256,7 +267,7 @@ class MemoryLanes final : public ShardService {
 
 // Reads what MemoryLanes keeps, in pieces of plan_records_max.
 class MemoryRecordSource final : public kinesis::RecordSource {
-  public:
+public:
     explicit MemoryRecordSource(MemoryLanes& lanes) : lanes_(lanes) {}
     Status read(const ReadPlan& plan, const std::function<bool(const RecordView&)>& take,
                 ReadOutcome& out) override {
@@ -280,8 +291,12 @@ class MemoryRecordSource final : public kinesis::RecordSource {
                 return {};
             }
             if (stored.arrival_ms >= plan.timestamp_ms) {
-                const RecordView view{stored.sequence, stored.arrival_ms, as_bytes(stored.key),
-                                      as_bytes(stored.data), false, {}};
+                const RecordView view{stored.sequence,
+                                      stored.arrival_ms,
+                                      as_bytes(stored.key),
+                                      as_bytes(stored.data),
+                                      false,
+                                      {}};
                 if (!take(view)) {
                     return {};
                 }
@@ -295,7 +310,7 @@ class MemoryRecordSource final : public kinesis::RecordSource {
     Sequence lost_at = 0;
     int stale_left = 0;
 
-  private:
+private:
     MemoryLanes& lanes_;
 };
 

@@ -11,7 +11,7 @@
 namespace penstock {
 
 class MemoryLog final : public ChangeLog {
-  public:
+public:
     enum class Failure { none, nothing_kept, kept_all_the_same };
 
     Status append(Bytes change) override { return write(Kind::change, change); }
@@ -44,7 +44,7 @@ class MemoryLog final : public ChangeLog {
         return count;
     }
 
-  private:
+private:
     Status write(Kind kind, Bytes bytes) {
         ++writes_;
         if (fail_in_ > 0 && --fail_in_ == 0) {
@@ -65,7 +65,7 @@ class MemoryLog final : public ChangeLog {
 };
 
 class ManualClock final : public Clock {
-  public:
+public:
     std::uint64_t monotonic_ns() noexcept override { return ns; }
     std::int64_t wall_ms() noexcept override { return ms; }
     std::atomic<std::uint64_t> ns = 1'000'000'000;

@@ -1,6 +1,6 @@
-#include <gtest/gtest.h>
-
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "control/kinesis/hash_key.h"
 #include "control/kinesis/sequence_number.h"
@@ -14,9 +14,9 @@ TEST(HashKey, DecimalRoundTripsAndIsBounded) {
     EXPECT_EQ(to_decimal({}), "0");
     EXPECT_EQ(to_decimal(hash_max), "340282366920938463463374607431768211455");
     EXPECT_EQ(parse_hash_key("340282366920938463463374607431768211455"), hash_max);
-    for (const char* bad : {"", "340282366920938463463374607431768211456", "-1", "01", "1a", " 1",
-                            "999999999999999999999999999999999999999",
-                            "1000000000000000000000000000000000000000"}) {
+    for (const char* bad :
+         {"", "340282366920938463463374607431768211456", "-1", "01", "1a", " 1",
+          "999999999999999999999999999999999999999", "1000000000000000000000000000000000000000"}) {
         EXPECT_FALSE(parse_hash_key(bad)) << bad;
     }
     std::mt19937_64 random(1);
@@ -54,8 +54,8 @@ TEST(ShardId, FormatsAndAcceptsTheLenientForms) {
     for (const char* text : {"shardId-000000000003", "shardId-3", "3", "x-3", "shard-0003-9"}) {
         EXPECT_EQ(parse_shard_id(text), 3U) << text;
     }
-    for (const char* text : {"", "shardId-", "shardId", "shardId-2147483648", "shardId-x", "-", "3a",
-                             "99999999999999999999999999"}) {
+    for (const char* text : {"", "shardId-", "shardId", "shardId-2147483648", "shardId-x", "-",
+                             "3a", "99999999999999999999999999"}) {
         EXPECT_FALSE(parse_shard_id(text)) << text;
     }
 }
@@ -123,7 +123,8 @@ TEST(SequenceNumber, WriterAgreesWithFormatAcrossRunsAndJumps) {
 TEST(SequenceNumber, ForeignAndBrokenNumbersAreRefused) {
     using Fault = SequenceNumberFault;
     const auto fault_of = [](std::string_view text) { return parse_sequence_number(text).error(); };
-    for (const char* text : {"", "x", "-1", "4959x", "049590338271490256608559692538361571095921575989136588898", "00"}) {
+    for (const char* text : {"", "x", "-1", "4959x",
+                             "049590338271490256608559692538361571095921575989136588898", "00"}) {
         EXPECT_EQ(fault_of(text), Fault::malformed) << text;
     }
     EXPECT_EQ(fault_of(std::string(58, '9')), Fault::malformed);

@@ -6,7 +6,7 @@ namespace penstock::kinesis {
 namespace {
 
 class PutGet : public ApiTest {
-  protected:
+protected:
     std::string put_records_body(const std::string& stream, int count) {
         std::string body = R"({"StreamName":")" + stream + R"(","Records":[)";
         for (int i = 0; i < count; ++i) {
@@ -51,6 +51,7 @@ TEST_F(PutGet, PutRecordsAnswersInRequestOrderAcrossShardsAndLanes) {
     EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), 0);
     ASSERT_EQ(answer.json["Records"].Size(), 500U);
     EXPECT_EQ(lanes.append_requests(), 2U);  // one per lane
+    const auto on_lanes = lanes.shards();
     const auto view = store->find("s");
     std::map<std::uint32_t, Sequence> last;
     for (unsigned i = 0; i < 500; ++i) {
@@ -59,12 +60,13 @@ TEST_F(PutGet, PutRecordsAnswersInRequestOrderAcrossShardsAndLanes) {
         ASSERT_TRUE(number);
         const auto shard = *parse_shard_id(record["ShardId"].GetString());
         EXPECT_EQ(number->shard_number, shard);
-        const Shard& expected = view->stream().shards[
-            view->find(partition_hash(as_bytes("k" + std::to_string(i)))).shard_index];
+        const Shard& expected =
+            view->stream()
+                .shards[view->find(partition_hash(as_bytes("k" + std::to_string(i)))).shard_index];
         ASSERT_EQ(shard, expected.number);
         EXPECT_GT(number->index, last[shard]);  // order within a shard is the request's
         last[shard] = number->index;
-        const auto& stored = lanes.shards()[expected.uid].records[number->index - 1];
+        const auto& stored = on_lanes.at(expected.uid).records[number->index - 1];
         EXPECT_EQ(stored.data, "d" + std::to_string(i));
     }
     EXPECT_EQ(last.size(), 7U);
@@ -76,8 +78,9 @@ TEST_F(PutGet, ExplicitHashKeyChoosesTheShardAtTheRangesEdges) {
     for (const Shard& shard : stream.shards) {
         for (const Hash128& hash : {shard.range.start, shard.range.end}) {
             const auto answer =
-                call("PutRecord", R"({"StreamName":"s","Data":"","PartitionKey":"a","ExplicitHashKey":")" +
-                                      to_decimal(hash) + "\"}");
+                call("PutRecord",
+                     R"({"StreamName":"s","Data":"","PartitionKey":"a","ExplicitHashKey":")" +
+                         to_decimal(hash) + "\"}");
             EXPECT_EQ(answer.json["ShardId"].GetString(), format_shard_id(shard.number));
         }
     }
@@ -100,21 +103,28 @@ TEST_F(PutGet, OneShardsFailureIsToldForItsRecordsOnly) {
         int failed = 0;
         for (unsigned i = 0; i < 100; ++i) {
             const auto& record = answer.json["Records"][i];
-            const bool on_bad =
-                store->find("s")->find(partition_hash(as_bytes("k" + std::to_string(i)))).shard_index == 2;
+            const bool on_bad = store->find("s")
+                                    ->find(partition_hash(as_bytes("k" + std::to_string(i))))
+                                    .shard_index == 2;
             ASSERT_EQ(record.HasMember("ErrorCode"), on_bad);
             if (on_bad) {
                 ++failed;
                 EXPECT_EQ(record["ErrorCode"].GetString(), code);
-                EXPECT_NE(std::string(record["ErrorMessage"].GetString()).find(words), std::string::npos)
+                EXPECT_NE(std::string(record["ErrorMessage"].GetString()).find(words),
+                          std::string::npos)
                     << record["ErrorMessage"].GetString();
                 EXPECT_FALSE(record.HasMember("SequenceNumber"));
             }
         }
         EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), failed);
         EXPECT_GT(failed, 0);
-        lanes.set([&](auto& f) { f.verdicts.clear(); f.verdicts[store->find("s")->stream().shards[0].uid] = verdict; });
-        const auto one = call("PutRecord", R"({"StreamName":"s","Data":"","PartitionKey":"a","ExplicitHashKey":"0"})");
+        lanes.set([&](auto& f) {
+            f.verdicts.clear();
+            f.verdicts[store->find("s")->stream().shards[0].uid] = verdict;
+        });
+        const auto one =
+            call("PutRecord",
+                 R"({"StreamName":"s","Data":"","PartitionKey":"a","ExplicitHashKey":"0"})");
         EXPECT_EQ(one.type(), code);
         EXPECT_EQ(one.status, code == "InternalFailure" ? 500 : 400);
         lanes.set([&](auto& f) { f.verdicts.clear(); });
@@ -126,14 +136,21 @@ TEST_F(PutGet, FullInboxThrottlesAndLostCommitsAreSaidToBePossible) {
     lanes.set([](auto& f) { f.inbox_full = true; });
     auto answer = call("PutRecords", put_records_body("s", 3));
     EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), 3);
-    EXPECT_STREQ(answer.json["Records"][0]["ErrorCode"].GetString(), "ProvisionedThroughputExceededException");
+    EXPECT_STREQ(answer.json["Records"][0]["ErrorCode"].GetString(),
+                 "ProvisionedThroughputExceededException");
     EXPECT_EQ(put("s", "x").type(), "ProvisionedThroughputExceededException");
-    lanes.set([](auto& f) { f.inbox_full = false; f.commit_outcome = Errc::not_enough_replicas; });
+    lanes.set([](auto& f) {
+        f.inbox_full = false;
+        f.commit_outcome = Errc::not_enough_replicas;
+    });
     answer = put("s", "x");
     EXPECT_EQ(answer.status, 500);
     EXPECT_EQ(answer.type(), "InternalFailure");
     EXPECT_NE(answer.message().find("may exist"), std::string::npos);
-    lanes.set([](auto& f) { f.commit_outcome = Errc::ok; f.append_outcome = Errc::canceled; });
+    lanes.set([](auto& f) {
+        f.commit_outcome = Errc::ok;
+        f.append_outcome = Errc::canceled;
+    });
     EXPECT_NE(put("s", "x").message().find("may exist"), std::string::npos);
 }
 
@@ -175,15 +192,23 @@ TEST_F(PutGet, AllFiveIteratorTypesStartWhereTheySay) {
         clock.ms += 1000;
     }
     const std::string latest = iterator("s", from_latest);
-    const auto at = R"("ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":")" + sequences[2] + "\"";
-    const auto after = R"("ShardIteratorType":"AFTER_SEQUENCE_NUMBER","StartingSequenceNumber":")" + sequences[2] + "\"";
+    const auto at = R"("ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":")" +
+                    sequences[2] + "\"";
+    const auto after = R"("ShardIteratorType":"AFTER_SEQUENCE_NUMBER","StartingSequenceNumber":")" +
+                       sequences[2] + "\"";
     EXPECT_EQ(data_of(get(iterator("s", at))), (std::vector<std::string>{"2", "3", "4"}));
     EXPECT_EQ(data_of(get(iterator("s", after))), (std::vector<std::string>{"3", "4"}));
     EXPECT_EQ(data_of(get(iterator("s", from_horizon))).size(), 5U);
-    EXPECT_EQ(data_of(get(iterator("s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":1790000001.124)"))),
+    EXPECT_EQ(data_of(get(iterator(
+                  "s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":1790000001.124)"))),
               (std::vector<std::string>{"2", "3", "4"}));
-    EXPECT_EQ(data_of(get(iterator("s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":1790000001.123)"))).size(), 4U);
-    EXPECT_EQ(data_of(get(iterator("s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":5)"))).size(), 5U);
+    EXPECT_EQ(data_of(get(iterator(
+                          "s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":1790000001.123)")))
+                  .size(),
+              4U);
+    EXPECT_EQ(
+        data_of(get(iterator("s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":5)"))).size(),
+        5U);
     // LATEST means when it was asked for, not when it is first used.
     ASSERT_EQ(put("s", "new").status, 200);
     EXPECT_EQ(data_of(get(latest)), std::vector<std::string>{"new"});
@@ -196,7 +221,8 @@ TEST_F(PutGet, TimestampIteratorKeepsItsTimeWhilePlansAreShort) {
         clock.ms += 1000;
     }
     lanes.set([](auto& f) { f.plan_records_max = 3; });
-    auto answer = get(iterator("s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":1790000015.123)"));
+    auto answer =
+        get(iterator("s", R"("ShardIteratorType":"AT_TIMESTAMP","Timestamp":1790000015.123)"));
     std::vector<std::string> all = data_of(answer);
     while (all.size() < 5) {
         answer = get(next_of(answer));
@@ -232,17 +258,21 @@ TEST_F(PutGet, ExpiredForeignAndQuotedIterators) {
     const std::string token = iterator("s", from_horizon);
     EXPECT_EQ(get("\\\"" + token + "\\\"").status, 200);
     EXPECT_EQ(get(token.substr(4)).message(), "Invalid ShardIterator.");
-    EXPECT_EQ(call("GetRecords", R"({"StreamARN":"arn:aws:kinesis:x:000000000000:stream/t","ShardIterator":")" +
-                                     token + "\"}").type(), "InvalidArgumentException");
+    EXPECT_EQ(call("GetRecords",
+                   R"({"StreamARN":"arn:aws:kinesis:x:000000000000:stream/t","ShardIterator":")" +
+                       token + "\"}")
+                  .type(),
+              "InvalidArgumentException");
     clock.ms += 300'000;
     EXPECT_EQ(get(token).status, 200);
     clock.ms += 1;
     const auto expired = get(token);
     EXPECT_EQ(expired.type(), "ExpiredIteratorException");
-    EXPECT_EQ(expired.message(),
-              "Iterator expired. The iterator was created at time Mon Sep 21 14:13:20 UTC 2026 while "
-              "right now it is Mon Sep 21 14:18:20 UTC 2026 which is further in the future than the "
-              "tolerated delay of 300000 milliseconds.");
+    EXPECT_EQ(
+        expired.message(),
+        "Iterator expired. The iterator was created at time Mon Sep 21 14:13:20 UTC 2026 while "
+        "right now it is Mon Sep 21 14:18:20 UTC 2026 which is further in the future than the "
+        "tolerated delay of 300000 milliseconds.");
 }
 
 TEST_F(PutGet, IteratorOfADeletedStreamDoesNotReadItsSuccessor) {
@@ -290,10 +320,14 @@ TEST_F(PutGet, LaneFaultsOfReadsAreTold) {
     EXPECT_EQ(get(token).type(), "ProvisionedThroughputExceededException");
     lanes.set([](auto& f) { f.plan_outcome = Errc::io_failed; });
     EXPECT_EQ(get(token).status, 500);
-    lanes.set([](auto& f) { f.plan_outcome = Errc::ok; f.inbox_full = true; });
+    lanes.set([](auto& f) {
+        f.plan_outcome = Errc::ok;
+        f.inbox_full = true;
+    });
     EXPECT_EQ(get(token).type(), "ProvisionedThroughputExceededException");
-    EXPECT_EQ(call("GetShardIterator", R"({"StreamName":"s","ShardId":"0",)" + from_latest + "}").type(),
-              "ProvisionedThroughputExceededException");
+    EXPECT_EQ(
+        call("GetShardIterator", R"({"StreamName":"s","ShardId":"0",)" + from_latest + "}").type(),
+        "ProvisionedThroughputExceededException");
     lanes.set([](auto& f) { f.inbox_full = false; });
 }
 
@@ -313,8 +347,9 @@ TEST_F(PutGet, RecordsOfATrimmedIteratorStartAtTheHorizon) {
     make_stream("s", 1);
     const auto first = put("s", "0");
     ASSERT_EQ(put("s", "1").status, 200);
-    const std::string token = iterator("s", R"("ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":")" +
-                                                std::string(first.json["SequenceNumber"].GetString()) + "\"");
+    const std::string token =
+        iterator("s", R"("ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":")" +
+                          std::string(first.json["SequenceNumber"].GetString()) + "\"");
     lanes.edit_shard(store->find("s")->stream().shards[0].uid, [](auto& shard) {
         shard.trim = 2;
         shard.records.erase(shard.records.begin());

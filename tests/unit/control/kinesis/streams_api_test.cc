@@ -4,7 +4,7 @@ namespace penstock::kinesis {
 namespace {
 
 class StreamsApi : public ApiTest {
-  protected:
+protected:
     std::vector<std::string> shard_ids(const rapidjson::Value& shards) {
         std::vector<std::string> ids;
         for (const auto& shard : shards.GetArray()) {
@@ -36,40 +36,58 @@ class StreamsApi : public ApiTest {
 };
 
 TEST_F(StreamsApi, CreateAnswersEmptyAndTheStreamIsDescribed) {
-    const auto created = call("CreateStream", R"({"StreamName":"s","ShardCount":3,"MaxRecordSizeInKiB":2048})");
+    const auto created =
+        call("CreateStream", R"({"StreamName":"s","ShardCount":3,"MaxRecordSizeInKiB":2048})");
     EXPECT_EQ(created.status, 200);
     EXPECT_EQ(created.body, "");
     EXPECT_EQ(created.content_type, "application/x-amz-json-1.1");
     settle();
-    const auto summary = call("DescribeStreamSummary", R"({"StreamName":"s"})",
-                              {{"Authorization", "AWS4-HMAC-SHA256 Credential=AK/20261122/eu-west-3/kinesis/aws4_request, SignedHeaders=host, Signature=0"}});
-    EXPECT_EQ(summary.body,
-              R"({"StreamDescriptionSummary":{"StreamName":"s","StreamARN":"arn:aws:kinesis:eu-west-3:000000000000:stream/s",)"
-              R"("StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"PROVISIONED"},)"
-              R"("StreamCreationTimestamp":1790000000.123,"RetentionPeriodHours":24,)"
-              R"("EnhancedMonitoring":[{"ShardLevelMetrics":[]}],"EncryptionType":"NONE",)"
-              R"("OpenShardCount":3,"ConsumerCount":0,"MaxRecordSizeInKiB":2048}})");
+    const auto summary =
+        call("DescribeStreamSummary", R"({"StreamName":"s"})",
+             {{"Authorization",
+               "AWS4-HMAC-SHA256 Credential=AK/20261122/eu-west-3/kinesis/aws4_request, "
+               "SignedHeaders=host, Signature=0"}});
+    EXPECT_EQ(
+        summary.body,
+        R"({"StreamDescriptionSummary":{"StreamName":"s","StreamARN":"arn:aws:kinesis:eu-west-3:000000000000:stream/s",)"
+        R"("StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"PROVISIONED"},)"
+        R"("StreamCreationTimestamp":1790000000.123,"RetentionPeriodHours":24,)"
+        R"("EnhancedMonitoring":[{"ShardLevelMetrics":[]}],"EncryptionType":"NONE",)"
+        R"("OpenShardCount":3,"ConsumerCount":0,"MaxRecordSizeInKiB":2048}})");
     const auto described = call("DescribeStream", R"({"StreamName":"s"})");
     const auto& shards = described.json["StreamDescription"]["Shards"];
     ASSERT_EQ(shards.Size(), 3U);
-    EXPECT_STREQ(shards[1]["HashKeyRange"]["StartingHashKey"].GetString(), "113427455640312821154458202477256070485");
-    EXPECT_EQ(std::string(shards[1]["SequenceNumberRange"]["StartingSequenceNumber"].GetString()).size(), 56U);
+    EXPECT_STREQ(shards[1]["HashKeyRange"]["StartingHashKey"].GetString(),
+                 "113427455640312821154458202477256070485");
+    EXPECT_EQ(
+        std::string(shards[1]["SequenceNumberRange"]["StartingSequenceNumber"].GetString()).size(),
+        56U);
     EXPECT_FALSE(shards[1]["SequenceNumberRange"].HasMember("EndingSequenceNumber"));
-    EXPECT_EQ(call("CreateStream", R"({"StreamName":"s","ShardCount":1})").type(), "ResourceInUseException");
+    EXPECT_EQ(call("CreateStream", R"({"StreamName":"s","ShardCount":1})").type(),
+              "ResourceInUseException");
 }
 
 TEST_F(StreamsApi, ModesDecideTheShardCount) {
     ASSERT_EQ(call("CreateStream", R"({"StreamName":"a"})").status, 200);
-    ASSERT_EQ(call("CreateStream", R"({"StreamName":"b","StreamModeDetails":{"StreamMode":"ON_DEMAND"}})").status, 200);
+    ASSERT_EQ(
+        call("CreateStream", R"({"StreamName":"b","StreamModeDetails":{"StreamMode":"ON_DEMAND"}})")
+            .status,
+        200);
     settle();
     EXPECT_EQ(store->find("a")->stream().shards.size(), 4U);
     EXPECT_EQ(store->find("b")->stream().shards.size(), 4U);
-    EXPECT_NE(call("DescribeStreamSummary", R"({"StreamName":"b"})").body.find("ON_DEMAND"), std::string::npos);
+    EXPECT_NE(call("DescribeStreamSummary", R"({"StreamName":"b"})").body.find("ON_DEMAND"),
+              std::string::npos);
 }
 
 TEST_F(StreamsApi, DeleteAnswersEmptyAndTheStreamIsGone) {
     make_stream("s", 2);
-    EXPECT_EQ(call("DeleteStream", R"({"StreamARN":"arn:aws:kinesis:r:000000000000:stream/s","EnforceConsumerDeletion":true})").status, 200);
+    EXPECT_EQ(
+        call(
+            "DeleteStream",
+            R"({"StreamARN":"arn:aws:kinesis:r:000000000000:stream/s","EnforceConsumerDeletion":true})")
+            .status,
+        200);
     settle();
     EXPECT_EQ(call("DescribeStream", R"({"StreamName":"s"})").type(), "ResourceNotFoundException");
     EXPECT_TRUE(lanes.shards().empty());
@@ -84,7 +102,10 @@ TEST_F(StreamsApi, ACreatingStreamShowsNoShardsAndTakesNoRecords) {
     EXPECT_EQ(put("s", "x").type(), "ResourceNotFoundException");
     EXPECT_EQ(call("DeleteStream", R"({"StreamName":"s"})").type(), "ResourceInUseException");
     EXPECT_EQ(call("ListShards", R"({"StreamName":"s"})").type(), "ResourceInUseException");
-    EXPECT_EQ(call("IncreaseStreamRetentionPeriod", R"({"StreamName":"s","RetentionPeriodHours":48})").type(), "ResourceInUseException");
+    EXPECT_EQ(
+        call("IncreaseStreamRetentionPeriod", R"({"StreamName":"s","RetentionPeriodHours":48})")
+            .type(),
+        "ResourceInUseException");
     lanes.set([](auto& f) { f.control_outcome = Errc::ok; });
     settle();
     EXPECT_EQ(put("s", "x").status, 200);
@@ -106,7 +127,8 @@ TEST_F(StreamsApi, ListStreamsPagesByNameAndByToken) {
     auto answer = call("ListStreams", R"({"Limit":2})");
     EXPECT_STREQ(answer.json["StreamNames"][0].GetString(), "a");
     EXPECT_TRUE(answer.json["HasMoreStreams"].GetBool());
-    EXPECT_STREQ(answer.json["StreamSummaries"][1]["StreamARN"].GetString(), "arn:aws:kinesis:us-east-1:000000000000:stream/b");
+    EXPECT_STREQ(answer.json["StreamSummaries"][1]["StreamARN"].GetString(),
+                 "arn:aws:kinesis:us-east-1:000000000000:stream/b");
     const std::string token = answer.json["NextToken"].GetString();
     answer = call("ListStreams", R"({"Limit":2,"NextToken":")" + token + "\"}");
     EXPECT_STREQ(answer.json["StreamNames"][0].GetString(), "c");
@@ -115,9 +137,13 @@ TEST_F(StreamsApi, ListStreamsPagesByNameAndByToken) {
     EXPECT_FALSE(answer.json["HasMoreStreams"].GetBool());
     EXPECT_FALSE(answer.json.HasMember("NextToken"));
     EXPECT_EQ(call("ListStreams", R"({"NextToken":"x"})").type(), "InvalidArgumentException");
-    EXPECT_EQ(call("ListStreams", R"({"ExclusiveStartStreamName":"d","NextToken":")" + token + "\"}").type(), "InvalidArgumentException");
+    EXPECT_EQ(
+        call("ListStreams", R"({"ExclusiveStartStreamName":"d","NextToken":")" + token + "\"}")
+            .type(),
+        "InvalidArgumentException");
     clock.ms += 300'001;
-    EXPECT_EQ(call("ListStreams", R"({"NextToken":")" + token + "\"}").type(), "ExpiredNextTokenException");
+    EXPECT_EQ(call("ListStreams", R"({"NextToken":")" + token + "\"}").type(),
+              "ExpiredNextTokenException");
 }
 
 TEST_F(StreamsApi, DescribeStreamPagesShards) {
@@ -125,11 +151,13 @@ TEST_F(StreamsApi, DescribeStreamPagesShards) {
     auto answer = call("DescribeStream", R"({"StreamName":"s"})");
     EXPECT_EQ(answer.json["StreamDescription"]["Shards"].Size(), 100U);
     EXPECT_TRUE(answer.json["StreamDescription"]["HasMoreShards"].GetBool());
-    answer = call("DescribeStream", R"({"StreamName":"s","ExclusiveStartShardId":"shardId-000000000099"})");
+    answer = call("DescribeStream",
+                  R"({"StreamName":"s","ExclusiveStartShardId":"shardId-000000000099"})");
     EXPECT_EQ(answer.json["StreamDescription"]["Shards"].Size(), 20U);
     EXPECT_FALSE(answer.json["StreamDescription"]["HasMoreShards"].GetBool());
     answer = call("DescribeStream", R"({"StreamName":"s","Limit":1,"ExclusiveStartShardId":"5"})");
-    EXPECT_EQ(shard_ids(answer.json["StreamDescription"]["Shards"]), std::vector<std::string>{"shardId-000000000006"});
+    EXPECT_EQ(shard_ids(answer.json["StreamDescription"]["Shards"]),
+              std::vector<std::string>{"shardId-000000000006"});
 }
 
 TEST_F(StreamsApi, ListShardsPagesWithATokenThatStandsAlone) {
@@ -138,23 +166,34 @@ TEST_F(StreamsApi, ListShardsPagesWithATokenThatStandsAlone) {
     EXPECT_EQ(shard_ids(answer.json["Shards"]).back(), "shardId-000000000001");
     const std::string token = answer.json["NextToken"].GetString();
     answer = call("ListShards", R"({"NextToken":")" + token + "\"}");
-    EXPECT_EQ(shard_ids(answer.json["Shards"]), (std::vector<std::string>{"shardId-000000000002", "shardId-000000000003", "shardId-000000000004"}));
+    EXPECT_EQ(shard_ids(answer.json["Shards"]),
+              (std::vector<std::string>{"shardId-000000000002", "shardId-000000000003",
+                                        "shardId-000000000004"}));
     EXPECT_FALSE(answer.json.HasMember("NextToken"));
-    for (const char* more : {R"("StreamName":"s")", R"("StreamCreationTimestamp":1)", R"("ExclusiveStartShardId":"1")",
-                             R"("ShardFilter":{"Type":"AT_LATEST"})", R"("StreamARN":"arn:aws:kinesis:r:000000000000:stream/s")"}) {
-        EXPECT_EQ(call("ListShards", R"({"NextToken":")" + token + "\"," + more + "}").type(), "InvalidArgumentException") << more;
+    for (const char* more :
+         {R"("StreamName":"s")", R"("StreamCreationTimestamp":1)", R"("ExclusiveStartShardId":"1")",
+          R"("ShardFilter":{"Type":"AT_LATEST"})",
+          R"("StreamARN":"arn:aws:kinesis:r:000000000000:stream/s")"}) {
+        EXPECT_EQ(call("ListShards", R"({"NextToken":")" + token + "\"," + more + "}").type(),
+                  "InvalidArgumentException")
+            << more;
     }
     EXPECT_EQ(call("ListShards", R"({"NextToken":"x"})").type(), "InvalidArgumentException");
-    EXPECT_EQ(call("ListShards", R"({"StreamName":"s","StreamCreationTimestamp":1790000000})").status, 200);
-    EXPECT_EQ(call("ListShards", R"({"StreamName":"s","StreamCreationTimestamp":1})").type(), "ResourceNotFoundException");
+    EXPECT_EQ(
+        call("ListShards", R"({"StreamName":"s","StreamCreationTimestamp":1790000000})").status,
+        200);
+    EXPECT_EQ(call("ListShards", R"({"StreamName":"s","StreamCreationTimestamp":1})").type(),
+              "ResourceNotFoundException");
     clock.ms += 300'001;
-    EXPECT_EQ(call("ListShards", R"({"NextToken":")" + token + "\"}").type(), "ExpiredNextTokenException");
+    EXPECT_EQ(call("ListShards", R"({"NextToken":")" + token + "\"}").type(),
+              "ExpiredNextTokenException");
 }
 
 TEST_F(StreamsApi, ShardFiltersSelectAlongALineage) {
     make_split_stream();
     const auto list = [&](const std::string& filter) {
-        const auto answer = call("ListShards", R"({"StreamName":"s","ShardFilter":{)" + filter + "}}");
+        const auto answer =
+            call("ListShards", R"({"StreamName":"s","ShardFilter":{)" + filter + "}}");
         EXPECT_EQ(answer.status, 200) << answer.body;
         std::vector<int> numbers;
         for (const auto& shard : answer.json["Shards"].GetArray()) {
@@ -174,9 +213,15 @@ TEST_F(StreamsApi, ShardFiltersSelectAlongALineage) {
     clock.ms += 25LL * 3600 * 1000;  // the parent's records have all expired
     EXPECT_EQ(list(R"("Type":"FROM_TRIM_HORIZON")"), (Numbers{1, 2}));
     EXPECT_EQ(list(R"("Type":"AT_TRIM_HORIZON")"), (Numbers{1, 2}));
-    for (const char* bad : {R"("Type":"AFTER_SHARD_ID")", R"("Type":"AT_TIMESTAMP")", R"("Type":"AT_LATEST","ShardId":"1")",
-                            R"("Type":"AT_LATEST","Timestamp":1)", R"("Type":"AFTER_SHARD_ID","ShardId":"x")"}) {
-        EXPECT_EQ(call("ListShards", R"({"StreamName":"s","ShardFilter":{)" + std::string(bad) + "}}").type(), "InvalidArgumentException") << bad;
+    for (const char* bad :
+         {R"("Type":"AFTER_SHARD_ID")", R"("Type":"AT_TIMESTAMP")",
+          R"("Type":"AT_LATEST","ShardId":"1")", R"("Type":"AT_LATEST","Timestamp":1)",
+          R"("Type":"AFTER_SHARD_ID","ShardId":"x")"}) {
+        EXPECT_EQ(
+            call("ListShards", R"({"StreamName":"s","ShardFilter":{)" + std::string(bad) + "}}")
+                .type(),
+            "InvalidArgumentException")
+            << bad;
     }
 }
 
@@ -188,7 +233,8 @@ TEST_F(StreamsApi, AClosedShardEndsWithItsChildrenAndNoIterator) {
     EXPECT_FALSE(answer.json.HasMember("NextShardIterator"));
     ASSERT_EQ(answer.json["ChildShards"].Size(), 2U);
     EXPECT_STREQ(answer.json["ChildShards"][1]["ShardId"].GetString(), "shardId-000000000002");
-    EXPECT_STREQ(answer.json["ChildShards"][1]["ParentShards"][0].GetString(), "shardId-000000000000");
+    EXPECT_STREQ(answer.json["ChildShards"][1]["ParentShards"][0].GetString(),
+                 "shardId-000000000000");
     EXPECT_STREQ(answer.json["ChildShards"][0]["HashKeyRange"]["StartingHashKey"].GetString(), "0");
 }
 

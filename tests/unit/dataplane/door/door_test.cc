@@ -1,8 +1,8 @@
 #include "dataplane/door/door.h"
 
-#include <gtest/gtest.h>
-
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "dataplane/wire/partition_hash.h"
 
@@ -17,8 +17,10 @@ TEST(DoorParse, TakesEveryForm) {
     const Case cases[] = {
         {"udp:514=syslog", "udp:514=syslog,key=source,framing=datagram"},
         {"udp:65535=a", "udp:65535=a,key=source,framing=datagram"},
-        {"udp:2055=flows,key=source,framing=datagram", "udp:2055=flows,key=source,framing=datagram"},
-        {"udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines", "udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines"},
+        {"udp:2055=flows,key=source,framing=datagram",
+         "udp:2055=flows,key=source,framing=datagram"},
+        {"udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines",
+         "udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines"},
         {"udp:1=s,key=fixed:a=b", "udp:1=s,key=fixed:a=b,framing=datagram"},
         {"udp:1=s,key=fixed:\xC3\xA9", "udp:1=s,key=fixed:\xC3\xA9,framing=datagram"},
         {"udp:1=s,from=192.0.2.0/24,from=2001:db8::/32",
@@ -80,7 +82,8 @@ TEST(DoorParse, SaysWhatWasFoundAndWhatIsAllowed) {
 
 TEST(DoorParse, RefusesTwoDoorsOnOnePort) {
     std::string why;
-    const std::vector<DoorSpec> doors{parse_door("udp:5=a", why).value(), parse_door("udp:6=a", why).value(),
+    const std::vector<DoorSpec> doors{parse_door("udp:5=a", why).value(),
+                                      parse_door("udp:6=a", why).value(),
                                       parse_door("udp:5=b", why).value()};
     EXPECT_TRUE(check_doors(std::span(doors).first(2), why));
     EXPECT_FALSE(check_doors(doors, why));
@@ -88,7 +91,7 @@ TEST(DoorParse, RefusesTwoDoorsOnOnePort) {
 }
 
 class DoorRun : public ::testing::Test {
-  protected:
+protected:
     void open(const char* text) {
         std::string why;
         specs = {parse_door(text, why).value()};
@@ -96,7 +99,8 @@ class DoorRun : public ::testing::Test {
         doors = std::make_unique<DoorSet>(specs, quotas);
     }
     Door& door() { return (*doors)[0]; }
-    DropReason take(std::string_view payload, const char* from = "192.0.2.7", std::uint64_t now_ns = 0) {
+    DropReason take(std::string_view payload, const char* from = "192.0.2.7",
+                    std::uint64_t now_ns = 0) {
         Decoded datagram;
         datagram.source = parse_address(from).value();
         datagram.source_port = 999;
@@ -129,10 +133,10 @@ TEST_F(DoorRun, MakesOneRecordOfOneDatagram) {
 TEST_F(DoorRun, KeysByTheSourceAddressWithoutItsPort) {
     open("udp:514=s");
     for (int round = 0; round < 2; ++round) {
-        for (int i = 0; i < 2000; ++i) {   // more sources than the cache holds
-            const std::string from = i % 2 == 0
-                                         ? "10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250)
-                                         : to_text(parse_address("2001:db8::" + std::to_string(i)).value());
+        for (int i = 0; i < 2000; ++i) {  // more sources than the cache holds
+            const std::string from =
+                i % 2 == 0 ? "10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250)
+                           : to_text(parse_address("2001:db8::" + std::to_string(i)).value());
             ASSERT_EQ(take("x", from.c_str()), DropReason::none);
             ASSERT_EQ(key, from);
             ASSERT_EQ(hash, partition_hash(as_bytes(from)));
@@ -182,7 +186,8 @@ TEST_F(DoorRun, HoldsItsQuota) {
     std::uint64_t taken = 0;
     // Ten seconds of a sender ten times too fast: one burst and ten seconds' worth pass.
     for (std::uint64_t i = 0; i < 10000; ++i) {
-        taken += take(kilobyte, "192.0.2.7", 1'000'000'000 + i * 1'000'000) == DropReason::none ? 1 : 0;
+        taken +=
+            take(kilobyte, "192.0.2.7", 1'000'000'000 + i * 1'000'000) == DropReason::none ? 1 : 0;
     }
     EXPECT_GE(taken, 1098U);
     EXPECT_LE(taken, 1101U);
@@ -212,7 +217,8 @@ TEST(DoorQuota, IsSharedByLanesWithoutLosingBytes) {
 
 TEST(DoorSet, FindsDoorsByPort) {
     std::string why;
-    const std::vector<DoorSpec> specs{parse_door("udp:514=a", why).value(), parse_door("udp:65535=b", why).value()};
+    const std::vector<DoorSpec> specs{parse_door("udp:514=a", why).value(),
+                                      parse_door("udp:65535=b", why).value()};
     const auto quotas = make_quotas(specs);
     DoorSet doors(specs, quotas);
     EXPECT_EQ(doors.find(514), 0U);

@@ -1,9 +1,9 @@
 #include "dataplane/door/routes.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -77,14 +77,14 @@ TEST(Routes, KeepsATableWhileAReaderHoldsIt) {
     const RouteTable& empty = routes.enter(0);
     EXPECT_EQ(empty.stream("a"), nullptr);
     routes.publish(table_of({"a"}, 1));
-    EXPECT_EQ(empty.streams().size(), 0U);   // still readable
+    EXPECT_EQ(empty.streams().size(), 0U);  // still readable
     EXPECT_EQ(routes.reclaim(), 1U);
     EXPECT_NE(routes.enter(1).stream("a"), nullptr);
     EXPECT_NE(routes.enter(0).stream("a"), nullptr);
     EXPECT_EQ(routes.reclaim(), 0U);
     routes.leave(0);
     routes.publish(table_of({"b"}, 2));
-    EXPECT_EQ(routes.reclaim(), 1U);         // reader 1 has it
+    EXPECT_EQ(routes.reclaim(), 1U);  // reader 1 has it
     routes.leave(1);
     EXPECT_EQ(routes.reclaim(), 0U);
 }

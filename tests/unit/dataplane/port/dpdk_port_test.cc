@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
@@ -21,6 +20,8 @@
 #include <set>
 #include <thread>
 
+#include <gtest/gtest.h>
+
 #include "dataplane/eal.h"
 #include "dataplane/port/port.h"
 #include "dataplane/wire/checksum.h"
@@ -28,20 +29,24 @@
 namespace penstock {
 namespace {
 
-bool run(const std::string& command) { return std::system((command + " >/dev/null 2>&1").c_str()) == 0; }
+bool run(const std::string& command) {
+    return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
+}
 
 // A namespace with a veth pair, gone with this object.
 class Link {
-  public:
+public:
     explicit Link(int number)
         : tag_(std::to_string(::getpid() % 100000) + "x" + std::to_string(number)) {
-        made_ = run("ip netns add " + space()) &&
-                run("ip link add " + ours() + " type veth peer name " + theirs() + " netns " + space()) &&
-                run("sysctl -qw net.ipv6.conf." + ours() + ".disable_ipv6=1 || true") &&
-                run("ip link set " + ours() + " up") &&
-                run("ip -n " + space() + " address add 198.18.0.2/24 dev " + theirs()) &&
-                run("ip -n " + space() + " address add 2001:db8:5::2/64 dev " + theirs() + " nodad") &&
-                run("ip -n " + space() + " link set " + theirs() + " up");
+        made_ =
+            run("ip netns add " + space()) &&
+            run("ip link add " + ours() + " type veth peer name " + theirs() + " netns " +
+                space()) &&
+            run("sysctl -qw net.ipv6.conf." + ours() + ".disable_ipv6=1 || true") &&
+            run("ip link set " + ours() + " up") &&
+            run("ip -n " + space() + " address add 198.18.0.2/24 dev " + theirs()) &&
+            run("ip -n " + space() + " address add 2001:db8:5::2/64 dev " + theirs() + " nodad") &&
+            run("ip -n " + space() + " link set " + theirs() + " up");
     }
     ~Link() {
         run("ip link del " + ours());
@@ -65,7 +70,7 @@ class Link {
         });
     }
 
-  private:
+private:
     std::string tag_;
     bool made_ = false;
 };
@@ -93,7 +98,8 @@ void send_udp(const char* to, std::uint16_t port, int count) {
     const int fd = ::socket(name.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (int i = 0; i < count; ++i) {
         const std::string text = std::string(to) + " " + std::to_string(i);
-        EXPECT_EQ(::sendto(fd, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&name), size),
+        EXPECT_EQ(::sendto(fd, text.data(), text.size(), 0,
+                           reinterpret_cast<const sockaddr*>(&name), size),
                   static_cast<ssize_t>(text.size()));
     }
     ::close(fd);
@@ -104,7 +110,8 @@ bool ping(const char* to) {
     socklen_t size = 0;
     const sockaddr_storage name = name_of(to, 0, size);
     const bool six = name.ss_family == AF_INET6;
-    const int fd = ::socket(name.ss_family, SOCK_RAW | SOCK_CLOEXEC, six ? +IPPROTO_ICMPV6 : +IPPROTO_ICMP);
+    const int fd =
+        ::socket(name.ss_family, SOCK_RAW | SOCK_CLOEXEC, six ? +IPPROTO_ICMPV6 : +IPPROTO_ICMP);
     std::array<std::byte, 64> echo{};
     echo[0] = static_cast<std::byte>(six ? 128 : 8);
     echo[4] = std::byte{0x77};
@@ -113,7 +120,8 @@ bool ping(const char* to) {
         store(echo.data() + 2, static_cast<std::uint16_t>(~checksum_fold(checksum_add(0, echo))));
     }
     bool answered = false;
-    if (::sendto(fd, echo.data(), echo.size(), 0, reinterpret_cast<const sockaddr*>(&name), size) == 64) {
+    if (::sendto(fd, echo.data(), echo.size(), 0, reinterpret_cast<const sockaddr*>(&name), size) ==
+        64) {
         pollfd ready{fd, POLLIN, 0};
         while (!answered && ::poll(&ready, 1, 5000) == 1) {
             std::array<std::byte, 256> got{};
@@ -129,7 +137,7 @@ bool ping(const char* to) {
 }
 
 class DpdkPortTest : public ::testing::Test {
-  protected:
+protected:
     static void SetUpTestSuite() {
         if (::geteuid() != 0 || eal_ != nullptr) {
             return;
@@ -152,7 +160,8 @@ class DpdkPortTest : public ::testing::Test {
     }
     void SetUp() override {
         if (::geteuid() != 0) {
-            GTEST_SKIP() << "network namespaces and packet sockets need root: run the tests as root";
+            GTEST_SKIP()
+                << "network namespaces and packet sockets need root: run the tests as root";
         }
         ASSERT_NE(eal_, nullptr);
     }
@@ -171,7 +180,8 @@ class DpdkPortTest : public ::testing::Test {
                         payloads.emplace(as_text(d.payload));
                         sources.insert(to_text(d.source));
                     } else if (d.maybe_answerable) {
-                        if (const std::size_t size = respond(burst[i].bytes(), port.identity(), reply)) {
+                        if (const std::size_t size =
+                                respond(burst[i].bytes(), port.identity(), reply)) {
                             answered += queue.send(std::span(reply).first(size)) ? 1U : 0U;
                         }
                     } else {
@@ -195,7 +205,8 @@ TEST_F(DpdkPortTest, TakesPacketsOverVeth) {
     std::string why;
     PortOptions options;
     options.device = "net_af_packet_t1,iface=" + link.ours();
-    options.addresses = {parse_prefix("198.18.0.1/24").value(), parse_prefix("2001:db8:5::1/64").value()};
+    options.addresses = {parse_prefix("198.18.0.1/24").value(),
+                         parse_prefix("2001:db8:5::1/64").value()};
     auto port = open_port(options, why);
     ASSERT_TRUE(port) << why;
     std::atomic<bool> done{false};
@@ -216,7 +227,7 @@ TEST_F(DpdkPortTest, TakesPacketsOverVeth) {
     EXPECT_EQ(payloads.count("198.18.0.1 499"), 1U);
     EXPECT_EQ(payloads.count("2001:db8:5::1 0"), 1U);
     EXPECT_EQ(sources, (std::set<std::string>{"198.18.0.2", "2001:db8:5::2"}));
-    EXPECT_GE(answered, 4U);   // ARP, ND and two pings
+    EXPECT_GE(answered, 4U);  // ARP, ND and two pings
     for (std::size_t i = 0; i < drop_reason_count; ++i) {
         const auto reason = static_cast<DropReason>(i);
         if (loses_data(reason)) {
@@ -239,8 +250,8 @@ TEST_F(DpdkPortTest, TakesSyslogOfARealLoggerOnASilentPort) {
     auto port = open_port(options, why);
     ASSERT_TRUE(port) << why;
     // Nobody answers ARP on this port, so the producer's side is told where to send.
-    ASSERT_TRUE(run("ip -n " + link.space() + " neighbor add 198.18.0.9 lladdr 02:00:00:00:00:99 dev " +
-                    link.theirs()));
+    ASSERT_TRUE(run("ip -n " + link.space() +
+                    " neighbor add 198.18.0.9 lladdr 02:00:00:00:00:99 dev " + link.theirs()));
     std::thread producer([&] {
         EXPECT_TRUE(run("ip netns exec " + link.space() +
                         " logger -d -n 198.18.0.9 -P 5514 --rfc5424 'a real line of syslog'"));
@@ -248,7 +259,8 @@ TEST_F(DpdkPortTest, TakesSyslogOfARealLoggerOnASilentPort) {
     poll(**port, [&] { return !payloads.empty(); });
     producer.join();
     ASSERT_EQ(payloads.size(), 1U);
-    EXPECT_NE(payloads.begin()->find("a real line of syslog"), std::string::npos) << *payloads.begin();
+    EXPECT_NE(payloads.begin()->find("a real line of syslog"), std::string::npos)
+        << *payloads.begin();
     EXPECT_EQ(answered, 0U);
 }
 
@@ -265,7 +277,7 @@ TEST_F(DpdkPortTest, SpreadsOverTwoQueues) {
     EXPECT_EQ((*port)->queue_count(), 2U);
     std::thread producer = link.inside([] {
         for (int i = 0; i < 20; ++i) {
-            send_udp("198.18.0.1", 5514, 10);   // a new socket, so another flow
+            send_udp("198.18.0.1", 5514, 10);  // a new socket, so another flow
         }
     });
     poll(**port, [&] { return payloads.size() >= 200; });
@@ -281,8 +293,8 @@ TEST_F(DpdkPortTest, CountsWhatTheRingCouldNotHold) {
     options.device = "net_af_packet_t4,iface=" + link.ours();
     auto port = open_port(options, why);
     ASSERT_TRUE(port) << why;
-    ASSERT_TRUE(run("ip -n " + link.space() + " neighbor add 198.18.0.9 lladdr 02:00:00:00:00:99 dev " +
-                    link.theirs()));
+    ASSERT_TRUE(run("ip -n " + link.space() +
+                    " neighbor add 198.18.0.9 lladdr 02:00:00:00:00:99 dev " + link.theirs()));
     constexpr int sent = 12000;
     ASSERT_GT(sent, static_cast<int>((*port)->queue(0).ring_packets()));
     link.inside([] { send_udp("198.18.0.9", 5514, sent); }).join();

@@ -1,7 +1,6 @@
 #include "dataplane/port/kernel_port.h"
 
 #include <arpa/inet.h>
-#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -10,6 +9,8 @@
 #include <array>
 #include <map>
 #include <set>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -27,8 +28,9 @@ std::uint16_t free_udp_port() {
 }
 
 class Sender {
-  public:
-    explicit Sender(int family) : fd_(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0)), family_(family) {}
+public:
+    explicit Sender(int family)
+        : fd_(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0)), family_(family) {}
     ~Sender() { ::close(fd_); }
     Sender(const Sender&) = delete;
     Sender& operator=(const Sender&) = delete;
@@ -38,19 +40,21 @@ class Sender {
             to.sin_family = AF_INET;
             to.sin_port = htons(port);
             to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-            ASSERT_EQ(::sendto(fd_, text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to),
+            ASSERT_EQ(::sendto(fd_, text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&to),
+                               sizeof to),
                       static_cast<ssize_t>(text.size()));
         } else {
             sockaddr_in6 to{};
             to.sin6_family = AF_INET6;
             to.sin6_port = htons(port);
             to.sin6_addr = in6addr_loopback;
-            ASSERT_EQ(::sendto(fd_, text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to),
+            ASSERT_EQ(::sendto(fd_, text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&to),
+                               sizeof to),
                       static_cast<ssize_t>(text.size()));
         }
     }
 
-  private:
+private:
     int fd_;
     int family_;
 };
@@ -199,7 +203,8 @@ TEST(KernelPort, LendsNoMoreThanItHas) {
 
 TEST(KernelPort, SaysWhyItCannotListen) {
     std::string why;
-    for (const char* device : {"kernel:", "kernel:localhost", "kernel:::1", "kernel:[127.0.0.1]", "eth0", ""}) {
+    for (const char* device :
+         {"kernel:", "kernel:localhost", "kernel:::1", "kernel:[127.0.0.1]", "eth0", ""}) {
         EXPECT_FALSE(open_port({device, {}, {9999}, 1}, why)) << device;
         EXPECT_TRUE(why.starts_with(std::string("--port ") + device)) << why;
         EXPECT_NE(why.find("kernel:"), std::string::npos) << why;

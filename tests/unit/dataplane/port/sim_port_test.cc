@@ -1,8 +1,8 @@
 #include "dataplane/port/sim_port.h"
 
-#include <gtest/gtest.h>
-
 #include <array>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {

@@ -1,17 +1,19 @@
 #include "dataplane/wire/address.h"
 
 #include <arpa/inet.h>
-#include <gtest/gtest.h>
 
 #include <random>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
 
 TEST(IpAddressText, IsRfc5952) {
-    for (const char* text : {"0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "1::", "2001:db8::1",
-                             "2001:db8:0:1:1:1:1:1", "2001:0:0:1::1", "2001:db8::1:0:0:1", "fe80::1",
-                             "::ffff:192.0.2.1", "1:2:3:4:5:6:7:8", "ff02::1:ff00:1"}) {
+    for (const char* text :
+         {"0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "1::", "2001:db8::1",
+          "2001:db8:0:1:1:1:1:1", "2001:0:0:1::1", "2001:db8::1:0:0:1", "fe80::1",
+          "::ffff:192.0.2.1", "1:2:3:4:5:6:7:8", "ff02::1:ff00:1"}) {
         EXPECT_EQ(to_text(parse_address(text).value()), text);
     }
     EXPECT_EQ(to_text(parse_address("2001:DB8:0:0:1:0:0:1").value()), "2001:db8::1:0:0:1");
@@ -36,11 +38,12 @@ TEST(IpAddressText, ReadsBackWhateverItWrites) {
 }
 
 TEST(IpAddressText, RefusesWhatIsNone) {
-    for (const char* text : {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ", "::1::", "g::1", "[::1]",
-                             "1:2:3:4:5:6:7", "localhost"}) {
+    for (const char* text : {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ", "::1::", "g::1",
+                             "[::1]", "1:2:3:4:5:6:7", "localhost"}) {
         EXPECT_FALSE(parse_address(text)) << text;
     }
-    for (const char* text : {"1.2.3.4/", "1.2.3.4/33", "::/129", "1.2.3.4/-1", "1.2.3.4/8x", "/8"}) {
+    for (const char* text :
+         {"1.2.3.4/", "1.2.3.4/33", "::/129", "1.2.3.4/-1", "1.2.3.4/8x", "/8"}) {
         EXPECT_FALSE(parse_prefix(text)) << text;
     }
 }

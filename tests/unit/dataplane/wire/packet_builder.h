@@ -12,12 +12,16 @@ namespace penstock::test {
 
 using Buffer = std::vector<std::byte>;
 
-inline void put8(Buffer& out, unsigned value) { out.push_back(static_cast<std::byte>(value)); }
+inline void put8(Buffer& out, unsigned value) {
+    out.push_back(static_cast<std::byte>(value));
+}
 inline void put16(Buffer& out, unsigned value) {
     put8(out, value >> 8 & 0xFF);
     put8(out, value & 0xFF);
 }
-inline void put(Buffer& out, Bytes bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+inline void put(Buffer& out, Bytes bytes) {
+    out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 // RFC 1071 by the book: 16-bit big-endian words, carries added back one at a time.
 inline unsigned plain_sum(Bytes bytes, unsigned sum = 0) {
@@ -31,19 +35,23 @@ inline unsigned plain_sum(Bytes bytes, unsigned sum = 0) {
     }
     return sum;
 }
-inline unsigned plain_checksum(Bytes bytes, unsigned sum = 0) { return ~plain_sum(bytes, sum) & 0xFFFF; }
+inline unsigned plain_checksum(Bytes bytes, unsigned sum = 0) {
+    return ~plain_sum(bytes, sum) & 0xFFFF;
+}
 
 inline void set16(Buffer& out, std::size_t at, unsigned value) {
     out[at] = static_cast<std::byte>(value >> 8);
     out[at + 1] = static_cast<std::byte>(value & 0xFF);
 }
 
-inline IpAddress address(std::string_view text) { return parse_address(text).value(); }
+inline IpAddress address(std::string_view text) {
+    return parse_address(text).value();
+}
 
-inline constexpr MacAddress our_mac{{std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0},
-                                     std::byte{0}, std::byte{1}}};
-inline constexpr MacAddress their_mac{{std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0},
-                                       std::byte{0}, std::byte{2}}};
+inline constexpr MacAddress our_mac{
+    {std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{1}}};
+inline constexpr MacAddress their_mac{
+    {std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{2}}};
 
 inline Buffer ethernet(unsigned type, Bytes content, std::vector<unsigned> vlans = {},
                        const MacAddress& to = our_mac) {
@@ -95,7 +103,7 @@ inline Buffer ipv4(const IpAddress& from, const IpAddress& to, unsigned protocol
     put16(out, 0);
     put(out, from.view());
     put(out, to.view());
-    out.insert(out.end(), option_bytes, std::byte{1});   // no-operation options
+    out.insert(out.end(), option_bytes, std::byte{1});  // no-operation options
     set16(out, 10, plain_checksum(out));
     put(out, content);
     return out;
@@ -124,13 +132,15 @@ inline Buffer icmpv6(const IpAddress& from, const IpAddress& to, Buffer message)
 inline Buffer udp_frame_v4(std::string_view payload, std::vector<unsigned> vlans = {}) {
     const IpAddress from = address("192.0.2.7");
     const IpAddress to = address("192.0.2.1");
-    return ethernet(0x0800, ipv4(from, to, 17, udp(from, to, 40000, 5514, payload)), std::move(vlans));
+    return ethernet(0x0800, ipv4(from, to, 17, udp(from, to, 40000, 5514, payload)),
+                    std::move(vlans));
 }
 
 inline Buffer udp_frame_v6(std::string_view payload, std::vector<unsigned> vlans = {}) {
     const IpAddress from = address("2001:db8::7");
     const IpAddress to = address("2001:db8::1");
-    return ethernet(0x86DD, ipv6(from, to, 17, udp(from, to, 40000, 5514, payload)), std::move(vlans));
+    return ethernet(0x86DD, ipv6(from, to, 17, udp(from, to, 40000, 5514, payload)),
+                    std::move(vlans));
 }
 
 }  // namespace penstock::test

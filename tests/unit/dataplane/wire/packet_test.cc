@@ -1,8 +1,8 @@
 #include "dataplane/wire/packet.h"
 
-#include <gtest/gtest.h>
-
 #include <memory>
+
+#include <gtest/gtest.h>
 
 #include "tests/unit/dataplane/wire/packet_builder.h"
 
@@ -16,7 +16,9 @@ const IpAddress v4_to = address("192.0.2.1");
 const IpAddress v6_from = address("2001:db8::7");
 const IpAddress v6_to = address("2001:db8::1");
 
-DropReason verdict(Bytes frame, std::uint8_t flags = 0) { return decode_frame(frame, flags).verdict; }
+DropReason verdict(Bytes frame, std::uint8_t flags = 0) {
+    return decode_frame(frame, flags).verdict;
+}
 
 TEST(PacketDecode, TakesUdpOverIpv4) {
     const Buffer frame = udp_frame_v4("hello");
@@ -69,8 +71,9 @@ TEST(PacketDecode, SkipsIpv4Options) {
 }
 
 TEST(PacketDecode, CountsEveryTruncationWithAReason) {
-    for (const Buffer& whole : {udp_frame_v4("0123456789"), udp_frame_v6("0123456789"),
-                                udp_frame_v4("0123456789", {7}), udp_frame_v6("0123456789", {7, 8})}) {
+    for (const Buffer& whole :
+         {udp_frame_v4("0123456789"), udp_frame_v6("0123456789"), udp_frame_v4("0123456789", {7}),
+          udp_frame_v6("0123456789", {7, 8})}) {
         ASSERT_EQ(verdict(whole), DropReason::none);
         for (std::size_t length = 0; length < whole.size(); ++length) {
             // A copy of exactly that size, so that a read beyond it is seen by the sanitizer.
@@ -92,7 +95,7 @@ TEST(PacketDecode, SeesEveryFlippedBitOfIpHeaderAndDatagram) {
 
 TEST(PacketDecode, NamesWrongChecksums) {
     Buffer ip = udp_frame_v4("payload!");
-    ip[22] ^= std::byte{1};   // TTL
+    ip[22] ^= std::byte{1};  // TTL
     EXPECT_EQ(verdict(ip), DropReason::bad_ip_checksum);
     EXPECT_EQ(verdict(ip, packet_ip_checksum_good), DropReason::none);
     Buffer data = udp_frame_v6("payload!");
@@ -121,9 +124,12 @@ TEST(PacketDecode, TakesChecksumLeftToHardwareOnlyOnSoftwareLinks) {
 
 TEST(PacketDecode, CountsFragments) {
     const Buffer datagram = udp(v4_from, v4_to, 1, 2, "fragmented");
-    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram, 0x2000))), DropReason::fragment);
-    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram, 0x0010))), DropReason::fragment);
-    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram, 0x4000))), DropReason::none);
+    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram, 0x2000))),
+              DropReason::fragment);
+    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram, 0x0010))),
+              DropReason::fragment);
+    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram, 0x4000))),
+              DropReason::none);
     Buffer extension{std::byte{17}, std::byte{0}, std::byte{0}, std::byte{1}};
     extension.resize(8);
     put(extension, udp(v6_from, v6_to, 1, 2, "fragmented"));
@@ -134,7 +140,7 @@ Buffer extension_chain(const std::vector<unsigned>& kinds, Bytes transport) {
     Buffer out;
     for (std::size_t i = 0; i < kinds.size(); ++i) {
         put8(out, i + 1 < kinds.size() ? kinds[i + 1] : 17);
-        put8(out, 1);   // sixteen bytes
+        put8(out, 1);  // sixteen bytes
         out.resize(out.size() + 14);
     }
     put(out, transport);
@@ -144,10 +150,13 @@ Buffer extension_chain(const std::vector<unsigned>& kinds, Bytes transport) {
 TEST(PacketDecode, WalksIpv6ExtensionHeadersUpToTheLimit) {
     const Buffer datagram = udp(v6_from, v6_to, 1, 2, "deep");
     const Buffer three = extension_chain({0, 43, 60}, datagram);
-    EXPECT_EQ(as_text(decode_frame(ethernet(0x86DD, ipv6(v6_from, v6_to, 0, three)), 0).payload), "deep");
-    const Buffer most = extension_chain(std::vector<unsigned>(ipv6_extension_headers_max, 60), datagram);
+    EXPECT_EQ(as_text(decode_frame(ethernet(0x86DD, ipv6(v6_from, v6_to, 0, three)), 0).payload),
+              "deep");
+    const Buffer most =
+        extension_chain(std::vector<unsigned>(ipv6_extension_headers_max, 60), datagram);
     EXPECT_EQ(verdict(ethernet(0x86DD, ipv6(v6_from, v6_to, 60, most))), DropReason::none);
-    const Buffer many = extension_chain(std::vector<unsigned>(ipv6_extension_headers_max + 1, 60), datagram);
+    const Buffer many =
+        extension_chain(std::vector<unsigned>(ipv6_extension_headers_max + 1, 60), datagram);
     EXPECT_EQ(verdict(ethernet(0x86DD, ipv6(v6_from, v6_to, 60, many))), DropReason::bad_ip_header);
 }
 
@@ -161,12 +170,14 @@ TEST(PacketDecode, NamesOtherProtocols) {
     const Buffer content(20);
     EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 6, content))), DropReason::not_udp);
     EXPECT_EQ(verdict(ethernet(0x86DD, ipv6(v6_from, v6_to, 59, content))), DropReason::not_udp);
-    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 2, content))), DropReason::link_control);
+    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 2, content))),
+              DropReason::link_control);
     EXPECT_EQ(verdict(ethernet(0x88CC, content)), DropReason::link_control);
     EXPECT_EQ(verdict(ethernet(0x0026, content)), DropReason::link_control);
     EXPECT_EQ(verdict(ethernet(0x8863, content)), DropReason::not_ip);
-    for (const Buffer& frame : {ethernet(0x0806, content), ethernet(0x0800, ipv4(v4_from, v4_to, 1, content)),
-                                ethernet(0x86DD, ipv6(v6_from, v6_to, 58, content))}) {
+    for (const Buffer& frame :
+         {ethernet(0x0806, content), ethernet(0x0800, ipv4(v4_from, v4_to, 1, content)),
+          ethernet(0x86DD, ipv6(v6_from, v6_to, 58, content))}) {
         EXPECT_EQ(verdict(frame), DropReason::link_control);
         EXPECT_TRUE(decode_frame(frame, 0).maybe_answerable);
     }
@@ -181,7 +192,8 @@ TEST(PacketDecode, RefusesHeadersThatContradictThemselves) {
     EXPECT_EQ(verdict(short_header), DropReason::bad_ip_header);
     Buffer datagram = udp(v4_from, v4_to, 1, 2, "x");
     set16(datagram, 4, 7);
-    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram))), DropReason::bad_udp_header);
+    EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram))),
+              DropReason::bad_udp_header);
     set16(datagram, 4, 10);
     EXPECT_EQ(verdict(ethernet(0x0800, ipv4(v4_from, v4_to, 17, datagram))), DropReason::truncated);
 }

@@ -1,10 +1,11 @@
 #include "dataplane/wire/partition_hash.h"
 
-#include <gtest/gtest.h>
 #include <openssl/evp.h>
 
 #include <cstdio>
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -24,8 +25,9 @@ TEST(PartitionHash, MatchesTheTestSuiteOfRfc1321) {
     EXPECT_EQ(md5("abcdefghijklmnopqrstuvwxyz"), "c3fcd3d76192e4007dfb496cca67e13b");
     EXPECT_EQ(md5("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"),
               "d174ab98d277d9f5a5611c2c9f419d9f");
-    EXPECT_EQ(md5("12345678901234567890123456789012345678901234567890123456789012345678901234567890"),
-              "57edf4a22be3c955ac49da2e2107b67a");
+    EXPECT_EQ(
+        md5("12345678901234567890123456789012345678901234567890123456789012345678901234567890"),
+        "57edf4a22be3c955ac49da2e2107b67a");
 }
 
 TEST(PartitionHash, AgreesWithOpensslAtEveryLength) {

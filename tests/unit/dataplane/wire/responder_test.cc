@@ -1,8 +1,8 @@
 #include "dataplane/wire/responder.h"
 
-#include <gtest/gtest.h>
-
 #include <memory>
+
+#include <gtest/gtest.h>
 
 #include "tests/unit/dataplane/wire/packet_builder.h"
 
@@ -15,7 +15,7 @@ constexpr MacAddress everybody{{std::byte{0xFF}, std::byte{0xFF}, std::byte{0xFF
                                 std::byte{0xFF}, std::byte{0xFF}}};
 
 class Responder : public ::testing::Test {
-  protected:
+protected:
     Buffer answer(Bytes frame) const {
         Buffer out(2048, std::byte{0xA5});
         out.resize(respond(frame, {our_mac, addresses}, out));
@@ -60,8 +60,10 @@ Buffer reply_frame(unsigned type, Bytes content, std::vector<unsigned> vlans = {
 
 TEST_F(Responder, AnswersArpForItsAddressByteForByte) {
     for (const std::vector<unsigned>& vlans : {std::vector<unsigned>{}, {100}, {100, 200}}) {
-        const Buffer request = ethernet(0x0806, arp(1, their_mac, v4_them, {}, v4_us), vlans, everybody);
-        EXPECT_EQ(answer(request), reply_frame(0x0806, arp(2, our_mac, v4_us, their_mac, v4_them), vlans));
+        const Buffer request =
+            ethernet(0x0806, arp(1, their_mac, v4_them, {}, v4_us), vlans, everybody);
+        EXPECT_EQ(answer(request),
+                  reply_frame(0x0806, arp(2, our_mac, v4_us, their_mac, v4_them), vlans));
     }
 }
 
@@ -73,10 +75,13 @@ TEST_F(Responder, AnswersArpProbes) {
 
 TEST_F(Responder, LeavesOtherArpAlone) {
     const IpAddress other = address("192.0.2.99");
-    EXPECT_TRUE(answer(ethernet(0x0806, arp(1, their_mac, v4_them, {}, other), {}, everybody)).empty());
+    EXPECT_TRUE(
+        answer(ethernet(0x0806, arp(1, their_mac, v4_them, {}, other), {}, everybody)).empty());
     EXPECT_TRUE(answer(ethernet(0x0806, arp(2, their_mac, v4_them, our_mac, v4_us))).empty());
-    EXPECT_TRUE(answer(ethernet(0x0806, arp(1, their_mac, v4_us, {}, v4_us), {}, everybody)).empty());
-    EXPECT_TRUE(answer(ethernet(0x0806, arp(1, everybody, v4_them, {}, v4_us), {}, everybody)).empty());
+    EXPECT_TRUE(
+        answer(ethernet(0x0806, arp(1, their_mac, v4_us, {}, v4_us), {}, everybody)).empty());
+    EXPECT_TRUE(
+        answer(ethernet(0x0806, arp(1, everybody, v4_them, {}, v4_us), {}, everybody)).empty());
 }
 
 Buffer echo(unsigned type, std::string_view data) {
@@ -97,10 +102,11 @@ Buffer echo_v4(unsigned type, std::string_view data) {
 }
 
 TEST_F(Responder, AnswersPingByteForByte) {
-    for (const std::string_view data : {"", "odd", "sixteen bytes ok", "a payload longer than the smallest frame"}) {
+    for (const std::string_view data :
+         {"", "odd", "sixteen bytes ok", "a payload longer than the smallest frame"}) {
         const Buffer request = ethernet(0x0800, ipv4(v4_them, v4_us, 1, echo_v4(8, data)));
         Buffer packet = ipv4(v4_us, v4_them, 1, echo_v4(0, data), 0x4000);
-        set16(packet, 4, 0);    // no identification
+        set16(packet, 4, 0);  // no identification
         set16(packet, 10, 0);
         set16(packet, 10, plain_checksum(Bytes(packet).first(20)));
         EXPECT_EQ(answer(request), reply_frame(0x0800, packet)) << data;
@@ -114,8 +120,10 @@ TEST_F(Responder, LeavesOddPingsAlone) {
     EXPECT_TRUE(answer(ethernet(0x0800, ipv4(v4_them, v4_us, 1, good, 0x2000))).empty());
     EXPECT_TRUE(answer(ethernet(0x0800, ipv4(v4_them, address("192.0.2.255"), 1, good))).empty());
     EXPECT_TRUE(answer(ethernet(0x0800, ipv4(v4_them, v4_us, 1, good), {}, everybody)).empty());
-    for (const char* forged : {"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "192.0.2.1"}) {
-        EXPECT_TRUE(answer(ethernet(0x0800, ipv4(address(forged), v4_us, 1, good))).empty()) << forged;
+    for (const char* forged :
+         {"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "192.0.2.1"}) {
+        EXPECT_TRUE(answer(ethernet(0x0800, ipv4(address(forged), v4_us, 1, good))).empty())
+            << forged;
     }
     Buffer damaged = good;
     damaged.back() ^= std::byte{1};
@@ -127,9 +135,11 @@ TEST_F(Responder, AnswersPingOverIpv6ByteForByte) {
     const Buffer request =
         ethernet(0x86DD, ipv6(v6_them, v6_us, 58, icmpv6(v6_them, v6_us, echo(128, "ping six"))));
     EXPECT_EQ(answer(request),
-              reply_frame(0x86DD, ipv6(v6_us, v6_them, 58, icmpv6(v6_us, v6_them, echo(129, "ping six")))));
+              reply_frame(0x86DD,
+                          ipv6(v6_us, v6_them, 58, icmpv6(v6_us, v6_them, echo(129, "ping six")))));
     const Buffer to_all = ethernet(
-        0x86DD, ipv6(v6_them, address("ff02::1"), 58, icmpv6(v6_them, address("ff02::1"), echo(128, "x"))));
+        0x86DD,
+        ipv6(v6_them, address("ff02::1"), 58, icmpv6(v6_them, address("ff02::1"), echo(128, "x"))));
     EXPECT_TRUE(answer(to_all).empty());
 }
 
@@ -158,44 +168,49 @@ Buffer advertisement(const IpAddress& target, unsigned flags) {
 
 TEST_F(Responder, AnswersNeighborSolicitationByteForByte) {
     for (const std::vector<unsigned>& vlans : {std::vector<unsigned>{}, {100}}) {
-        const Buffer request = ethernet(
-            0x86DD,
-            ipv6(v6_them, solicited_node, 58, icmpv6(v6_them, solicited_node, solicitation(v6_us, true)), 255),
-            vlans, solicited_mac);
+        const Buffer request =
+            ethernet(0x86DD,
+                     ipv6(v6_them, solicited_node, 58,
+                          icmpv6(v6_them, solicited_node, solicitation(v6_us, true)), 255),
+                     vlans, solicited_mac);
         EXPECT_EQ(answer(request),
                   reply_frame(0x86DD,
-                              ipv6(v6_us, v6_them, 58, icmpv6(v6_us, v6_them, advertisement(v6_us, 0x60)), 255),
+                              ipv6(v6_us, v6_them, 58,
+                                   icmpv6(v6_us, v6_them, advertisement(v6_us, 0x60)), 255),
                               vlans));
     }
 }
 
 TEST_F(Responder, AnswersUnicastSolicitation) {
-    EXPECT_FALSE(answer(ethernet(0x86DD, ipv6(v6_them, v6_us, 58,
-                                              icmpv6(v6_them, v6_us, solicitation(v6_us, false)), 255)))
-                     .empty());
+    EXPECT_FALSE(
+        answer(ethernet(0x86DD, ipv6(v6_them, v6_us, 58,
+                                     icmpv6(v6_them, v6_us, solicitation(v6_us, false)), 255)))
+            .empty());
 }
 
 TEST_F(Responder, TellsAllNodesWhoProbesForItsAddress) {
     const IpAddress nobody = address("::");
     const IpAddress all = address("ff02::1");
-    const MacAddress all_mac{{std::byte{0x33}, std::byte{0x33}, std::byte{0}, std::byte{0}, std::byte{0},
-                              std::byte{1}}};
+    const MacAddress all_mac{
+        {std::byte{0x33}, std::byte{0x33}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{1}}};
     const auto probe = [&](bool with_link) {
-        return ethernet(
-            0x86DD,
-            ipv6(nobody, solicited_node, 58, icmpv6(nobody, solicited_node, solicitation(v6_us, with_link)), 255),
-            {}, solicited_mac);
+        return ethernet(0x86DD,
+                        ipv6(nobody, solicited_node, 58,
+                             icmpv6(nobody, solicited_node, solicitation(v6_us, with_link)), 255),
+                        {}, solicited_mac);
     };
     EXPECT_EQ(answer(probe(false)),
-              reply_frame(0x86DD, ipv6(v6_us, all, 58, icmpv6(v6_us, all, advertisement(v6_us, 0x20)), 255), {},
-                          all_mac));
+              reply_frame(0x86DD,
+                          ipv6(v6_us, all, 58, icmpv6(v6_us, all, advertisement(v6_us, 0x20)), 255),
+                          {}, all_mac));
     EXPECT_TRUE(answer(probe(true)).empty());
 }
 
 TEST_F(Responder, LeavesForeignOrForwardedSolicitationsAlone) {
     const auto asked = [&](const IpAddress& to, const IpAddress& target, unsigned hop_limit) {
         return answer(ethernet(
-            0x86DD, ipv6(v6_them, to, 58, icmpv6(v6_them, to, solicitation(target, true)), hop_limit)));
+            0x86DD,
+            ipv6(v6_them, to, 58, icmpv6(v6_them, to, solicitation(target, true)), hop_limit)));
     };
     EXPECT_FALSE(asked(solicited_node, v6_us, 255).empty());
     EXPECT_TRUE(asked(solicited_node, v6_us, 254).empty());
@@ -205,7 +220,8 @@ TEST_F(Responder, LeavesForeignOrForwardedSolicitationsAlone) {
 
 TEST_F(Responder, SaysNothingWithoutAnAddress) {
     addresses.clear();
-    EXPECT_TRUE(answer(ethernet(0x0806, arp(1, their_mac, v4_them, {}, v4_us), {}, everybody)).empty());
+    EXPECT_TRUE(
+        answer(ethernet(0x0806, arp(1, their_mac, v4_them, {}, v4_us), {}, everybody)).empty());
     EXPECT_TRUE(answer(ethernet(0x0800, ipv4(v4_them, v4_us, 1, echo_v4(8, "x")))).empty());
 }
 

@@ -1,0 +1,442 @@
+#include "control/node/node.h"
+
+#include <algorithm>
+
+#include "control/catalog/embedded_catalog.h"
+#include "control/http/guard.h"
+#include "control/http/server.h"
+#include "control/kinesis/service.h"
+#include "control/node/catalog_log.h"
+#include "control/node/node_metrics.h"
+#include "control/node/supervisor.h"
+#include "dataplane/lane/lane_set.h"
+#include "dataplane/port/port.h"
+#include "storage/io/durability_probe.h"
+#include "storage/io/uring_engine.h"
+#include "storage/log/frame_pool.h"
+#include "storage/log/group.h"
+#include "storage/replica/set.h"
+
+namespace penstock {
+
+namespace {
+
+// Everything an engine needs to know of the set's directories.
+UringOptions engine_options(const ReplicaSet& set, bool huge_pages, int wake_fd) {
+    UringOptions options;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        const ReplicaPlace place = set.directory(r);
+        options.directory_fds[r] = place.fd;
+        options.flush_modes[r] = set.durability(r).mode;
+        if (place.lock_fd >= 0) {
+            options.lock_fds.push_back(place.lock_fd);
+        }
+    }
+    options.entries = 1024;
+    options.huge_pages = huge_pages;
+    options.wake_fd = wake_fd;
+    return options;
+}
+
+std::string recovery_failure(GroupId group, const Error& error) {
+    const std::string where = "group " + std::to_string(value(group)) + ": ";
+    switch (error.code) {
+        case Errc::wait_for_replica:
+            return where +
+                   "an absent replica may hold the only good copy of committed records; bring it back, or start "
+                   "with --accept-loss to go on without them";
+        case Errc::corrupt:
+            return where +
+                   "the manifest is missing or damaged on every replica that can be read; run `penstock inspect "
+                   "verify`, bring back the absent replica, or restore the directories";
+        case Errc::no_space:
+            return where + "the drives are full; free some space, the node needs room for what the journal holds";
+        default: return where + describe(error);
+    }
+}
+
+class NodeImpl;
+
+// Routes what is not the Kinesis API to the pages.
+class FrontHandler final : public http::HttpHandler {
+  public:
+    FrontHandler(metrics::StatusPages& pages, NodeMetrics& metrics,
+                 std::unique_ptr<http::HttpHandler> kinesis)
+        : pages_(pages), metrics_(metrics), kinesis_(std::move(kinesis)) {}
+
+    void handle(std::unique_ptr<http::HttpExchange> exchange) override {
+        if (pages_.handle(*exchange)) {
+            return;
+        }
+        if (exchange->request().path == "/v1/replicas" && exchange->request().method == "GET") {
+            http::HttpResponse response;
+            response.content_type = "application/json";
+            response.body = metrics_.replicas_json();
+            exchange->respond(std::move(response));
+            return;
+        }
+        kinesis_->handle(std::move(exchange));
+    }
+
+  private:
+    metrics::StatusPages& pages_;
+    NodeMetrics& metrics_;
+    std::unique_ptr<http::HttpHandler> kinesis_;
+};
+
+class NodeImpl final : public Node {
+  public:
+    explicit NodeImpl(NodeOptions options) : options_(std::move(options)) {}
+    ~NodeImpl() override { stop(); }
+
+    bool start(std::string& why) {
+        return open_set(why) && open_catalog(why) && open_ports(why) && start_lanes(why) && start_streams(why) &&
+               start_http(why);
+    }
+
+    void stop() override {
+        if (stopped_) {
+            return;
+        }
+        stopped_ = true;
+        if (server_ != nullptr) {
+            server_->stop();
+        }
+        if (supervisor_ != nullptr) {
+            supervisor_->stop();
+        }
+        streams_.reset();
+        if (metrics_ != nullptr) {
+            metrics_->close();
+        }
+        if (lanes_ != nullptr) {
+            lanes_->stop();
+        }
+        // Groups ended with their lanes' threads; pools and engines go after them.
+        catalog_.reset();
+        catalog_log_.reset();
+        ports_.clear();
+        eal_.reset();
+        set_.reset();
+    }
+
+    std::uint16_t http_port() const noexcept override { return server_ == nullptr ? 0 : server_->port(); }
+
+  private:
+    void say(bool urgent, const std::string& line) const {
+        if (options_.log) {
+            options_.log(urgent, line);
+        }
+    }
+
+    bool open_set(std::string& why) {
+        ReplicaSetOptions options;
+        options.directories = options_.directories;
+        options.for_new = options_.geometry_for_new;
+        options.existing = options_.existing;
+        options.allow_read_only = true;
+        std::string message;
+        auto set = ReplicaSet::open(options, message);
+        if (!set) {
+            why = message.empty() ? describe(set.error()) : message;
+            return false;
+        }
+        set_ = std::move(*set);
+        if (!message.empty()) {
+            say(!set_->made_new(), message);
+        }
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((set_->present() >> r & 1) != 0) {
+                say(set_->durability(r).suspicious,
+                    "replica " + std::to_string(r) + " " + set_->directory(r).path + ": " +
+                        set_->durability(r).describe());
+            }
+        }
+        return true;
+    }
+
+    bool open_catalog(std::string& why) {
+        CatalogLog::Options options;
+        options.geometry = set_->geometry();
+        options.epoch = set_->epoch();
+        options.voting = set_->voting();
+        options.filling = set_->filling();
+        options.read_only = set_->read_only();
+        options.accept_loss = options_.accept_loss;
+        options.make_engine = [this]() -> Result<std::unique_ptr<IoEngine>> {
+            UringOptions engine = engine_options(*set_, false, -1);
+            engine.entries = 64;
+            auto made = UringEngine::open(engine);
+            if (!made) {
+                engine_why_ = UringEngine::explain_open_failure(made.error());
+                return std::unexpected(made.error());
+            }
+            return std::unique_ptr<IoEngine>(std::move(*made));
+        };
+        options.on_replica_failed = [this](unsigned replica, Error error) { report(replica, error); };
+        auto log = CatalogLog::open(std::move(options));
+        if (!log) {
+            why = !engine_why_.empty() ? engine_why_ : "catalog, " + recovery_failure(GroupId{0}, log.error());
+            return false;
+        }
+        catalog_log_ = std::move(*log);
+        auto catalog = EmbeddedCatalog::open(*catalog_log_, clock_);
+        if (!catalog) {
+            why = "catalog: " + describe(catalog.error());
+            return false;
+        }
+        catalog_ = std::move(*catalog);
+        return true;
+    }
+
+    bool open_ports(std::string& why) {
+        std::vector<std::string> pci;
+        unsigned dpdk_ports = 0;
+        for (const NodePort& port : options_.ports) {
+            const auto kind = port_kind(port.device, why);
+            if (!kind) {
+                return false;
+            }
+            dpdk_ports += *kind != PortKind::kernel ? 1U : 0U;
+            if (*kind == PortKind::dpdk_pci) {
+                pci.push_back(port.device.substr(0, port.device.find(',')));
+            }
+        }
+        const auto lane_count = static_cast<unsigned>(options_.lane_cpus.size());
+        if (dpdk_ports != 0) {
+            EalOptions eal;
+            eal.huge_pages = options_.huge_pages;
+            eal.memory_mb = eal_memory_mb(dpdk_ports, lane_count);
+            eal.cpus = options_.lane_cpus;
+            eal.pci_addresses = pci;
+            auto started = Eal::start(eal, why);
+            if (!started) {
+                return false;
+            }
+            eal_ = std::move(*started);
+            say(false, eal_->describe());
+        }
+        for (const NodePort& port : options_.ports) {
+            PortOptions open;
+            open.device = port.device;
+            open.addresses = port.addresses;
+            for (const DoorSpec& door : options_.doors) {
+                open.udp_ports.push_back(door.port);
+            }
+            open.lane_count = lane_count;
+            open.force = options_.force_ports;
+            auto opened = open_port(open, why);
+            if (!opened) {
+                return false;
+            }
+            say(false, (*opened)->describe());
+            ports_.push_back(std::move(*opened));
+        }
+        return true;
+    }
+
+    bool start_lanes(std::string& why) {
+        const SetGeometry& geometry = set_->geometry();
+        LaneSetOptions lanes;
+        if (options_.pin_lanes) {
+            lanes.cpus = options_.lane_cpus;
+        }
+        lanes.lane_count = static_cast<unsigned>(options_.lane_cpus.size());
+        lanes.group_count = geometry.data_groups;
+        lanes.doors = options_.doors;
+        for (const auto& port : ports_) {
+            lanes.ports.push_back(port.get());
+        }
+        lanes.idle.policy = options_.poll;
+        lanes.clock = &clock_;
+        auto made = LaneSet::make(std::move(lanes), why);
+        if (!made) {
+            return false;
+        }
+        lanes_ = std::move(*made);
+        engines_.resize(lanes_->lane_count());
+        pools_.resize(lanes_->lane_count());
+        failures_.resize(lanes_->lane_count());
+        std::string lane_why;
+        const Status started = lanes_->start([this](Lane& lane) { return prepare(lane); }, lane_why);
+        if (!started) {
+            why = lane_why;
+            for (const std::string& failure : failures_) {
+                if (!failure.empty()) {
+                    why = failure;
+                }
+            }
+            return false;
+        }
+        return true;
+    }
+
+    // On the lane's thread: its engine, its memory, its groups.
+    Status prepare(Lane& lane) {
+        std::string& failure = failures_[lane.index()];
+        auto engine = UringEngine::open(engine_options(*set_, true, lane.wake_fd()));
+        if (!engine) {
+            failure = UringEngine::explain_open_failure(engine.error());
+            return std::unexpected(engine.error());
+        }
+        engines_[lane.index()] = std::move(*engine);
+        UringEngine& own = *engines_[lane.index()];
+        auto pool = FramePool::open(own, options_.memory_bytes);
+        if (!pool) {
+            failure = "lane " + std::to_string(lane.index()) + ": no memory for " +
+                      std::to_string(options_.memory_bytes >> 20) + " MiB of frames; lower --memory";
+            return std::unexpected(pool.error());
+        }
+        pools_[lane.index()] = std::move(*pool);
+        lane.set_engine(own, true);
+        for (std::uint32_t id = 1; id <= set_->geometry().data_groups; ++id) {
+            if (lanes_->lane_of(GroupId{id}) != lane.index()) {
+                continue;
+            }
+            GroupOptions group;
+            group.group = GroupId{id};
+            group.epoch = set_->epoch();
+            group.geometry = set_->geometry();
+            group.voting = set_->voting();
+            group.filling = set_->filling();
+            group.linger_ns = options_.linger_ns;
+            group.direct_threshold_bytes = options_.direct_threshold_bytes;
+            group.replica_lag_bytes_max = options_.replica_lag_bytes_max;
+            group.accept_loss = options_.accept_loss;
+            auto recovered = ShardGroup::recover(group, own, clock_, *pools_[lane.index()]);
+            if (!recovered) {
+                failure = recovery_failure(GroupId{id}, recovered.error());
+                return std::unexpected(recovered.error());
+            }
+            (*recovered)->observe_replicas(
+                [](void* self, unsigned replica, Error error) noexcept {
+                    static_cast<NodeImpl*>(self)->report(replica, error);
+                },
+                this);
+            lane.add_group(std::move(*recovered), GroupId{id});
+        }
+        return {};
+    }
+
+    bool start_streams(std::string& why) {
+        kinesis::StreamStoreOptions streams;
+        for (const DoorSpec& door : options_.doors) {
+            streams.door_streams.push_back(door.stream);
+        }
+        streams.publish = [this](std::unique_ptr<const RouteTable> table) { lanes_->publish(std::move(table)); };
+        streams.log = [this](std::string_view line) { say(true, std::string(line)); };
+        auto opened = kinesis::StreamStore::open(*catalog_, *lanes_, clock_, std::move(streams));
+        if (!opened) {
+            why = "streams: " + describe(opened.error());
+            return false;
+        }
+        streams_ = std::move(*opened);
+        supervisor_ = std::make_unique<Supervisor>(
+            *set_, *lanes_, *catalog_log_, set_->geometry().data_groups,
+            Supervisor::Options{.log = [this](bool urgent, std::string_view line) { say(urgent, std::string(line)); }});
+        {
+            const std::lock_guard lock(early_mutex_);
+            for (const auto& [replica, error] : early_) {
+                supervisor_->report(replica, error);
+            }
+            supervising_ = supervisor_.get();
+        }
+        supervisor_->start();
+        return true;
+    }
+
+    bool start_http(std::string& why) {
+        NodeMetrics::Sources sources;
+        sources.lanes = lanes_.get();
+        sources.supervisor = supervisor_.get();
+        sources.streams = streams_.get();
+        for (const auto& port : ports_) {
+            sources.ports.push_back(port.get());
+        }
+        sources.group_count = set_->geometry().data_groups;
+        sources.version = options_.version;
+        sources.http = [this] {
+            const http::HttpServer* server = serving_.load();
+            return server == nullptr ? http::ServerCounters{} : server->counters();
+        };
+        metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
+        pages_ = std::make_unique<metrics::StatusPages>(metrics_->registry(), [this] { return metrics_->not_ready(); });
+        http::ServerOptions server;
+        server.host = options_.http_host;
+        server.port = options_.http_port;
+        server.threads = options_.http_threads;
+        server.log = [this](std::string_view line) { say(true, std::string(line)); };
+        kinesis::ServiceOptions service;
+        service.account = options_.account;
+        service.region = options_.region;
+        service.ack_level = options_.ack_level;
+        auto opened = http::HttpServer::open(
+            std::move(server), [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
+                const auto sources_factory = [this]() -> std::unique_ptr<kinesis::RecordSource> {
+                    return std::make_unique<kinesis::SegmentRecordSource>(open_container_files(set_->paths()),
+                                                                          set_->geometry().set_id);
+                };
+                return std::make_unique<FrontHandler>(
+                    *pages_, *metrics_,
+                    std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_, sources_factory,
+                                                              service));
+            });
+        if (!opened) {
+            why = opened.error();
+            return false;
+        }
+        server_ = std::move(*opened);
+        serving_ = server_.get();
+        return true;
+    }
+
+    // From lanes and the catalog's thread, also before the supervisor is there.
+    void report(unsigned replica, Error error) {
+        const std::lock_guard lock(early_mutex_);
+        if (supervising_ != nullptr) {
+            supervising_->report(replica, error);
+        } else {
+            early_.emplace_back(replica, error);
+        }
+    }
+
+    NodeOptions options_;
+    SystemClock clock_;
+    std::unique_ptr<ReplicaSet> set_;
+    std::string engine_why_;
+    std::mutex early_mutex_;
+    std::vector<std::pair<unsigned, Error>> early_;
+    Supervisor* supervising_ = nullptr;
+    std::unique_ptr<CatalogLog> catalog_log_;
+    std::unique_ptr<EmbeddedCatalog> catalog_;
+    std::unique_ptr<Eal> eal_;
+    std::vector<std::unique_ptr<Port>> ports_;
+    // The lanes' threads use these until they end, and the groups before them.
+    std::vector<std::unique_ptr<UringEngine>> engines_;
+    std::vector<std::unique_ptr<FramePool>> pools_;
+    std::vector<std::string> failures_;
+    std::unique_ptr<LaneSet> lanes_;
+    std::unique_ptr<kinesis::StreamStore> streams_;
+    std::unique_ptr<Supervisor> supervisor_;
+    std::unique_ptr<NodeMetrics> metrics_;
+    std::unique_ptr<metrics::StatusPages> pages_;
+    std::unique_ptr<http::HttpServer> server_;
+    std::atomic<const http::HttpServer*> serving_{nullptr};
+    bool stopped_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Node> Node::start(NodeOptions options, std::string& why) {
+    if (const auto bind = http::check_bind_address(options.http_host); !bind) {
+        why = bind.error();
+        return nullptr;
+    }
+    auto node = std::make_unique<NodeImpl>(std::move(options));
+    if (!node->start(why)) {
+        return nullptr;
+    }
+    return node;
+}
+
+}  // namespace penstock

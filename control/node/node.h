@@ -1,0 +1,68 @@
+// A whole node: replica set, catalog, lanes, streams, HTTP, metrics, and the supervisor that takes
+// replicas out and brings them back.
+//
+// Runs on: start() and stop() on the caller's thread.
+// Guarantees: LOG-PROTOCOL 2's order: the set is locked and its epoch promised before any log is
+// read, the catalog first, then the groups; HTTP answers last.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataplane/door/door.h"
+#include "dataplane/eal.h"
+#include "dataplane/lane/idle.h"
+#include "dataplane/wire/address.h"
+#include "storage/base/ids.h"
+#include "storage/replica/geometry.h"
+
+namespace penstock {
+
+struct NodePort {
+    std::string device;
+    std::vector<IpPrefix> addresses;
+};
+
+struct NodeOptions {
+    std::array<std::string, replica_count> directories;
+    SetGeometry geometry_for_new;
+    bool existing = false;
+    bool accept_loss = false;
+    std::string http_host = "127.0.0.1";
+    std::uint16_t http_port = 4567;
+    unsigned http_threads = 1;
+    std::vector<NodePort> ports;
+    bool force_ports = false;
+    std::vector<unsigned> lane_cpus;      // one lane each
+    bool pin_lanes = true;
+    std::vector<DoorSpec> doors;
+    AckLevel ack_level = AckLevel::quorum;
+    IdlePolicy poll = IdlePolicy::adaptive;
+    EalOptions::HugePages huge_pages = EalOptions::HugePages::automatic;
+    std::string region = "us-east-1";
+    std::string account = "000000000000";
+    std::uint64_t linger_ns = 200'000;
+    std::uint32_t direct_threshold_bytes = 64U << 10;
+    std::uint64_t replica_lag_bytes_max = 32U << 20;
+    std::uint64_t memory_bytes = 128U << 20;   // of one lane
+    std::string version;
+    // One line for an operator; from any thread. `urgent`: something is wrong.
+    std::function<void(bool urgent, std::string_view line)> log;
+};
+
+class Node {
+  public:
+    // On failure `why` says what was expected, what was found and what to do.
+    [[nodiscard]] static std::unique_ptr<Node> start(NodeOptions options, std::string& why);
+    // Stops as stop() does.
+    virtual ~Node() = default;
+    // Takes no more packets and requests, makes everything durable, ends all threads.
+    virtual void stop() = 0;
+    [[nodiscard]] virtual std::uint16_t http_port() const noexcept = 0;
+};
+
+}  // namespace penstock

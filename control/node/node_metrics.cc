@@ -1,0 +1,371 @@
+#include "control/node/node_metrics.h"
+
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <set>
+
+#include "dataplane/drop.h"
+
+namespace penstock {
+
+namespace {
+
+using metrics::Kind;
+using metrics::Samples;
+
+constexpr std::array<std::uint64_t, 16> latency_bounds_ns{
+    50'000,     100'000,    200'000,    300'000,    500'000,     750'000,     1'000'000,   2'000'000,
+    3'000'000,  5'000'000,  10'000'000, 20'000'000, 50'000'000,  100'000'000, 500'000'000, 2'000'000'000};
+
+using Totals = NodeMetrics::Totals;
+
+Errc collect_totals(Lane& lane, void* argument) {
+    auto& totals = *static_cast<Totals*>(argument);
+    for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
+        if (const ShardGroup* own = lane.group(GroupId{group})) {
+            own->shard_totals(totals.shards);
+        }
+    }
+    return Errc::ok;
+}
+
+double seconds(std::uint64_t ns) { return static_cast<double>(ns) / 1e9; }
+
+}  // namespace
+
+NodeMetrics::NodeMetrics(Sources sources) : sources_(std::move(sources)), caller_(*sources_.lanes) {
+    add(Kind::gauge, "penstock_build_info", "Always 1; the version is the label.", [this](Samples& out) {
+        out.add(std::uint64_t{1}, {{"version", sources_.version}});
+    });
+    add_lane_families();
+    add_storage_families();
+    add_http_families();
+}
+
+void NodeMetrics::add(Kind kind, const char* name, const char* help, metrics::Collector collector) {
+    registry_.add(kind, name, help, std::move(collector));
+}
+
+void NodeMetrics::close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    caller_.wait_for_all();
+}
+
+std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
+    const std::lock_guard lock(mutex_);
+    const auto now = std::chrono::steady_clock::now();
+    if (closed_ || (last_ != nullptr && now - gathered_ < std::chrono::milliseconds(20))) {
+        return last_ != nullptr ? last_ : std::make_shared<const Snapshot>();
+    }
+    auto snapshot = std::make_shared<Snapshot>();
+    std::vector<LaneCaller::Ask> asks;
+    for (unsigned id = 1; id <= sources_.group_count; ++id) {
+        auto request = std::make_unique<SnapshotRequest>();
+        request->group = GroupId{id};
+        asks.push_back({sources_.lanes->lane_of(GroupId{id}), std::move(request), false});
+    }
+    caller_.run(asks, std::chrono::milliseconds(2000));
+    for (unsigned id = 1; id <= sources_.group_count; ++id) {
+        Group group{.id = id, .counters = {}, .gauges = {}, .answered = false};
+        const LaneCaller::Ask& ask = asks[id - 1];
+        if (ask.answered && ask.request->outcome == Errc::ok) {
+            const auto& answer = static_cast<const SnapshotRequest&>(*ask.request);
+            group.counters = answer.counters;
+            group.gauges = answer.gauges;
+            group.answered = true;
+        }
+        snapshot->groups.push_back(group);
+    }
+    if (const auto table = sources_.streams->table()) {
+        for (const auto& [name, view] : *table) {
+            for (const auto& shard : view->stream().shards) {
+                stream_of_shard_[value(shard.uid)] = name;
+            }
+        }
+    }
+    std::set<std::uint64_t> alive;
+    for (unsigned lane = 0; lane < sources_.lanes->lane_count(); ++lane) {
+        auto totals = std::make_unique<Totals>();
+        Errc outcome = Errc::ok;
+        if (!caller_.call(lane, &collect_totals, totals.get(), outcome)) {
+            late_.push_back(std::move(totals));  // the lane may still write into it
+            continue;
+        }
+        for (const auto& shard : totals->shards) {
+            last_of_shard_[value(shard.shard)] = {shard.records, shard.bytes};
+            alive.insert(value(shard.shard));
+        }
+    }
+    snapshot->by_stream = of_gone_shards_;
+    for (auto it = last_of_shard_.begin(); it != last_of_shard_.end();) {
+        const auto named = stream_of_shard_.find(it->first);
+        const std::string name = named == stream_of_shard_.end() ? "" : named->second;
+        auto& sum = snapshot->by_stream[name];
+        sum.first += it->second.first;
+        sum.second += it->second.second;
+        if (!alive.contains(it->first)) {
+            auto& gone = of_gone_shards_[name];
+            gone.first += it->second.first;
+            gone.second += it->second.second;
+            it = last_of_shard_.erase(it);
+        } else {
+            ++it;
+        }
+    }
+    last_ = snapshot;
+    gathered_ = now;
+    return snapshot;
+}
+
+void NodeMetrics::add_lane_families() {
+    const auto per_lane = [this](Samples& out, auto&& value_of) {
+        for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
+            out.add(value_of(sources_.lanes->lane(i).counters()), {{"lane", std::to_string(i)}});
+        }
+    };
+    add(Kind::counter, "penstock_packets_received_total", "Packets taken from ports.",
+        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.packets.get(); }); });
+    add(Kind::counter, "penstock_dropped_total",
+        "Packets and records refused; every refusal is counted under one reason.", [this](Samples& out) {
+            std::array<std::uint64_t, drop_reason_count> drops{};
+            for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
+                for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
+                    drops[reason] += sources_.lanes->lane(i).counters().drops.by_reason[reason].get();
+                }
+            }
+            for (Port* port : sources_.ports) {
+                for (unsigned queue = 0; queue < port->queue_count(); ++queue) {
+                    for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
+                        drops[reason] += port->queue(queue).drops().by_reason[reason].get();
+                    }
+                }
+                const PortStats stats = port->stats();
+                drops[static_cast<std::size_t>(DropReason::nic_missed)] += stats.missed;
+                drops[static_cast<std::size_t>(DropReason::nic_error)] += stats.errors;
+                drops[static_cast<std::size_t>(DropReason::nic_no_buffer)] += stats.no_buffer;
+            }
+            for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
+                out.add(drops[reason], {{"reason", label(static_cast<DropReason>(reason))}});
+            }
+        });
+    add(Kind::histogram, "penstock_commit_latency_seconds",
+        "From the append of a frame's first record to its commit, weighted by records.", [this](Samples& out) {
+            HistogramSnapshot all;
+            for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
+                sources_.lanes->lane(i).counters().commit_latency_ns.merge_into(all);
+            }
+            std::array<std::uint64_t, latency_bounds_ns.size()> cumulative{};
+            all.cumulative(latency_bounds_ns, cumulative);
+            std::array<double, latency_bounds_ns.size()> bounds{};
+            std::array<std::uint64_t, latency_bounds_ns.size() + 1> counts{};
+            for (std::size_t i = 0; i < bounds.size(); ++i) {
+                bounds[i] = seconds(latency_bounds_ns[i]);
+                counts[i] = cumulative[i] - (i == 0 ? 0 : cumulative[i - 1]);
+            }
+            counts.back() = all.count - cumulative.back();
+            out.add(metrics::HistogramView{bounds, counts, seconds(all.sum)});
+        });
+    add(Kind::gauge, "penstock_commit_latency_quantile_seconds",
+        "Commit latency since the start, as the lanes' own histogram has it (within 2 %).", [this](Samples& out) {
+            HistogramSnapshot all;
+            for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
+                sources_.lanes->lane(i).counters().commit_latency_ns.merge_into(all);
+            }
+            for (const auto& [name, share] : {std::pair{"0.5", 0.5}, {"0.99", 0.99}, {"0.999", 0.999}}) {
+                out.add(seconds(all.percentile(share)), {{"quantile", name}});
+            }
+        });
+    add(Kind::counter, "penstock_lane_busy_seconds_total",
+        "Time in turns that found work; its rate is the lane's duty cycle.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return seconds(c.busy_ns.get()); });
+        });
+    add(Kind::gauge, "penstock_lane_turn_longest_seconds", "The longest turn since the start.",
+        [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return seconds(c.longest_turn_ns.get()); });
+        });
+    add(Kind::counter, "penstock_lane_sleeps_total", "How often the lane slept because everything was idle.",
+        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.sleeps.get(); }); });
+    add(Kind::counter, "penstock_lane_handed_over_total", "Records given to the lane that owns their shard.",
+        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.handed_over.get(); }); });
+    add(Kind::counter, "penstock_lane_answered_total", "ARP, neighbour discovery and echo requests answered.",
+        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.answered.get(); }); });
+}
+
+void NodeMetrics::add_storage_families() {
+    const auto per_group = [this](Samples& out, auto&& value_of) {
+        for (const Group& group : gather()->groups) {
+            if (group.answered) {
+                out.add(static_cast<std::uint64_t>(value_of(group)), {{"group", std::to_string(group.id)}});
+            }
+        }
+    };
+    const auto total = [this](Samples& out, auto&& value_of) {
+        std::uint64_t sum = 0;
+        for (const Group& group : gather()->groups) {
+            sum += static_cast<std::uint64_t>(value_of(group));
+        }
+        out.add(sum);
+    };
+    add(Kind::counter, "penstock_records_committed_total", "Records durable on two replicas.",
+        [this](Samples& out) {
+            for (const auto& [stream, sums] : gather()->by_stream) {
+                out.add(sums.first, {{"stream", stream}});
+            }
+        });
+    add(Kind::counter, "penstock_bytes_committed_total", "Their data and partition keys.", [this](Samples& out) {
+        for (const auto& [stream, sums] : gather()->by_stream) {
+            out.add(sums.second, {{"stream", stream}});
+        }
+    });
+    add(Kind::gauge, "penstock_replica_state", "1 for the state the replica is in, 0 for the others.",
+        [this](Samples& out) {
+            const auto replicas = sources_.supervisor->replicas();
+            for (unsigned r = 0; r < replica_count; ++r) {
+                for (const char* state : {"voting", "lagging", "filling", "out"}) {
+                    out.add(std::uint64_t{replicas[r].state == state ? 1U : 0U},
+                            {{"replica", std::to_string(r)}, {"state", state}});
+                }
+            }
+        });
+    add(Kind::gauge, "penstock_replica_missing_chunks", "Chunks the replica lacks and is being refilled with.",
+        [this](Samples& out) {
+            const auto snapshot = gather();
+            for (unsigned r = 0; r < replica_count; ++r) {
+                std::uint64_t missing = 0;
+                for (const Group& group : snapshot->groups) {
+                    missing += group.gauges.missing_chunks[r];
+                }
+                out.add(missing, {{"replica", std::to_string(r)}});
+            }
+        });
+    add(Kind::gauge, "penstock_journal_used_bytes", "Journal space that holds frames not yet in segments.",
+        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.gauges.journal_used_bytes; }); });
+    add(Kind::gauge, "penstock_journal_size_bytes", "The whole journal.",
+        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.gauges.journal_size_bytes; }); });
+    const auto memory = [this](Samples& out, auto&& value_of) {
+        const auto snapshot = gather();
+        for (unsigned lane = 0; lane < sources_.lanes->lane_count(); ++lane) {
+            for (const Group& group : snapshot->groups) {
+                // A lane's groups share one pool: any of them tells.
+                if (group.answered && sources_.lanes->lane_of(GroupId{group.id}) == lane) {
+                    out.add(static_cast<std::uint64_t>(value_of(group)), {{"lane", std::to_string(lane)}});
+                    break;
+                }
+            }
+        }
+    };
+    add(Kind::gauge, "penstock_memory_used_bytes", "Frames held in the lane's memory.",
+        [memory](Samples& out) { memory(out, [](const Group& g) { return g.gauges.memory_used_bytes; }); });
+    add(Kind::gauge, "penstock_memory_size_bytes", "The memory the lane may use for them.",
+        [memory](Samples& out) { memory(out, [](const Group& g) { return g.gauges.memory_size_bytes; }); });
+    add(Kind::gauge, "penstock_segment_free_bytes", "Segment space that can be written without a new file.",
+        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.segment_free_bytes; }); });
+    add(Kind::gauge, "penstock_segment_size_bytes", "Segment space in all, of one replica.",
+        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.segment_size_bytes; }); });
+    add(Kind::gauge, "penstock_shards", "Shards this node serves.",
+        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.shards; }); });
+    add(Kind::gauge, "penstock_disk_full", "1 while writes are refused to keep the reserve, else 0.",
+        [this](Samples& out) {
+            bool full = false;
+            for (const Group& group : gather()->groups) {
+                full = full || group.gauges.disk_full;
+            }
+            out.add(std::uint64_t{full ? 1U : 0U});
+        });
+    add(Kind::gauge, "penstock_retention_held", "1 while nothing is trimmed because the clock leapt, else 0.",
+        [this](Samples& out) {
+            bool held = false;
+            for (const Group& group : gather()->groups) {
+                held = held || group.gauges.retention_held;
+            }
+            out.add(std::uint64_t{held ? 1U : 0U});
+        });
+    add(Kind::gauge, "penstock_lost_records", "Records of which no good copy is left.",
+        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.lost_records; }); });
+    add(Kind::counter, "penstock_journal_blocks_total", "Journal blocks written.",
+        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.journal_blocks; }); });
+    add(Kind::counter, "penstock_journal_written_bytes_total", "Bytes of journal blocks, of one replica.",
+        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.journal_bytes; }); });
+    add(Kind::counter, "penstock_segment_written_bytes_total", "Bytes of segment writes, of one replica.",
+        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.segment_bytes; }); });
+    add(Kind::counter, "penstock_chunks_freed_total", "Chunks freed by retention.",
+        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.chunks_freed; }); });
+}
+
+void NodeMetrics::add_http_families() {
+    const auto counter = [this](const char* name, const char* help, std::uint64_t http::ServerCounters::* member) {
+        add(Kind::counter, name, help, [this, member](Samples& out) { out.add(sources_.http().*member); });
+    };
+    add(Kind::gauge, "penstock_http_connections_open", "HTTP connections now.",
+        [this](Samples& out) { out.add(sources_.http().connections_open); });
+    counter("penstock_http_connections_accepted_total", "HTTP connections taken.",
+            &http::ServerCounters::connections_accepted);
+    counter("penstock_http_connections_refused_total", "Refused: over the limit, or no descriptors left.",
+            &http::ServerCounters::connections_refused);
+    counter("penstock_http_connections_timed_out_total", "Closed because the peer was too slow or idle.",
+            &http::ServerCounters::connections_timed_out);
+    counter("penstock_http_requests_received_total", "Complete requests received.", &http::ServerCounters::requests);
+    counter("penstock_http_requests_refused_total", "Answered 403: not from this machine, or from a web page.",
+            &http::ServerCounters::requests_refused);
+    counter("penstock_http_requests_malformed_total", "Answered 4xx or 5xx before any operation saw them.",
+            &http::ServerCounters::requests_malformed);
+    counter("penstock_http_received_bytes_total", "Bytes read from HTTP connections.",
+            &http::ServerCounters::received_bytes);
+    counter("penstock_http_sent_bytes_total", "Bytes written to HTTP connections.",
+            &http::ServerCounters::sent_bytes);
+}
+
+std::string NodeMetrics::not_ready() {
+    unsigned voting = 0;
+    for (const ReplicaReport& replica : sources_.supervisor->replicas()) {
+        voting += replica.state == "voting" || replica.state == "lagging" ? 1U : 0U;
+    }
+    if (voting < quorum_count) {
+        return "writes are refused: " + std::to_string(voting) +
+               " of 3 replicas can vote, 2 are needed; see /v1/replicas";
+    }
+    for (const Group& group : gather()->groups) {
+        if (group.answered && group.gauges.disk_full) {
+            return "writes are refused: the disks are full; delete streams, shorten retention or add space";
+        }
+    }
+    return "";
+}
+
+std::string NodeMetrics::replicas_json() {
+    const auto snapshot = gather();
+    const auto replicas = sources_.supervisor->replicas();
+    rapidjson::StringBuffer buffer;
+    rapidjson::Writer<rapidjson::StringBuffer> out(buffer);
+    const auto text = [&out](const std::string& value) {
+        out.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
+    };
+    out.StartObject();
+    out.Key("replicas");
+    out.StartArray();
+    for (unsigned r = 0; r < replica_count; ++r) {
+        std::uint64_t missing = 0;
+        for (const Group& group : snapshot->groups) {
+            missing += group.gauges.missing_chunks[r];
+        }
+        out.StartObject();
+        out.Key("replica");
+        out.Uint(r);
+        out.Key("directory");
+        text(replicas[r].directory);
+        out.Key("state");
+        text(replicas[r].state);
+        out.Key("reason");
+        text(replicas[r].reason);
+        out.Key("missing_chunks");
+        out.Uint64(missing);
+        out.EndObject();
+    }
+    out.EndArray();
+    out.EndObject();
+    return {buffer.GetString(), buffer.GetSize()};
+}
+
+}  // namespace penstock

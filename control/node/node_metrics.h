@@ -1,0 +1,78 @@
+// What /metrics and /v1/replicas show of a node, gathered when somebody asks.
+//
+// Runs on: any control thread; gathers under a lock, at most every few milliseconds.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "control/kinesis/stream_store.h"
+#include "control/metrics/registry.h"
+#include "control/node/lane_caller.h"
+#include "control/node/supervisor.h"
+#include "dataplane/port/port.h"
+
+namespace penstock {
+
+class NodeMetrics {
+  public:
+    struct Sources {
+        LaneSet* lanes = nullptr;
+        Supervisor* supervisor = nullptr;
+        kinesis::StreamStore* streams = nullptr;
+        std::vector<Port*> ports;
+        unsigned group_count = 1;
+        std::string version;
+        std::function<http::ServerCounters()> http;   // empty counters before the server is up
+    };
+    explicit NodeMetrics(Sources sources);
+    // Shard totals of one lane's groups.
+    struct Totals {
+        std::vector<ShardGroup::ShardTotals> shards;
+    };
+
+    [[nodiscard]] const metrics::Registry& registry() const noexcept { return registry_; }
+    // Why the node cannot take writes now; empty when it can.
+    [[nodiscard]] std::string not_ready();
+    [[nodiscard]] std::string replicas_json();
+    // To be called before the lanes stop.
+    void close();
+
+  private:
+    struct Group {
+        unsigned id = 0;
+        GroupCounters counters;
+        GroupGauges gauges;
+        bool answered = false;
+    };
+    struct Snapshot {
+        std::vector<Group> groups;
+        std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> by_stream;   // records, bytes
+    };
+    // Asks the lanes, unless that was done a moment ago.
+    [[nodiscard]] std::shared_ptr<const Snapshot> gather();
+    void add_lane_families();
+    void add_storage_families();
+    void add_http_families();
+    void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
+
+    Sources sources_;
+    metrics::Registry registry_;
+    std::mutex mutex_;
+    LaneCaller caller_;
+    std::vector<std::unique_ptr<Totals>> late_;   // a lane may still write into these
+    std::shared_ptr<const Snapshot> last_;
+    std::chrono::steady_clock::time_point gathered_{};
+    // Streams that are gone keep what they had, so that counters never go back.
+    std::map<std::uint64_t, std::string> stream_of_shard_;
+    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> of_gone_shards_;
+    std::map<std::uint64_t, std::pair<std::uint64_t, std::uint64_t>> last_of_shard_;
+    bool closed_ = false;
+};
+
+}  // namespace penstock

@@ -1,0 +1,253 @@
+#include "control/node/supervisor.h"
+
+#include <algorithm>
+
+#include "storage/io/durability_probe.h"
+
+namespace penstock {
+
+namespace {
+
+ReplicaMask bit_of(unsigned replica) noexcept { return static_cast<ReplicaMask>(1U << replica); }
+
+}  // namespace
+
+Supervisor::Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, unsigned group_count,
+                       Options options)
+    : set_(set),
+      lanes_(lanes),
+      catalog_(catalog),
+      group_count_(group_count),
+      options_(std::move(options)),
+      caller_(lanes) {
+    for (unsigned r = 0; r < replica_count; ++r) {
+        in_[r] = (set_.voting() & bit_of(r)) != 0;
+        reason_[r] = in_[r] ? "" : set_.reason(r);
+    }
+    refresh_reports();
+}
+
+Supervisor::~Supervisor() { stop(); }
+
+void Supervisor::start() {
+    thread_ = std::thread([this] { run(); });
+}
+
+void Supervisor::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        stop_ = true;
+    }
+    wake_.notify_one();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+void Supervisor::report(unsigned replica, Error why) {
+    {
+        const std::lock_guard lock(mutex_);
+        failures_.push_back({replica, why});
+    }
+    wake_.notify_one();
+}
+
+std::array<ReplicaReport, replica_count> Supervisor::replicas() const {
+    const std::lock_guard lock(mutex_);
+    return reports_;
+}
+
+void Supervisor::run() {
+    for (;;) {
+        std::vector<Failure> failures;
+        {
+            std::unique_lock lock(mutex_);
+            wake_.wait_for(lock, std::chrono::milliseconds(options_.interval_ms),
+                           [this] { return stop_ || !failures_.empty(); });
+            if (stop_) {
+                return;
+            }
+            failures.swap(failures_);
+        }
+        for (const Failure& failure : failures) {
+            if (failure.why.code == Errc::unavailable) {
+                say(true, "replica " + std::to_string(failure.replica) + " (" +
+                              set_.directory(failure.replica).path +
+                              ") is slow: the others go on without it, and it is refilled when it keeps up again");
+                incomplete_[failure.replica] = true;
+            } else if (in_[failure.replica]) {
+                take_out(failure.replica, describe(failure.why));
+            }
+        }
+        look_once();
+        refresh_reports();
+    }
+}
+
+void Supervisor::look_once() {
+    const ReplicaMask gone = set_.check();
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((gone & bit_of(r)) != 0 && in_[r]) {
+            take_out(r, set_.reason(r));
+        }
+    }
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if (in_[r]) {
+            if (filling_[r] || incomplete_[r]) {
+                let_vote(r);
+            }
+            continue;
+        }
+        if (wait_[r] != 0) {
+            --wait_[r];
+            continue;
+        }
+        // Tried again soon, then ever more rarely, up to half a minute.
+        tries_[r] = std::min(tries_[r] + 1, 5U);
+        wait_[r] = (1U << tries_[r]) - 2;
+        if ((set_.filling() & bit_of(r)) != 0) {
+            bring_in(r, false);
+            continue;
+        }
+        const ReturnOffer offer = set_.look_for_return(r);
+        if (offer.kind == ReturnKind::none) {
+            reason_[r] = offer.reason.empty() ? reason_[r] : offer.reason;
+            continue;
+        }
+        bring_in(r, offer.kind == ReturnKind::returning);
+    }
+}
+
+void Supervisor::each_lane(Errc (*function)(Lane&, void*), unsigned replica, int fd, FlushMode mode,
+                           bool counts) {
+    changes_.push_back(std::make_unique<Change>(Change{replica, fd, mode, counts}));
+    for (unsigned lane = 0; lane < lanes_.lane_count(); ++lane) {
+        Errc outcome = Errc::ok;
+        if (!caller_.call(lane, function, changes_.back().get(), outcome)) {
+            say(true, "lane " + std::to_string(lane) + " did not answer about replica " + std::to_string(replica));
+        }
+    }
+}
+
+void Supervisor::take_out(unsigned replica, const std::string& reason) {
+    say(true, "replica " + std::to_string(replica) + " (" + set_.directory(replica).path + ") is out: " + reason +
+                  "; the node goes on with the others; mend the directory, or give it an empty one with "
+                  "`penstock replica replace`");
+    each_lane(
+        [](Lane& lane, void* argument) {
+            const auto& change = *static_cast<const Change*>(argument);
+            for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
+                if (ShardGroup* own = lane.group(GroupId{group})) {
+                    own->replica_out(change.replica);
+                }
+            }
+            return Errc::ok;
+        },
+        replica, -1, FlushMode::dsync, false);
+    catalog_.replica_out(replica);
+    set_.drop(replica);
+    in_[replica] = false;
+    filling_[replica] = false;
+    incomplete_[replica] = false;
+    reason_[replica] = reason;
+    tries_[replica] = 0;
+    wait_[replica] = 1;
+}
+
+void Supervisor::bring_in(unsigned replica, bool counts) {
+    const ReplicaPlace place = set_.directory(replica);
+    const FlushMode mode = set_.durability(replica).mode;
+    say(false, "replica " + std::to_string(replica) + " (" + place.path + ") is " +
+                   (counts ? "back: what it missed is copied to it" : "being filled"));
+    each_lane(
+        [](Lane& lane, void* argument) {
+            const auto& change = *static_cast<const Change*>(argument);
+            static_cast<UringEngine*>(lane.engine())->set_directory(change.replica, change.directory_fd, change.mode);
+            for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
+                if (ShardGroup* own = lane.group(GroupId{group})) {
+                    own->replica_in(change.replica, change.counts);
+                }
+            }
+            return Errc::ok;
+        },
+        replica, place.fd, mode, counts);
+    catalog_.replica_in(replica, counts, [fd = place.fd, mode, replica](IoEngine& engine) {
+        static_cast<UringEngine&>(engine).set_directory(replica, fd, mode);
+    });
+    in_[replica] = true;
+    filling_[replica] = !counts;
+    incomplete_[replica] = true;
+    reason_[replica] = counts ? "what it missed is being copied to it" : "it is being filled";
+}
+
+// A replica that has everything again may vote, or is simply whole.
+void Supervisor::let_vote(unsigned replica) {
+    auto change = std::make_unique<Change>(Change{replica, -1, FlushMode::dsync, false});
+    bool complete = catalog_.replica_complete(replica);
+    for (unsigned lane = 0; lane < lanes_.lane_count() && complete; ++lane) {
+        Errc outcome = Errc::unavailable;
+        const bool answered = caller_.call(
+            lane,
+            [](Lane& own, void* argument) {
+                const auto& asked = *static_cast<const Change*>(argument);
+                for (std::uint32_t group = 1; group <= own.group_count(); ++group) {
+                    const ShardGroup* g = own.group(GroupId{group});
+                    if (g != nullptr && !g->replica_complete(asked.replica)) {
+                        return Errc::unavailable;
+                    }
+                }
+                return Errc::ok;
+            },
+            change.get(), outcome);
+        complete = answered && outcome == Errc::ok;
+        if (!answered) {
+            changes_.push_back(std::move(change));  // the lane may still look at it
+            return;
+        }
+    }
+    if (!complete) {
+        return;
+    }
+    if (filling_[replica]) {
+        const Status marked = set_.mark_voting(replica);
+        if (!marked) {
+            reason_[replica] = describe(marked.error());
+            return;
+        }
+        each_lane(
+            [](Lane& lane, void* argument) {
+                const auto& filled = *static_cast<const Change*>(argument);
+                for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
+                    if (ShardGroup* own = lane.group(GroupId{group})) {
+                        own->replica_counts(filled.replica);
+                    }
+                }
+                return Errc::ok;
+            },
+            replica, -1, FlushMode::dsync, true);
+        catalog_.replica_counts(replica);
+    }
+    filling_[replica] = false;
+    incomplete_[replica] = false;
+    tries_[replica] = 0;
+    reason_[replica].clear();
+    say(false, "replica " + std::to_string(replica) + " (" + set_.directory(replica).path +
+                   ") is complete: three copies of everything again");
+}
+
+void Supervisor::refresh_reports() {
+    std::array<ReplicaReport, replica_count> reports;
+    const auto paths = set_.paths();
+    for (unsigned r = 0; r < replica_count; ++r) {
+        reports[r].directory = paths[r];
+        reports[r].state = !in_[r]          ? "out"
+                           : filling_[r]    ? "filling"
+                           : incomplete_[r] ? "lagging"
+                                            : "voting";
+        reports[r].reason = reason_[r];
+    }
+    const std::lock_guard lock(mutex_);
+    reports_ = std::move(reports);
+}
+
+}  // namespace penstock
