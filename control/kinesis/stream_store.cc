@@ -14,6 +14,7 @@ namespace {
 constexpr std::string_view stream_prefix = "stream/";
 constexpr std::string_view tombstone_prefix = "tombstone/";
 constexpr std::string_view next_uid_key = "meta/next_uid";
+constexpr std::string_view last_deleted_key = "meta/last_deleted";
 constexpr std::string_view iterator_key_key = "secret/iterator";
 constexpr std::size_t iterator_key_bytes = 32;
 // Requests the worker has with the lanes at once; more wait.
@@ -264,6 +265,15 @@ Status StreamStore::create(const NewStream& wanted) {
         if (!next_uid) {
             return fail(Errc::corrupt);
         }
+        const auto deleted = catalog_.get(last_deleted_key);
+        if (!deleted && deleted.error().code != Errc::not_found) {
+            return std::unexpected(deleted.error());
+        }
+        const auto deleted_s =
+            deleted ? parse_number(deleted->value) : std::optional<std::uint64_t>(0);
+        if (!deleted_s) {
+            return fail(Errc::corrupt);
+        }
         const std::int64_t now_ms = clock_.wall_ms();
         Stream stream;
         stream.name = wanted.name;
@@ -280,7 +290,8 @@ Status StreamStore::create(const NewStream& wanted) {
             shard.uid = static_cast<ShardUid>(uid);
             shard.number = i;
             shard.group = static_cast<GroupId>(1 + uid % lanes_.group_count());
-            shard.created_s = now_ms / 1000;
+            // Sequence numbers begin with this second: those of a deleted stream never come back.
+            shard.created_s = std::max(now_ms / 1000, static_cast<std::int64_t>(*deleted_s) + 1);
             shard.range = ranges[i];
             stream.shards.push_back(shard);
         }
@@ -333,11 +344,17 @@ Status StreamStore::remove(std::string_view name) {
             stream.status = StreamStatus::deleting;
             return is_deleting_already ? fail(Errc::closed) : Status{};
         },
-        [](const Stream& stream, std::vector<CatalogChange>& changes) {
+        [this](const Stream& stream, std::vector<CatalogChange>& changes) {
+            const auto entry = catalog_.get(last_deleted_key);
+            std::int64_t newest_s =
+                entry ? static_cast<std::int64_t>(parse_number(entry->value).value_or(0)) : 0;
             for (const Shard& shard : stream.shards) {
+                newest_s = std::max(newest_s, shard.created_s);
                 changes.push_back(
                     put_change(tombstone_key(shard.uid), std::to_string(value(shard.group)), 0));
             }
+            changes.push_back(put_change(std::string(last_deleted_key), std::to_string(newest_s),
+                                         entry ? entry->revision : 0));
         });
     return is_deleting_already ? Status{} : done;
 }

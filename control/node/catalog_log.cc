@@ -231,14 +231,15 @@ Status CatalogLog::replay(const std::function<Status(Kind, Bytes)>& take) {
     return {};
 }
 
-void CatalogLog::replica_out(unsigned replica) {
-    post([this, replica] {
+void CatalogLog::replica_out(unsigned replica, std::function<void(IoEngine&)> after) {
+    post([this, replica, after = std::move(after)] {
         const auto bit = static_cast<ReplicaMask>(1U << replica);
         view_.taking = static_cast<ReplicaMask>(view_.taking & ~bit);
         view_.counting = static_cast<ReplicaMask>(view_.counting & ~bit);
         complete_ = static_cast<ReplicaMask>(complete_ & ~bit);
         taking_ = view_.taking;
         log_->replica_lost(replica);
+        after(*engine_);
     });
 }
 

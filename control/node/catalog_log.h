@@ -51,7 +51,8 @@ class CatalogLog final : public ChangeLog {
     [[nodiscard]] Status replay(const std::function<Status(Kind, Bytes)>& take) override;
 
     // -- Replicas, from the supervisor ------------------------------------------------------------
-    void replica_out(unsigned replica);
+    // `after` lets the engine forget the directory, on the log's thread.
+    void replica_out(unsigned replica, std::function<void(IoEngine&)> after);
     // `prepare` points the engine at the directory that is open again, on the log's thread.
     void replica_in(unsigned replica, bool counts, std::function<void(IoEngine&)> prepare);
     void replica_counts(unsigned replica);

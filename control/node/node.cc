@@ -1,6 +1,8 @@
 #include "control/node/node.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "control/catalog/embedded_catalog.h"
 #include "control/http/guard.h"
@@ -21,6 +23,8 @@ namespace penstock {
 
 namespace {
 
+constexpr std::chrono::seconds lock_wait{5};
+
 // Everything an engine needs to know of the set's directories.
 UringOptions engine_options(const ReplicaSet& set, bool huge_pages, int wake_fd) {
     UringOptions options;
@@ -28,9 +32,7 @@ UringOptions engine_options(const ReplicaSet& set, bool huge_pages, int wake_fd)
         const ReplicaPlace place = set.directory(r);
         options.directory_fds[r] = place.fd;
         options.flush_modes[r] = set.durability(r).mode;
-        if (place.lock_fd >= 0) {
-            options.lock_fds.push_back(place.lock_fd);
-        }
+        options.lock_fds[r] = place.lock_fd;
     }
     options.entries = 1024;
     options.huge_pages = huge_pages;
@@ -137,6 +139,17 @@ class NodeImpl final : public Node {
         options.allow_read_only = true;
         std::string message;
         auto set = ReplicaSet::open(options, message);
+        // A killed process's lock lives as long as its last writes; the kernel ends both soon.
+        const auto until = std::chrono::steady_clock::now() + lock_wait;
+        for (bool told = false; !set && set.error().code == Errc::locked && std::chrono::steady_clock::now() < until;
+             told = true) {
+            if (!told) {
+                say(false, "the directories are locked: waiting for the last writes of the process that held them");
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            message.clear();
+            set = ReplicaSet::open(options, message);
+        }
         if (!set) {
             why = message.empty() ? describe(set.error()) : message;
             return false;

@@ -102,9 +102,6 @@ void Supervisor::look_once() {
             --wait_[r];
             continue;
         }
-        // Tried again soon, then ever more rarely, up to half a minute.
-        tries_[r] = std::min(tries_[r] + 1, 5U);
-        wait_[r] = (1U << tries_[r]) - 2;
         if ((set_.filling() & bit_of(r)) != 0) {
             bring_in(r, false);
             continue;
@@ -118,13 +115,12 @@ void Supervisor::look_once() {
     }
 }
 
-void Supervisor::each_lane(Errc (*function)(Lane&, void*), unsigned replica, int fd, FlushMode mode,
-                           bool counts) {
-    changes_.push_back(std::make_unique<Change>(Change{replica, fd, mode, counts}));
+void Supervisor::each_lane(Errc (*function)(Lane&, void*), const Change& change) {
+    changes_.push_back(std::make_unique<Change>(change));
     for (unsigned lane = 0; lane < lanes_.lane_count(); ++lane) {
         Errc outcome = Errc::ok;
         if (!caller_.call(lane, function, changes_.back().get(), outcome)) {
-            say(true, "lane " + std::to_string(lane) + " did not answer about replica " + std::to_string(replica));
+            say(true, "lane " + std::to_string(lane) + " did not answer about replica " + std::to_string(change.replica));
         }
     }
 }
@@ -141,17 +137,20 @@ void Supervisor::take_out(unsigned replica, const std::string& reason) {
                     own->replica_out(change.replica);
                 }
             }
+            static_cast<UringEngine*>(lane.engine())->set_directory(change.replica, -1, change.mode);
             return Errc::ok;
         },
-        replica, -1, FlushMode::dsync, false);
-    catalog_.replica_out(replica);
+        {.replica = replica});
+    catalog_.replica_out(replica,
+                         [replica](IoEngine& engine) {
+                             static_cast<UringEngine&>(engine).set_directory(replica, -1, FlushMode::dsync);
+                         });
     set_.drop(replica);
     in_[replica] = false;
     filling_[replica] = false;
     incomplete_[replica] = false;
     reason_[replica] = reason;
-    tries_[replica] = 0;
-    wait_[replica] = 1;
+    wait_[replica] = (1U << tries_[replica]) - 1;
 }
 
 void Supervisor::bring_in(unsigned replica, bool counts) {
@@ -162,7 +161,8 @@ void Supervisor::bring_in(unsigned replica, bool counts) {
     each_lane(
         [](Lane& lane, void* argument) {
             const auto& change = *static_cast<const Change*>(argument);
-            static_cast<UringEngine*>(lane.engine())->set_directory(change.replica, change.directory_fd, change.mode);
+            static_cast<UringEngine*>(lane.engine())
+                ->set_directory(change.replica, change.directory_fd, change.mode, change.lock_fd);
             for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
                 if (ShardGroup* own = lane.group(GroupId{group})) {
                     own->replica_in(change.replica, change.counts);
@@ -170,10 +170,12 @@ void Supervisor::bring_in(unsigned replica, bool counts) {
             }
             return Errc::ok;
         },
-        replica, place.fd, mode, counts);
-    catalog_.replica_in(replica, counts, [fd = place.fd, mode, replica](IoEngine& engine) {
-        static_cast<UringEngine&>(engine).set_directory(replica, fd, mode);
+        {replica, place.fd, place.lock_fd, mode, counts});
+    catalog_.replica_in(replica, counts, [place, mode, replica](IoEngine& engine) {
+        static_cast<UringEngine&>(engine).set_directory(replica, place.fd, mode, place.lock_fd);
     });
+    // One that leaves again at once is tried ever more rarely, up to half a minute.
+    tries_[replica] = std::min(tries_[replica] + 1, 5U);
     in_[replica] = true;
     filling_[replica] = !counts;
     incomplete_[replica] = true;
@@ -182,7 +184,7 @@ void Supervisor::bring_in(unsigned replica, bool counts) {
 
 // A replica that has everything again may vote, or is simply whole.
 void Supervisor::let_vote(unsigned replica) {
-    auto change = std::make_unique<Change>(Change{replica, -1, FlushMode::dsync, false});
+    auto change = std::make_unique<Change>(Change{.replica = replica});
     bool complete = catalog_.replica_complete(replica);
     for (unsigned lane = 0; lane < lanes_.lane_count() && complete; ++lane) {
         Errc outcome = Errc::unavailable;
@@ -224,7 +226,7 @@ void Supervisor::let_vote(unsigned replica) {
                 }
                 return Errc::ok;
             },
-            replica, -1, FlushMode::dsync, true);
+            {.replica = replica});
         catalog_.replica_counts(replica);
     }
     filling_[replica] = false;

@@ -55,6 +55,7 @@ class Supervisor {
     struct Change {
         unsigned replica = 0;
         int directory_fd = -1;
+        int lock_fd = -1;
         FlushMode mode = FlushMode::dsync;
         bool counts = false;
     };
@@ -63,7 +64,7 @@ class Supervisor {
     void take_out(unsigned replica, const std::string& reason);
     void bring_in(unsigned replica, bool counts);
     void let_vote(unsigned replica);
-    void each_lane(Errc (*function)(Lane&, void*), unsigned replica, int fd, FlushMode mode, bool counts);
+    void each_lane(Errc (*function)(Lane&, void*), const Change& change);
     void refresh_reports();
     void say(bool urgent, const std::string& line) { options_.log(urgent, line); }
 

@@ -197,6 +197,7 @@ Status DpdkPort::attach(const PortOptions& options, std::string& why) {
         for (const int fd : open_packet_sockets()) {
             if (std::find(before.begin(), before.end(), fd) == before.end()) {
                 packet_sockets_.push_back(fd);
+                ignore_outgoing(fd);
             }
         }
     }
@@ -254,6 +255,7 @@ Status DpdkPort::start_queues(Setup& setup, std::string& why) {
         return refuse("start", error);
     }
     started_ = true;
+    discard_foreign_frames(setup);
     const bool software_link = driver_ == "net_af_packet" || driver_ == "net_af_xdp" ||
                                driver_ == "net_tap" || driver_ == "net_virtio_user";
     for (std::uint16_t i = 0; i < setup.queues; ++i) {
@@ -273,6 +275,26 @@ Status DpdkPort::start_queues(Setup& setup, std::string& why) {
         queues_.push_back(std::move(queue));
     }
     return {};
+}
+
+// Between making its sockets and binding them to the interface, the driver gets frames of every
+// interface of the machine. What waits now may be such frames: no record may come of them.
+void DpdkPort::discard_foreign_frames(const Setup& setup) {
+    if (packet_sockets_.empty()) {
+        return;
+    }
+    std::array<rte_mbuf*, burst_max> mbufs;
+    for (std::uint16_t queue = 0; queue < setup.queues; ++queue) {
+        unsigned discarded = 0;
+        std::uint16_t got = 0;
+        do {
+            got = rte_eth_rx_burst(port_id_, queue, mbufs.data(), burst_max);
+            rte_pktmbuf_free_bulk(mbufs.data(), got);
+            discarded += got;
+        } while (got != 0 && discarded < af_packet_frames);
+    }
+    static_cast<void>(take_packet_socket_drops(packet_sockets_));
+    static_cast<void>(rte_eth_stats_reset(port_id_));
 }
 
 // A port without an address takes every frame of its link; one with an address needs its own MAC

@@ -38,6 +38,7 @@ private:
     Status configure(const PortOptions& options, std::string& why);
     Status make_pool(const Setup& setup, std::string& why);
     Status start_queues(Setup& setup, std::string& why);
+    void discard_foreign_frames(const Setup& setup);
     void choose_filter();
 
     static constexpr std::uint16_t no_port = 0xFFFF;

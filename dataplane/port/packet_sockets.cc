@@ -27,6 +27,12 @@ std::vector<int> open_packet_sockets() {
     return sockets;
 }
 
+void ignore_outgoing(int socket) noexcept {
+    // A kernel too old for it (before 4.20) shows us our own frames, which are then counted.
+    const int on = 1;
+    static_cast<void>(::setsockopt(socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on));
+}
+
 std::uint64_t take_packet_socket_drops(std::span<const int> sockets) noexcept {
     std::uint64_t drops = 0;
     for (const int fd : sockets) {

@@ -14,6 +14,9 @@ namespace penstock {
 // All packet sockets this process has open.
 [[nodiscard]] std::vector<int> open_packet_sockets();
 
+// What this machine itself sends on the interface is not for us to receive.
+void ignore_outgoing(int socket) noexcept;
+
 // Packets dropped since the last call: the kernel forgets what it told.
 [[nodiscard]] std::uint64_t take_packet_socket_drops(std::span<const int> sockets) noexcept;
 

@@ -32,6 +32,7 @@ void FileWindow::close() noexcept {
     size_ = 0;
     from_ = 0;
     have_ = 0;
+    failed_until_ = 0;
     error_ = Error{};
 }
 
@@ -44,7 +45,7 @@ Bytes FileWindow::view(std::uint64_t at) const noexcept {
 
 bool FileWindow::has(std::uint64_t at, std::uint64_t need) const noexcept {
     const std::uint64_t until = std::min(at + need, size_);
-    return at >= until || (at >= from_ && until <= from_ + have_);
+    return at >= until || (at >= from_ && (until <= from_ + have_ || until <= failed_until_));
 }
 
 void FileWindow::load(IoEngine& engine, std::span<FileWindow* const> windows, std::uint64_t at,
@@ -62,6 +63,7 @@ void FileWindow::load(IoEngine& engine, std::span<FileWindow* const> windows, st
             std::min({until - from, window.capacity_, align_up(window.size_ - from, block_bytes)});
         window.from_ = from;
         window.have_ = 0;
+        window.failed_until_ = from + length;
         window.error_ = Error{};
         if (engine.queue({.kind = IoKind::read,
                           .file = window.file_,

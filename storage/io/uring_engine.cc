@@ -142,7 +142,8 @@ Status UringEngine::remove(unsigned replica, std::string_view name) {
     return {};
 }
 
-void UringEngine::set_directory(unsigned replica, int directory_fd, FlushMode mode) noexcept {
+void UringEngine::set_directory(unsigned replica, int directory_fd, FlushMode mode,
+                                int lock_fd) noexcept {
     PENSTOCK_CHECK(replica < replica_count);
     Replica& place = replicas_[replica];
     const std::uint32_t version = place.version + 1;
@@ -150,6 +151,8 @@ void UringEngine::set_directory(unsigned replica, int directory_fd, FlushMode mo
     place.directory_fd = directory_fd;
     place.mode = mode;
     place.version = version;
+    // The kernel refuses this only for a ring that is being torn down.
+    (void)io_uring_register_files_update(&ring_, replica, &lock_fd, 1);
 }
 
 // -- Lists of slots -----------------------------------------------------------------------------

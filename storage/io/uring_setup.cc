@@ -96,12 +96,10 @@ Status UringEngine::start(const UringOptions& options) {
     if (!known) {
         return fail(Errc::unsupported, EOPNOTSUPP);
     }
-    if (!options.lock_fds.empty()) {
-        const int registered = io_uring_register_files(
-            &ring_, options.lock_fds.data(), static_cast<unsigned>(options.lock_fds.size()));
-        if (registered != 0) {
-            return fail(Errc::io_failed, -registered);
-        }
+    const int registered =
+        io_uring_register_files(&ring_, options.lock_fds.data(), replica_count);
+    if (registered != 0) {
+        return fail(Errc::io_failed, -registered);
     }
     auto worker = AllocateWorker::open(slots_.size());
     if (!worker) {

@@ -99,8 +99,11 @@ struct RefillCopy {
     std::uint64_t until = 0;                   // what has to be copied ends here
     std::uint64_t length = 0;
     std::uint64_t window = 0;
+    Sequence last = 0;                         // last one copied, or before the chunk
+    Sequence piece_last = 0;                   // last one of the piece that is written now
     std::uint16_t generation = 0;
     ReplicaMask tried = 0;
+    bool relaxed = false;                      // a hole in the chain is passed over
     enum class Step : std::uint8_t { idle, reading, writing, flushing, recording } step = Step::idle;
 };
 
@@ -186,6 +189,7 @@ struct GroupCore {
     void rewrite_pending() noexcept;
     std::size_t refill_step() noexcept;
     bool pick_refill() noexcept;
+    bool next_source(const Chunk& chunk) noexcept;
     void complete_refill(const Cookie& cookie, std::int64_t result) noexcept;
     void refill_read_done() noexcept;
     [[nodiscard]] bool complete_on(unsigned replica) const noexcept;
@@ -259,6 +263,7 @@ struct GroupCore {
     std::uint64_t points_asked_through = 0;       // journal block a points entry will free
     bool points_in_flight = false;
     bool disk_full = false;
+    bool recovering = true;                       // no space is taken ahead of need
     bool relieving = false;
     bool memory_short = false;
     std::int64_t clock_offset_ms = 0;             // wall - monotonic when it was last believed

@@ -89,15 +89,18 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
             continue;
         }
         std::uint64_t from = 0;
+        Sequence before = chunk->before_sequence;
+        std::uint64_t beyond = end;
         for (const IndexPoint& point : chunk->index) {
             if (point.sequence >= at) {
+                beyond = std::min(point.offset, end);
                 break;
             }
             from = point.offset;
+            before = point.sequence;
         }
-        // One index distance more than asked: the wanted record may lie that far behind the point.
-        const std::uint64_t want =
-            std::min(end - from, align_up(budget, block_bytes) + GroupTable::index_distance_bytes);
+        // The wanted record begins before the next point, however far that is: a plan always leads on.
+        const std::uint64_t want = std::min(end - from, beyond - from + align_up(budget, block_bytes));
         ReadExtent& extent = out.extents[out.extent_count++];
         extent.container = chunk->run.container;
         extent.replicas = static_cast<ReplicaMask>(all_replicas & ~chunk->missing);
@@ -106,6 +109,7 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         }
         extent.offset = container_offset(*chunk) + from;
         extent.length = want;
+        extent.before_sequence = before;
         budget -= std::min(budget, want);
         if (from + want < end) {
             return {};

@@ -33,6 +33,7 @@ struct ReadExtent {
     ReplicaMask replicas = 0;
     std::uint64_t offset = 0;   // multiple of block_bytes
     std::uint64_t length = 0;   // multiple of block_bytes; later bytes belong to nobody or others
+    Sequence before_sequence = 0;   // its first frame follows this one, or one after it
 };
 
 // A sealed frame in the lane's memory, lent read-only until the plan is released.

@@ -87,22 +87,22 @@ class ChainFollower {
         if (journaled != nullptr) {
             shard.committed_through = journaled->committed_through;
         }
-        if (look_in_segment) {
-            PENSTOCK_TRY_VOID(follow_segment(shard));
-        }
-        while (journaled != nullptr) {
-            const auto next = journaled->frames.upper_bound(end_.sequence);
-            if (next == journaled->frames.end()) {
-                break;
+        resume_ = Place{};
+        behind_ = Place{};
+        passed_bytes_ = 0;
+        // Writes of one shard go their ways independently: a frame that only the journal has may stand
+        // between two that only the segment has. So both are followed until neither leads on.
+        for (bool look = look_in_segment, on = true; on;) {
+            if (look) {
+                PENSTOCK_TRY_VOID(follow_segment(shard));
             }
-            const ScannedFrame& frame = next->second;
-            if (!follows(frame.header)) {
-                PENSTOCK_TRY(go_on, over_hole(shard, frame.header));
-                if (!go_on) {
-                    break;
-                }
+            PENSTOCK_TRY(taken, follow_journal(shard, journaled));
+            look = false;
+            if (taken) {
+                PENSTOCK_TRY(found, find_behind(shard));
+                look = found;
             }
-            take(shard, frame.header, frame.bytes);
+            on = taken;
         }
         return end_of_chain(shard);
     }
@@ -117,6 +117,73 @@ class ChainFollower {
         shard.committed_through = std::max(shard.committed_through, header.committed_through);
         shard.frames.push_back({header, {bytes.begin(), bytes.end()}});
         end_ = {header.last_sequence(), header.epoch, header.header_crc};
+    }
+
+    // A place in the shard's segment: number of the chunk in its list, and offset.
+    struct Place {
+        std::size_t chunk = 0;
+        std::uint64_t at = 0;
+    };
+
+    // Takes what the journal has next. A hole is passed over only where nothing follows.
+    Result<bool> follow_journal(RecoveredShard& shard, const ScannedShard* journaled) {
+        bool taken = false;
+        while (journaled != nullptr) {
+            const auto next = journaled->frames.upper_bound(end_.sequence);
+            if (next == journaled->frames.end()) {
+                break;
+            }
+            const ScannedFrame& frame = next->second;
+            if (!follows(frame.header)) {
+                if (taken) {
+                    break;   // the segment first
+                }
+                PENSTOCK_TRY(go_on, over_hole(shard, frame.header));
+                if (!go_on) {
+                    break;
+                }
+            }
+            take(shard, frame.header, frame.bytes);
+            passed_bytes_ += align_up(frame.header.total_bytes(), block_bytes) + block_bytes;
+            taken = true;
+        }
+        return taken;
+    }
+
+    // Looks for the next frame in the segment behind the places of frames that the journal had.
+    Result<bool> find_behind(RecoveredShard& shard) {
+        auto& chunks = shard.table->chunks;
+        for (std::size_t number = behind_.chunk; number < chunks.size(); ++number) {
+            const Chunk& chunk = chunks[number];
+            if (chunk.sealed) {
+                continue;
+            }
+            const std::uint64_t begin = align_up(
+                number == behind_.chunk ? std::max(behind_.at, chunk.end_offset) : chunk.end_offset, block_bytes);
+            const std::uint64_t end = std::min(begin + passed_bytes_ + block_bytes, core_.chunk_capacity(chunk));
+            for (unsigned r = 0; r < replica_count && begin < end; ++r) {
+                if ((readable_ >> r & 1) == 0) {
+                    continue;
+                }
+                PENSTOCK_TRY(all, view(r, chunk, begin, end - begin));   // one read for all the looks
+                (void)all;
+                for (std::uint64_t at = begin; at < end;) {
+                    PENSTOCK_TRY(bytes, view(r, chunk, at, sizeof(FrameHeader)));
+                    FrameHeader header;
+                    const bool ours =
+                        check_frame_header(bytes, core_.options.geometry.set_id, header) == FrameFault::none &&
+                        header.shard == value(shard.table->uid);
+                    if (ours && follows(header)) {
+                        resume_ = Place{number, at};
+                        return true;
+                    }
+                    // One write carries frames that the journal had, and others behind them.
+                    const bool known = ours && header.last_sequence() <= end_.sequence;
+                    at = known ? at + header.total_bytes() : align_up(at + 1, block_bytes);
+                }
+            }
+        }
+        return false;
     }
 
     // A later frame of the shard exists, but not the one before it. Committed up to or past the
@@ -157,15 +224,23 @@ class ChainFollower {
 
     // Frames written directly stand behind the recorded end, whole, on a quorum if committed.
     Status follow_segment(RecoveredShard& shard) {
-        for (Chunk& chunk : shard.table->chunks) {
+        auto& chunks = shard.table->chunks;
+        for (std::size_t number = resume_.chunk; number < chunks.size(); ++number) {
+            const Chunk& chunk = chunks[number];
             if (chunk.sealed) {
                 continue;
             }
-            std::uint64_t at = chunk.end_offset;
+            std::uint64_t at =
+                number == resume_.chunk ? std::max(resume_.at, chunk.end_offset) : chunk.end_offset;
             while (at < core_.chunk_capacity(chunk)) {
+                const Sequence before = end_.sequence;
                 PENSTOCK_TRY(length, take_at(shard, chunk, at));
                 if (length != 0) {
                     at += length;
+                    if (end_.sequence != before) {
+                        behind_ = Place{number, at};
+                        passed_bytes_ = 0;
+                    }
                     continue;
                 }
                 // The next write may begin at the next block: each is padded.
@@ -181,22 +256,29 @@ class ChainFollower {
 
     // Takes the frame at `at` of the chunk if any replica has it intact and it follows. 0: none.
     Result<std::uint64_t> take_at(RecoveredShard& shard, const Chunk& chunk, std::uint64_t at) {
+        std::uint64_t known = 0;
+        bool damaged = false;
         for (unsigned r = 0; r < replica_count; ++r) {
-            if ((readable_ >> r & 1) == 0 || (chunk.missing >> r & 1) != 0) {
+            // A replica that left lacks part of the chunk; what it has may be the one copy that can be
+            // read of a frame that was committed before it left.
+            if ((readable_ >> r & 1) == 0) {
                 continue;
             }
             PENSTOCK_TRY(bytes, view(r, chunk, at, sizeof(FrameHeader)));
             FrameHeader header;
             FrameFault fault = check_frame_header(bytes, core_.options.geometry.set_id, header);
             if (fault == FrameFault::header_damaged) {
-                in_doubt_ = true;
+                damaged = true;
                 continue;
             }
             if (fault != FrameFault::none || header.shard != value(shard.table->uid)) {
                 continue;
             }
             if (header.epoch == core_.table.started_epoch() && header.last_sequence() <= end_.sequence) {
-                return header.total_bytes();  // an earlier, unfinished recovery has moved it already
+                // An earlier, unfinished recovery has moved it already; or it stands on this replica
+                // alone, from the place's previous use.
+                known = std::max(known, header.total_bytes());
+                continue;
             }
             if (!follows(header)) {
                 continue;
@@ -204,13 +286,14 @@ class ChainFollower {
             PENSTOCK_TRY(whole, view(r, chunk, at, header.total_bytes()));
             fault = check_frame(whole, core_.options.geometry.set_id, header);
             if (fault != FrameFault::none) {
-                in_doubt_ = true;
+                damaged = true;
                 continue;
             }
             take(shard, header, whole.subspan(0, sizeof header + header.payload_bytes));
             return header.total_bytes();
         }
-        return std::uint64_t{0};
+        in_doubt_ = in_doubt_ || damaged;   // no other replica that was read has it
+        return known;
     }
 
     // `length` bytes of the chunk on a replica, as many as there are.
@@ -259,6 +342,9 @@ class ChainFollower {
     std::uint64_t window_from_ = 0;
     std::uint64_t window_have_ = 0;
     ChainEnd end_;
+    Place resume_;                     // where the segment is followed from
+    Place behind_;                     // behind the last frame that was taken from it
+    std::uint64_t passed_bytes_ = 0;   // of frames taken from the journal since
     bool in_doubt_ = false;
 };
 
@@ -454,7 +540,8 @@ Status GroupCore::start_epoch() {
     }
     bool started = false;
     record(EpochStartedEntry{value(options.epoch)}, [&started] { started = true; });
-    PENSTOCK_TRY_VOID(pump_until([&] { return started; }));
+    // What a slower replica still owes comes back here too: the engine's next user may be another group.
+    PENSTOCK_TRY_VOID(pump_until([&] { return started && engine.in_flight() == 0; }));
     for (ShardLog* shard : shard_order) {
         ShardTable& shard_table = *shard->table;
         PENSTOCK_CHECK(shard->buffers == nullptr && shard->commit_next == nullptr);
@@ -559,6 +646,7 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
             ShardLog& log = *shards.at(value(shard.table->uid));
             log.committed = std::max(log.committed, std::min(shard.committed_through, log.submitted));
         }
+        recovering = false;
         return {};
     }
     state->start_generation();
@@ -575,7 +663,9 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
         PENSTOCK_TRY_VOID(adopt(shard));
     }
     PENSTOCK_TRY_VOID(pump_until([this] { return pending_total == 0 && state->idle(); }));
-    return start_epoch();
+    PENSTOCK_TRY_VOID(start_epoch());
+    recovering = false;
+    return {};
 }
 
 }  // namespace penstock

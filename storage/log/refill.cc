@@ -317,7 +317,7 @@ bool GroupCore::pick_refill() noexcept {
         for (const Chunk& chunk : shard.chunks) {
             const auto wanted = static_cast<ReplicaMask>(chunk.missing & replicas.taking);
             const auto sources = static_cast<ReplicaMask>(~chunk.missing & replicas.taking);
-            if (wanted == 0 || sources == 0) {
+            if (wanted == 0 || __builtin_popcount(replicas.taking) < static_cast<int>(quorum_count)) {
                 continue;
             }
             const int copies =
@@ -333,8 +333,9 @@ bool GroupCore::pick_refill() noexcept {
             refill.uid = uid;
             refill.ordinal = chunk.ordinal;
             refill.target = static_cast<unsigned>(__builtin_ctz(wanted));
-            refill.source = static_cast<unsigned>(__builtin_ctz(sources));
+            refill.source = sources == 0 ? refill.target : static_cast<unsigned>(__builtin_ctz(sources));
             refill.window = refill_window;
+            refill.last = chunk.before_sequence;
             const ShardLog& log = *shards.at(uid);
             // What settled later was written by writes the target took part in.
             refill.until = chunk.ordinal == log.settled_ordinal ? log.settled_offset : chunk.end_offset;
@@ -405,7 +406,10 @@ void GroupCore::complete_refill(const Cookie& cookie, std::int64_t result) noexc
     }
     switch (step) {
         case RefillCopy::Step::reading: refill_read_done(); break;
-        case RefillCopy::Step::writing: refill.offset += refill.length; break;
+        case RefillCopy::Step::writing:
+            refill.offset += refill.length;
+            refill.last = refill.piece_last;
+            break;
         case RefillCopy::Step::flushing:
             refill.active = false;
             record(ChunkRefilledEntry{refill.uid, refill.ordinal, refill.target});
@@ -415,39 +419,62 @@ void GroupCore::complete_refill(const Cookie& cookie, std::int64_t result) noexc
     }
 }
 
+// Chooses who is read next: a replica that should have the piece, then any, the target itself last,
+// whose copy may be good although it is not known to be. False: all were tried.
+bool GroupCore::next_source(const Chunk& chunk) noexcept {
+    const auto left = static_cast<ReplicaMask>(replicas.taking & ~refill.tried);
+    for (const ReplicaMask choice : {static_cast<ReplicaMask>(left & ~chunk.missing & ~bit_of(refill.target)),
+                                     static_cast<ReplicaMask>(left & ~bit_of(refill.target)), left}) {
+        if (choice != 0) {
+            refill.source = static_cast<unsigned>(__builtin_ctz(choice));
+            return true;
+        }
+    }
+    refill.tried = all_replicas;
+    return false;
+}
+
 // Verifies the piece frame by frame and writes the part that ends where a write began, so that no
 // frame is copied unverified. A bad copy is looked for elsewhere; if there is none, its records are
 // lost and said to be.
 void GroupCore::refill_read_done() noexcept {
     std::uint64_t at = 0;
     std::uint64_t good = 0;        // ends at a block boundary where the next write begins
-    Sequence bad_from = 0;
-    Sequence last = 0;
+    bool bad = false;
+    Sequence last = refill.last;   // of what was looked at,
+    Sequence good_last = last;     // and of what is good
     while (at < refill.length) {
         FrameHeader header;
         const Bytes rest{refill_buffer + at, refill.length - at};
         const FrameFault fault = check_frame(rest, options.geometry.set_id, header);
-        if (fault == FrameFault::none && header.shard == refill.uid) {
-            last = header.last_sequence();
-            at += header.total_bytes();
+        // Older frames of the shard may stand in a place that was used before; and what looks like
+        // padding may be a frame that the source does not have: the next one must follow.
+        const bool follows = fault == FrameFault::none && header.shard == refill.uid &&
+                             (refill.relaxed || (last == refill.last && refill.offset == 0)
+                                  ? header.previous_sequence >= last
+                                  : header.previous_sequence == last);
+        if (follows) {
             if (at % block_bytes == 0) {
                 good = at;
+                good_last = last;
             }
+            last = header.last_sequence();
+            at += header.total_bytes();
             continue;
         }
         if (fault == FrameFault::not_a_frame && at % block_bytes != 0) {
             at = align_up(at, block_bytes);   // padding behind a write
-            good = at;
             continue;
         }
-        if (fault == FrameFault::truncated) {
-            break;
-        }
-        bad_from = last + 1;
+        bad = fault != FrameFault::truncated;
         break;
     }
-    good = std::min(good, refill.length);
-    if (good == 0 && bad_from == 0 && refill.window < refill_buffer_bytes &&
+    // The piece's end is as good as a next frame when nothing follows it.
+    if (at >= refill.length && !bad && (good == 0 || refill.offset + refill.length == refill.until)) {
+        good = refill.length;
+        good_last = last;
+    }
+    if (good == 0 && !bad && refill.window < refill_buffer_bytes &&
         refill.offset + refill.length < refill.until) {
         refill.window = refill_buffer_bytes;   // a frame larger than the piece
         return;
@@ -460,19 +487,32 @@ void GroupCore::refill_read_done() noexcept {
     }
     if (good == 0) {
         refill.tried = static_cast<ReplicaMask>(refill.tried | bit_of(refill.source));
-        const auto others = static_cast<ReplicaMask>(~chunk->missing & replicas.taking & ~refill.tried);
-        if (others != 0) {
-            refill.source = static_cast<unsigned>(__builtin_ctz(others));
+        if (!refill.relaxed && next_source(*chunk)) {
             return;
         }
-        // No good copy of this piece anywhere that can be read: it is copied as it is, so that the
-        // rest can be; readers verify, and are told which records are gone.
-        good = std::min(refill.length, align_up(std::max<std::uint64_t>(at, 1), block_bytes));
+        refill.tried = refill.relaxed ? refill.tried : ReplicaMask{0};
+        refill.relaxed = true;   // records are missing in the chain: what stands behind them counts
+        if (next_source(*chunk)) {
+            return;
+        }
+        // No good copy of this piece anywhere that can be read: the target's stays as it is. Readers
+        // verify, and are told which records are gone.
+        good = std::min<std::uint64_t>(refill.length, block_bytes);
+        good_last = refill.last;
         ++counters.unrepaired_pieces;
     }
+    const bool nothing_to_write = refill.tried == all_replicas || refill.source == refill.target;
     refill.length = good;
     refill.window = refill_window;
+    refill.relaxed = refill.tried == all_replicas;
     refill.tried = 0;
+    refill.piece_last = good_last;
+    if (nothing_to_write) {
+        refill.offset += good;
+        refill.last = good_last;
+        next_source(*chunk);
+        return;
+    }
     const Cookie cookie{OpKind::refill_write, static_cast<std::uint16_t>(value(options.group)),
                         ++refill.generation, 0, refill.target};
     if (!engine.queue({.kind = IoKind::write,

@@ -94,6 +94,8 @@ class StateLog {
     std::size_t turn();
     [[nodiscard]] bool idle() const noexcept;       // everything appended is committed
     [[nodiscard]] bool has_in_flight() const noexcept;
+    // Writes to the replica that were not answered yet.
+    [[nodiscard]] bool outstanding(unsigned replica) const noexcept;
     // The replica has every block of the generation, durable: it could be read from it alone.
     [[nodiscard]] bool holds(unsigned replica) const noexcept {
         return !switching_ && stream_base_ >= snapshot_end_ && durable_blocks_[replica] == index_;
@@ -102,8 +104,6 @@ class StateLog {
     // which is started now.
     [[nodiscard]] Status reopen(unsigned replica);
     void replica_lost(unsigned replica);
-    // I/O that was sent to the replica and is not answered yet.
-    [[nodiscard]] bool outstanding(unsigned replica) const noexcept;
     [[nodiscard]] std::uint64_t entries() const noexcept { return entries_; }
 
   private:

@@ -582,7 +582,7 @@ void GroupCore::refresh_full() noexcept {
     }
     const std::uint64_t reserve = 2 * (pending_total / unit) + waiting_shards + 4;
     const std::uint64_t free = table.space().free_units();
-    if (free < 2 * reserve || free < table.space().total_units() / 16) {
+    if (!recovering && (free < 2 * reserve || free < table.space().total_units() / 16)) {
         grow_space();
     }
     disk_full = free < reserve && (now_ns < growth_retry_ns);

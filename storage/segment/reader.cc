@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <map>
@@ -196,10 +197,12 @@ struct SegmentReader::Core {
         if (fault != FrameFault::none) {
             return Found::bad;
         }
-        // A plan begins at a frame whose predecessor was not asked for; behind it the chain is followed.
-        const Sequence next = expected == 0 ? plan.first_sequence : expected;
-        if (header.shard != plan.shard || (expected != 0 && header.first_sequence < expected) ||
-            header.previous_sequence >= next) {
+        // A plan begins at a frame whose predecessor was not asked for; from there the chain is followed.
+        const bool follows = expected == 0
+                                 ? header.previous_sequence >= extent.before_sequence &&
+                                       header.previous_sequence < std::max<Sequence>(plan.first_sequence, 1)
+                                 : header.previous_sequence + 1 == expected;
+        if (header.shard != plan.shard || !follows) {
             return Found::stale;
         }
         auto whole = view(plan, extent, replica, at, sizeof(FrameHeader) + header.payload_bytes, false);
@@ -212,6 +215,30 @@ struct SegmentReader::Core {
         }
         payload = whole->subspan(sizeof(FrameHeader), header.payload_bytes);
         return Found::frame;
+    }
+
+    // The same on the first replica that has it; with `take_padding` also where one says padding.
+    Found frame_at(const ReadPlan& plan, const ReadExtent& extent, std::uint64_t at, Sequence expected,
+                   bool take_padding, FrameHeader& header, Bytes& payload, bool& stale,
+                   std::uint32_t& bad_copies) {
+        bool padding = false;
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((extent.replicas >> r & 1) == 0) {
+                continue;
+            }
+            Found found = frame_on(plan, extent, r, at, expected, false, header, payload);
+            if (found != Found::frame && found != Found::padding) {
+                // The window may have been read before the frame was written whole.
+                found = frame_on(plan, extent, r, at, expected, true, header, payload);
+            }
+            if (found == Found::frame || (found == Found::padding && take_padding)) {
+                return found;
+            }
+            padding = padding || found == Found::padding;
+            stale = stale || found == Found::stale;
+            bad_copies += found == Found::bad ? 1U : 0U;
+        }
+        return padding ? Found::padding : Found::bad;
     }
 };
 
@@ -257,31 +284,36 @@ Status SegmentReader::read(const ReadPlan& plan, const std::function<bool(const 
     Sequence expected = 0;
     for (std::uint32_t i = 0; i < plan.extent_count; ++i) {
         const ReadExtent& extent = plan.extents[i];
+        constexpr std::uint64_t no_place = UINT64_MAX;
         std::uint64_t at = 0;
+        std::uint64_t padding_from = no_place;   // skipped on one replica's word, not proved yet
         while (at < extent.length) {
             FrameHeader header;
             Bytes payload;
-            auto found = Core::Found::bad;
             bool stale = false;
-            for (unsigned r = 0; r < replica_count; ++r) {
-                if ((extent.replicas >> r & 1) == 0) {
+            auto found = core_->frame_at(plan, extent, at, expected, padding_from == no_place, header, payload,
+                                         stale, out.bad_copies);
+            if (found == Core::Found::padding) {
+                const std::uint64_t next = align_up(extent.offset + at, block_bytes) - extent.offset;
+                if (next < extent.length) {
+                    padding_from = at;
+                    at = next;
                     continue;
                 }
-                found = core_->frame_on(plan, extent, r, at, expected, false, header, payload);
-                if (found == Core::Found::bad && at != 0) {
-                    // The window may have been read before the frame was written whole.
-                    found = core_->frame_on(plan, extent, r, at, expected, true, header, payload);
-                }
-                if (found == Core::Found::frame || found == Core::Found::padding) {
+                // Nothing behind it can prove it: the other replicas are asked.
+                found = core_->frame_at(plan, extent, at, expected, false, header, payload, stale,
+                                        out.bad_copies);
+                if (found != Core::Found::frame) {
                     break;
                 }
-                stale = stale || found == Core::Found::stale;
-                out.bad_copies += found == Core::Found::bad ? 1U : 0U;
             }
-            if (found == Core::Found::padding) {
-                at = align_up(extent.offset + at, block_bytes) - extent.offset;
-                continue;
+            if (found != Core::Found::frame && padding_from != no_place) {
+                // What looked like padding on one replica may be a frame that it does not have.
+                found = core_->frame_at(plan, extent, padding_from, expected, false, header, payload, stale,
+                                        out.bad_copies);
+                at = found == Core::Found::frame ? padding_from : at;
             }
+            padding_from = no_place;
             if (found != Core::Found::frame) {
                 if (out.records != 0) {
                     return {};  // what is in hand first; the next call begins here and says what it is

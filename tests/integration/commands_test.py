@@ -83,12 +83,12 @@ class StartAndEnd(NodeTest):
         node = self.node(start=False)
         path = os.path.join(node.own, "node.toml")
         with open(path, "w", encoding="utf-8") as file:
-            file.write('region = "eu-west-1"\n[[port]]\ndevice = "kernel:127.0.0.1"\n')
+            file.write('account = "111122223333"\n[[port]]\ndevice = "kernel:127.0.0.1"\n')
         node.start("--config", path)
         node.create_stream("s", 1)
         arn = node.boto().describe_stream_summary(StreamName="s")["StreamDescriptionSummary"][
             "StreamARN"]
-        self.assertEqual(arn, "arn:aws:kinesis:eu-west-1:000000000000:stream/s")
+        self.assertEqual(arn, "arn:aws:kinesis:us-east-1:111122223333:stream/s")
         with open(path, "a", encoding="utf-8") as file:
             file.write("mtu = 1\n")
         done = penstock("serve", "--data", node.data[0], "--config", path)

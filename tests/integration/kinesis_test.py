@@ -75,9 +75,9 @@ class Kinesis(NodeTest):
 
         first = [client.put_record(StreamName="s", PartitionKey="k", Data=b"%d" % i)
                  ["SequenceNumber"] for i in range(5)]
-        time.sleep(0.05)
-        middle = datetime.datetime.now(datetime.timezone.utc)
-        time.sleep(0.05)
+        # boto3 sends whole seconds.
+        time.sleep(1.05 - time.time() % 1)
+        middle = datetime.datetime.fromtimestamp(int(time.time()), datetime.timezone.utc)
         latest = client.get_shard_iterator(StreamName="s", ShardId=shard,
                                            ShardIteratorType="LATEST")["ShardIterator"]
         for i in range(5, 8):

@@ -223,7 +223,7 @@ class KernelPort(NodeTest):
 
     def test_ipv6_loopback(self):
         port = free_port(socket.SOCK_DGRAM)
-        node = self.node("--port", "kernel:::1", "--door", f"udp:{port}=s")
+        node = self.node("--port", "kernel:[::1]", "--door", f"udp:{port}=s")
         node.create_stream("s", 1)
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             for i in range(10):

@@ -70,6 +70,7 @@ class Model {
     // Answers that have come since the last call are taken note of.
     void collect();
     [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
+    [[nodiscard]] std::string describe_waiting() const;
     // The process died: nothing that waits will be answered.
     void forget_waiters();
 

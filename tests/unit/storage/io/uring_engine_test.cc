@@ -399,7 +399,7 @@ TEST(UringEngine, RegisteredLockOutlivesItsDescriptor) {
     auto directory = ReplicaDirectory::open(dir.path() + "/r", ReplicaDirectory::Create::yes);
     ASSERT_TRUE(directory);
     UringOptions options;
-    options.lock_fds = {(*directory)->lock_fd()};
+    options.lock_fds[0] = (*directory)->lock_fd();
     auto engine = open_engine(options);
     directory->reset();
     EXPECT_EQ(ReplicaDirectory::open(dir.path() + "/r", ReplicaDirectory::Create::no).error().code,
@@ -427,7 +427,7 @@ TEST(UringEngine, LockOfAKilledProcessIsFreeOnlyAfterItsLastWrite) {
         auto directory = ReplicaDirectory::open(path, ReplicaDirectory::Create::yes);
         UringOptions options;
         options.directory_fds = {(*directory)->fd(), -1, -1};
-        options.lock_fds = {(*directory)->lock_fd()};
+        options.lock_fds[0] = (*directory)->lock_fd();
         auto engine = open_engine(options);
         const auto file = *engine->open(0, "a", OpenMode::create_or_existing);
         Block data = make_blocks(piece, 1);

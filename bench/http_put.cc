@@ -1,0 +1,392 @@
+// Puts records with PutRecords over HTTP/1.1 from several connections, each with one request under
+// way, and counts what the server says it took. One thread, epoll, requests built beforehand, so
+// that the client costs as little as it can and the same for every server.
+//
+// Every record has its own partition key. The signature header is there, because emulators ask for
+// one, and is not a real one.
+#include <arpa/inet.h>
+#include <getopt.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+struct Options {
+    std::string host = "127.0.0.1";
+    std::uint16_t port = 4567;
+    std::string stream;
+    unsigned connections = 8;
+    unsigned records = 500;
+    unsigned record_bytes = 1024;
+    double seconds = 5;
+    double warm_seconds = 1;
+    std::uint64_t bytes_max = 0;  // stop after so much payload instead
+    unsigned bodies = 16;
+};
+
+struct Totals {
+    std::uint64_t requests = 0;
+    std::uint64_t records = 0;
+    std::uint64_t failed_records = 0;
+    std::uint64_t failed_requests = 0;
+    std::vector<float> latency_ms;
+};
+
+std::string base64(const std::vector<unsigned char>& bytes) {
+    static constexpr std::string_view digits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    out.reserve((bytes.size() + 2) / 3 * 4);
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        const std::size_t left = std::min<std::size_t>(3, bytes.size() - i);
+        std::uint32_t group = 0;
+        for (std::size_t k = 0; k < 3; ++k) {
+            group = group << 8 | (k < left ? bytes[i + k] : 0U);
+        }
+        for (std::size_t k = 0; k < 4; ++k) {
+            out.push_back(k <= left ? digits[group >> (18 - 6 * k) & 63U] : '=');
+        }
+    }
+    return out;
+}
+
+std::string make_request(const Options& options, unsigned number, std::mt19937_64& random) {
+    std::string body = "{\"StreamName\":\"" + options.stream + "\",\"Records\":[";
+    std::vector<unsigned char> data(options.record_bytes);
+    for (unsigned i = 0; i < options.records; ++i) {
+        for (unsigned char& byte : data) {
+            byte = static_cast<unsigned char>(random());
+        }
+        body += i == 0 ? "" : ",";
+        body += "{\"PartitionKey\":\"key-" + std::to_string(number * options.records + i) +
+                "\",\"Data\":\"" + base64(data) + "\"}";
+    }
+    body += "]}";
+    return "POST / HTTP/1.1\r\nHost: " + options.host + ":" + std::to_string(options.port) +
+           "\r\nContent-Type: application/x-amz-json-1.1\r\n"
+           "X-Amz-Target: Kinesis_20131202.PutRecords\r\n"
+           "X-Amz-Date: 20260101T000000Z\r\n"
+           "Authorization: AWS4-HMAC-SHA256 Credential=bench/20260101/us-east-1/kinesis/aws4_request, "
+           "SignedHeaders=host;x-amz-date;x-amz-target, "
+           "Signature=0000000000000000000000000000000000000000000000000000000000000000\r\n"
+           "Content-Length: " +
+           std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+struct Connection {
+    int fd = -1;
+    const std::string* request = nullptr;
+    std::size_t sent = 0;
+    std::string answer;
+    std::size_t head_end = 0;     // 0: the head is not complete
+    std::size_t body_length = 0;
+    bool wants_write = false;
+    SteadyClock::time_point started;
+};
+
+class Client {
+  public:
+    explicit Client(Options options) : options_(std::move(options)) {
+        std::mt19937_64 random(7);
+        for (unsigned i = 0; i < std::max(1U, options_.bodies); ++i) {
+            requests_.push_back(make_request(options_, i, random));
+        }
+    }
+    ~Client() {
+        for (const Connection& connection : connections_) {
+            ::close(connection.fd);
+        }
+        if (epoll_ >= 0) {
+            ::close(epoll_);
+        }
+    }
+    Client(const Client&) = delete;
+    Client& operator=(const Client&) = delete;
+
+    bool run() {
+        epoll_ = epoll_create1(0);
+        connections_.resize(options_.connections);
+        for (Connection& connection : connections_) {
+            if (!open(connection)) {
+                return false;
+            }
+        }
+        const auto start = SteadyClock::now();
+        counted_from_ = start + to_duration(options_.warm_seconds);
+        end_ = options_.bytes_max != 0 ? SteadyClock::time_point::max()
+                                       : counted_from_ + to_duration(options_.seconds);
+        if (options_.bytes_max != 0) {
+            counted_from_ = start;
+        }
+        for (Connection& connection : connections_) {
+            begin(connection);
+        }
+        std::array<epoll_event, 64> events{};
+        while (busy_ != 0 && !broken_) {
+            const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10'000);
+            if (count == 0) {
+                std::fprintf(stderr, "http_put: no answer for 10 s\n");
+                return false;
+            }
+            for (int i = 0; i < count; ++i) {
+                handle(connections_[events[static_cast<std::size_t>(i)].data.u32],
+                       events[static_cast<std::size_t>(i)].events);
+            }
+        }
+        finished_ = std::min(SteadyClock::now(), end_);
+        return !broken_;
+    }
+
+    void print() {
+        std::sort(totals_.latency_ms.begin(), totals_.latency_ms.end());
+        const auto percentile = [this](double p) {
+            return totals_.latency_ms.empty()
+                       ? 0.0
+                       : static_cast<double>(totals_.latency_ms[static_cast<std::size_t>(
+                             p * static_cast<double>(totals_.latency_ms.size() - 1))]);
+        };
+        const double seconds = std::chrono::duration<double>(finished_ - counted_from_).count();
+        const double records = static_cast<double>(totals_.records);
+        rusage usage{};
+        getrusage(RUSAGE_SELF, &usage);
+        std::printf(
+            "{\"seconds\":%.3f,\"requests\":%llu,\"records\":%llu,\"failed_records\":%llu,"
+            "\"failed_requests\":%llu,\"records_per_s\":%.0f,\"payload_bytes_per_s\":%.0f,"
+            "\"latency_ms\":{\"p50\":%.2f,\"p99\":%.2f},\"client_cpu_s\":%.2f}\n",
+            seconds, static_cast<unsigned long long>(totals_.requests),
+            static_cast<unsigned long long>(totals_.records),
+            static_cast<unsigned long long>(totals_.failed_records),
+            static_cast<unsigned long long>(totals_.failed_requests), records / seconds,
+            records * options_.record_bytes / seconds, percentile(0.5), percentile(0.99),
+            static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    }
+
+  private:
+    static SteadyClock::duration to_duration(double seconds) {
+        return std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
+    }
+
+    bool open(Connection& connection) {
+        connection.fd = socket(AF_INET, SOCK_STREAM, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(options_.port);
+        if (inet_pton(AF_INET, options_.host.c_str(), &address.sin_addr) != 1 ||
+            connect(connection.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+            std::fprintf(stderr, "http_put: %s:%u: %s\n", options_.host.c_str(), options_.port,
+                         std::strerror(errno));
+            return false;
+        }
+        const int on = 1;
+        setsockopt(connection.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        epoll_event event{};
+        event.events = EPOLLIN;
+        event.data.u32 = static_cast<std::uint32_t>(&connection - connections_.data());
+        return epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.fd, &event) == 0;
+    }
+
+    void watch(Connection& connection, bool writes) {
+        if (connection.wants_write == writes) {
+            return;
+        }
+        connection.wants_write = writes;
+        epoll_event event{};
+        event.events = writes ? EPOLLIN | EPOLLOUT : EPOLLIN;
+        event.data.u32 = static_cast<std::uint32_t>(&connection - connections_.data());
+        epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.fd, &event);
+    }
+
+    void begin(Connection& connection) {
+        connection.started = SteadyClock::now();
+        connection.request = &requests_[next_request_++ % requests_.size()];
+        connection.sent = 0;
+        connection.answer.clear();
+        connection.head_end = 0;
+        ++busy_;
+        write(connection);
+    }
+
+    void write(Connection& connection) {
+        while (connection.sent < connection.request->size()) {
+            const ssize_t n = send(connection.fd, connection.request->data() + connection.sent,
+                                   connection.request->size() - connection.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (n < 0) {
+                if (errno != EAGAIN) {
+                    fail("send", std::strerror(errno));
+                }
+                watch(connection, true);
+                return;
+            }
+            connection.sent += static_cast<std::size_t>(n);
+        }
+        watch(connection, false);
+    }
+
+    void handle(Connection& connection, std::uint32_t events) {
+        if ((events & EPOLLOUT) != 0) {
+            write(connection);
+        }
+        if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) {
+            return;
+        }
+        std::array<char, 65536> buffer;
+        for (;;) {
+            const ssize_t n = recv(connection.fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+            if (n < 0 && errno == EAGAIN) {
+                return;
+            }
+            if (n <= 0) {
+                fail("receive", n == 0 ? "the server closed the connection" : std::strerror(errno));
+                return;
+            }
+            connection.answer.append(buffer.data(), static_cast<std::size_t>(n));
+            if (answered(connection)) {
+                finish(connection);
+                return;
+            }
+        }
+    }
+
+    bool answered(Connection& connection) {
+        if (connection.head_end == 0) {
+            const std::size_t end = connection.answer.find("\r\n\r\n");
+            if (end == std::string::npos) {
+                return false;
+            }
+            connection.head_end = end + 4;
+            std::string head = connection.answer.substr(0, end);
+            std::transform(head.begin(), head.end(), head.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+            const std::size_t at = head.find("\r\ncontent-length:");
+            if (at == std::string::npos) {
+                fail("answer", "no Content-Length");
+                return false;
+            }
+            connection.body_length = std::strtoull(head.c_str() + at + 17, nullptr, 10);
+        }
+        return connection.answer.size() >= connection.head_end + connection.body_length;
+    }
+
+    void finish(Connection& connection) {
+        --busy_;
+        const auto now = SteadyClock::now();
+        const std::string_view body = std::string_view(connection.answer).substr(connection.head_end);
+        const bool good = connection.answer.compare(0, 12, "HTTP/1.1 200") == 0;
+        // A record the server took has a sequence number, one that it refused has an error code.
+        std::uint64_t taken = 0;
+        for (std::size_t at = body.find("\"SequenceNumber\""); good && at != std::string_view::npos;
+             at = body.find("\"SequenceNumber\"", at + 16)) {
+            ++taken;
+        }
+        if (now >= counted_from_ && now <= end_) {
+            ++totals_.requests;
+            totals_.records += taken;
+            totals_.failed_requests += good ? 0 : 1;
+            totals_.failed_records += options_.records - taken;
+            totals_.latency_ms.push_back(
+                std::chrono::duration<float, std::milli>(now - connection.started).count());
+        }
+        if (!good && !complained_) {
+            complained_ = true;
+            std::fprintf(stderr, "http_put: refused: %.300s\n", connection.answer.c_str());
+        }
+        const bool enough = options_.bytes_max != 0 &&
+                            totals_.records * options_.record_bytes >= options_.bytes_max;
+        if (now < end_ && !enough) {
+            begin(connection);
+        }
+    }
+
+    void fail(const char* what, const char* why) {
+        if (!broken_) {
+            std::fprintf(stderr, "http_put: %s: %s\n", what, why);
+        }
+        broken_ = true;
+    }
+
+    Options options_;
+    std::vector<std::string> requests_;
+    std::vector<Connection> connections_;
+    int epoll_ = -1;
+    std::size_t next_request_ = 0;
+    unsigned busy_ = 0;
+    bool broken_ = false;
+    bool complained_ = false;
+    SteadyClock::time_point counted_from_;
+    SteadyClock::time_point end_;
+    SteadyClock::time_point finished_;
+    Totals totals_;
+};
+
+constexpr const char* usage =
+    "usage: http_put --stream NAME [--host 127.0.0.1] [--port 4567] [--connections 8]\n"
+    "    [--records 500] [--record-bytes 1024] [--seconds 5] [--warm 1] [--bytes N] [--bodies 16]\n"
+    "Puts records over HTTP/1.1 and prints what the server took as one line of JSON.\n"
+    "With --bytes it ends after so much payload instead of after a time.\n";
+
+bool parse(int argc, char** argv, Options& out) {
+    enum Id : int { host = 1, port, stream, connections, records, record_bytes, seconds, warm, bytes, bodies };
+    static const std::array<option, 11> known{{{"host", 1, nullptr, host},
+                                               {"port", 1, nullptr, port},
+                                               {"stream", 1, nullptr, stream},
+                                               {"connections", 1, nullptr, connections},
+                                               {"records", 1, nullptr, records},
+                                               {"record-bytes", 1, nullptr, record_bytes},
+                                               {"seconds", 1, nullptr, seconds},
+                                               {"warm", 1, nullptr, warm},
+                                               {"bytes", 1, nullptr, bytes},
+                                               {"bodies", 1, nullptr, bodies},
+                                               {nullptr, 0, nullptr, 0}}};
+    int id = 0;
+    while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
+        const double number = id == '?' ? 0 : std::strtod(optarg, nullptr);
+        switch (id) {
+            case host: out.host = optarg; break;
+            case port: out.port = static_cast<std::uint16_t>(number); break;
+            case stream: out.stream = optarg; break;
+            case connections: out.connections = static_cast<unsigned>(number); break;
+            case records: out.records = static_cast<unsigned>(number); break;
+            case record_bytes: out.record_bytes = static_cast<unsigned>(number); break;
+            case seconds: out.seconds = number; break;
+            case warm: out.warm_seconds = number; break;
+            case bytes: out.bytes_max = static_cast<std::uint64_t>(number); break;
+            case bodies: out.bodies = static_cast<unsigned>(number); break;
+            default: return false;
+        }
+    }
+    return optind == argc && !out.stream.empty() && out.connections > 0 && out.connections <= 1024 &&
+           out.records > 0 && out.record_bytes > 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Options options;
+    if (!parse(argc, argv, options)) {
+        std::fputs(usage, stderr);
+        return 2;
+    }
+    Client client(options);
+    const bool good = client.run();
+    client.print();
+    return good ? 0 : 1;
+}

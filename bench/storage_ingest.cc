@@ -1,0 +1,565 @@
+// Drives the storage layer alone, as one lane does: records go into one shard group as fast as it
+// takes them, or at a fixed rate, and every committed record is counted on its way out.
+//
+// It opens a real replica set, so what is measured is what a node writes: three directories, the
+// flush the drive was measured to need, recovery at start. Space that was written before is made
+// ready first, since first writes into new space are slower and a node pays for them once.
+//
+// With --rate the load is open: record i is due at start + i / rate whatever the drive does, and its
+// latency counts from that moment, so a stall is charged to every record that was due during it.
+//
+// Runs on: one thread, pinned with --cpu.
+#include <getopt.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "storage/base/clock.h"
+#include "storage/base/histogram.h"
+#include "storage/io/durability_probe.h"
+#include "storage/io/uring_engine.h"
+#include "storage/log/frame_pool.h"
+#include "storage/log/group.h"
+#include "storage/replica/set.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::uint64_t second_ns = 1'000'000'000;
+constexpr std::int64_t day_ms = 24LL * 3600 * 1000;
+constexpr std::size_t source_bytes = 4U << 20;  // payloads come from memory, not from one hot line
+// What one turn may append before it looks at completions, as a lane's budget (LaneBudgets).
+constexpr std::uint64_t turn_bytes_max = 1U << 20;
+
+struct Options {
+    std::string directory;
+    double seconds = 5;
+    double warm_seconds = 1;
+    unsigned shards = 1;
+    std::uint32_t record_bytes = 1024;
+    std::uint64_t memory_bytes = 128U << 20;
+    std::uint64_t container_bytes = 256U << 20;
+    std::uint64_t ready_bytes = std::uint64_t{4} << 30;
+    std::int64_t retention_ms = 1500;
+    double rate = 0;  // records a second; 0: as many as it takes
+    int cpu = -1;
+    GroupOptions group;
+};
+
+struct Measured {
+    HistogramSnapshot latency;
+    std::uint64_t records = 0;
+    std::uint64_t frames = 0;
+    std::uint64_t elapsed_ns = 0;
+    std::uint64_t cpu_ns = 0;
+    std::uint64_t system_ns = 0;
+    std::uint64_t turns = 0;
+    std::uint64_t refused_turns = 0;
+    std::uint64_t behind_ns_max = 0;  // paced: how far appending fell behind its schedule
+    GroupCounters before;
+    GroupCounters after;
+    std::uint64_t segment_bytes_before = 0;
+    std::uint64_t segment_bytes_after = 0;
+};
+
+std::uint64_t thread_cpu_ns(std::uint64_t* system_ns) noexcept {
+    rusage usage{};
+    getrusage(RUSAGE_THREAD, &usage);
+    const auto ns = [](const timeval& t) {
+        return static_cast<std::uint64_t>(t.tv_sec) * second_ns +
+               static_cast<std::uint64_t>(t.tv_usec) * 1000;
+    };
+    *system_ns = ns(usage.ru_stime);
+    return ns(usage.ru_utime) + ns(usage.ru_stime);
+}
+
+class Ingest {
+  public:
+    explicit Ingest(Options options) : options_(std::move(options)), source_(source_bytes) {
+        std::mt19937_64 random(20260101);
+        for (std::size_t i = 0; i < source_.size(); i += 8) {
+            store(source_.data() + i, random());
+        }
+    }
+
+    bool open(std::string& why);
+    bool make_ready(std::string& why);
+    bool measure(Measured& out, std::string& why);
+    bool close(std::string& why);
+    [[nodiscard]] const DurabilityReport& durability(unsigned r) const { return set_->durability(r); }
+    [[nodiscard]] const UringEngine& engine() const noexcept { return *engine_; }
+
+  private:
+    // A shard of the measurement and the schedule its records follow.
+    struct Target {
+        ShardLog* log = nullptr;
+        std::uint64_t committed = 0;
+    };
+
+    void turn() noexcept;
+    bool change(bool add, ShardUid shard, std::int64_t retention_ms, std::string& why);
+    bool drop_all(std::string& why);
+    AppendVerdict append(ShardLog& shard) noexcept;
+    void append_what_fits() noexcept;
+    void append_what_is_due() noexcept;
+    void run_until(std::uint64_t end_ns) noexcept;
+    static void on_commit(void* self, ShardUid shard, std::uint64_t latency_ns, std::uint32_t records,
+                          std::uint64_t bytes) noexcept;
+
+    Options options_;
+    SystemClock clock_;
+    std::vector<std::byte> source_;
+    std::size_t source_at_ = 0;
+    std::unique_ptr<ReplicaSet> set_;
+    std::unique_ptr<UringEngine> engine_;
+    std::unique_ptr<FramePool> pool_;
+    std::unique_ptr<ShardGroup> group_;
+    std::uint64_t first_uid_ = 0;
+    std::vector<Target> targets_;
+    std::size_t next_target_ = 0;
+    std::uint64_t key_ = 0;
+
+    bool measuring_ = false;
+    Histogram latency_;
+    std::uint64_t records_ = 0;
+    std::uint64_t frames_ = 0;
+    std::uint64_t turns_ = 0;
+    std::uint64_t refused_turns_ = 0;
+    // Open loop: record i of the schedule is due at start + i × interval and goes to shard i mod n.
+    std::uint64_t schedule_start_ns_ = 0;
+    double interval_ns_ = 0;
+    std::uint64_t scheduled_ = 0;
+    std::uint64_t behind_ns_max_ = 0;
+};
+
+bool Ingest::open(std::string& why) {
+    ReplicaSetOptions set;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        const auto place = std::filesystem::path(options_.directory) / ("replica-" + std::to_string(r));
+        std::error_code error;
+        std::filesystem::create_directories(place, error);
+        set.directories[r] = place.string();
+    }
+    set.for_new.container_bytes = options_.container_bytes;
+    set.for_new.data_groups = 1;
+    auto opened = ReplicaSet::open(set, why);
+    if (!opened) {
+        why = why.empty() ? describe(opened.error()) : why;
+        return false;
+    }
+    set_ = std::move(*opened);
+    UringOptions engine;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        const ReplicaPlace place = set_->directory(r);
+        engine.directory_fds[r] = place.fd;
+        engine.flush_modes[r] = set_->durability(r).mode;
+        engine.lock_fds.push_back(place.lock_fd);
+    }
+    engine.entries = 1024;
+    engine.huge_pages = true;
+    auto ring = UringEngine::open(engine);
+    if (!ring) {
+        why = UringEngine::explain_open_failure(ring.error());
+        return false;
+    }
+    engine_ = std::move(*ring);
+    auto pool = FramePool::open(*engine_, options_.memory_bytes);
+    if (!pool) {
+        why = "no memory for frames: " + describe(pool.error());
+        return false;
+    }
+    pool_ = std::move(*pool);
+    options_.group.group = GroupId{1};
+    options_.group.epoch = set_->epoch();
+    options_.group.geometry = set_->geometry();
+    options_.group.voting = set_->voting();
+    options_.group.filling = set_->filling();
+    auto group = ShardGroup::recover(options_.group, *engine_, clock_, *pool_);
+    if (!group) {
+        why = "recovery: " + describe(group.error());
+        return false;
+    }
+    group_ = std::move(*group);
+    group_->observe_commits(&Ingest::on_commit, this);
+    // Uids are never reused: each run has its own range.
+    first_uid_ = value(set_->epoch()) << 20;
+    return true;
+}
+
+void Ingest::on_commit(void* self, ShardUid shard, std::uint64_t latency_ns, std::uint32_t records,
+                       std::uint64_t) noexcept {
+    auto& own = *static_cast<Ingest*>(self);
+    const std::uint64_t index = value(shard) - own.first_uid_;
+    if (!own.measuring_ || index >= own.targets_.size()) {
+        return;
+    }
+    own.records_ += records;
+    ++own.frames_;
+    Target& target = own.targets_[index];
+    if (own.interval_ns_ == 0) {
+        own.latency_.add(latency_ns, records);
+        return;
+    }
+    const std::uint64_t now = own.clock_.monotonic_ns();
+    for (std::uint32_t i = 0; i < records; ++i) {
+        const std::uint64_t number = target.committed++ * own.targets_.size() + index;
+        const std::uint64_t due =
+            own.schedule_start_ns_ +
+            static_cast<std::uint64_t>(static_cast<double>(number) * own.interval_ns_);
+        own.latency_.add(now > due ? now - due : 0);
+    }
+}
+
+// The part of a lane's turn that is about storage, in the lane's order.
+void Ingest::turn() noexcept {
+    (void)group_->turn();
+    engine_->submit();
+    std::array<IoCompletion, 256> done;
+    const std::size_t count = engine_->reap(done);
+    for (std::size_t i = 0; i < count; ++i) {
+        group_->complete(done[i]);
+    }
+    ++turns_;
+}
+
+AppendVerdict Ingest::append(ShardLog& shard) noexcept {
+    std::array<char, 16> key{};
+    for (std::uint64_t n = key_, i = 0; i < key.size(); ++i, n >>= 4) {
+        key[i] = "0123456789abcdef"[n & 15];
+    }
+    if (source_at_ + options_.record_bytes > source_.size()) {
+        source_at_ = 0;
+    }
+    RecordIn record;
+    record.partition_key = as_bytes({key.data(), key.size()});
+    record.data = {source_.data() + source_at_, options_.record_bytes};
+    Appended appended;
+    const AppendVerdict verdict = group_->append(shard, record, AckLevel::quorum, appended);
+    if (verdict == AppendVerdict::accepted) {
+        ++key_;
+        source_at_ += options_.record_bytes;
+    }
+    return verdict;
+}
+
+void Ingest::append_what_fits() noexcept {
+    std::uint64_t bytes = 0;
+    std::size_t refused = 0;
+    while (bytes < turn_bytes_max && refused < targets_.size()) {
+        Target& target = targets_[next_target_];
+        next_target_ = next_target_ + 1 == targets_.size() ? 0 : next_target_ + 1;
+        if (append(*target.log) == AppendVerdict::accepted) {
+            bytes += options_.record_bytes;
+        } else {
+            ++refused;
+        }
+    }
+    refused_turns_ += refused != 0 ? 1 : 0;
+}
+
+void Ingest::append_what_is_due() noexcept {
+    const std::uint64_t now = clock_.monotonic_ns();
+    std::uint64_t bytes = 0;
+    while (bytes < turn_bytes_max) {
+        const std::uint64_t due =
+            schedule_start_ns_ +
+            static_cast<std::uint64_t>(static_cast<double>(scheduled_) * interval_ns_);
+        if (due > now) {
+            return;
+        }
+        behind_ns_max_ = std::max(behind_ns_max_, now - due);
+        if (append(*targets_[scheduled_ % targets_.size()].log) != AppendVerdict::accepted) {
+            ++refused_turns_;  // stays due: it waits, and its latency grows
+            return;
+        }
+        ++scheduled_;
+        bytes += options_.record_bytes;
+    }
+}
+
+void Ingest::run_until(std::uint64_t end_ns) noexcept {
+    while (clock_.monotonic_ns() < end_ns) {
+        if (interval_ns_ == 0) {
+            append_what_fits();
+        } else {
+            append_what_is_due();
+        }
+        turn();
+    }
+}
+
+bool Ingest::change(bool add, ShardUid shard, std::int64_t retention_ms, std::string& why) {
+    struct Waiter : CommitWaiter {
+        bool done = false;
+        Errc outcome = Errc::ok;
+    } waiter;
+    waiter.on_done = [](CommitWaiter& self, Errc outcome) noexcept {
+        static_cast<Waiter&>(self).outcome = outcome;
+        static_cast<Waiter&>(self).done = true;
+    };
+    if (add) {
+        group_->add_shard(shard, retention_ms, waiter);
+    } else {
+        group_->drop_shard(shard, waiter);
+    }
+    const std::uint64_t deadline = clock_.monotonic_ns() + 30 * second_ns;
+    while (!waiter.done) {
+        turn();
+        if (clock_.monotonic_ns() > deadline) {
+            std::fprintf(stderr, "storage_ingest: shard %s took more than 30 s\n", add ? "add" : "drop");
+            std::_Exit(1);  // the group still knows the waiter
+        }
+    }
+    if (waiter.outcome != Errc::ok) {
+        why = std::string(add ? "adding" : "dropping") + " a shard: " + describe(waiter.outcome);
+    }
+    return waiter.outcome == Errc::ok;
+}
+
+bool Ingest::drop_all(std::string& why) {
+    std::vector<ShardUid> known(1U << 16);
+    std::size_t count = 0;
+    group_->list_shards(known, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (!change(false, known[i], 0, why)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Frees what earlier runs left, and fills the set once so far that all space the measurement will
+// use was written before.
+bool Ingest::make_ready(std::string& why) {
+    if (!drop_all(why)) {
+        return false;
+    }
+    const std::uint64_t filler = first_uid_ + (1U << 19);
+    if (group_->gauges().segment_size_bytes < options_.ready_bytes) {
+        if (!change(true, ShardUid{filler}, day_ms, why)) {
+            return false;
+        }
+        ShardLog* log = group_->find(ShardUid{filler});
+        const std::uint64_t deadline = clock_.monotonic_ns() + 600 * second_ns;
+        while (group_->gauges().segment_size_bytes < options_.ready_bytes) {
+            for (int i = 0; i < 512 && append(*log) == AppendVerdict::accepted; ++i) {
+            }
+            turn();
+            if (group_->gauges().disk_full || clock_.monotonic_ns() > deadline) {
+                why = "the directory has no room for " + std::to_string(3 * (options_.ready_bytes >> 30)) +
+                      " GiB; lower --ready-gib";
+                return false;
+            }
+        }
+        if (!change(false, ShardUid{filler}, 0, why)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < options_.shards; ++i) {
+        const ShardUid uid{first_uid_ + i};
+        if (!change(true, uid, options_.retention_ms, why)) {
+            return false;
+        }
+        targets_.push_back({group_->find(uid), 0});
+    }
+    return true;
+}
+
+bool Ingest::measure(Measured& out, std::string& why) {
+    run_until(clock_.monotonic_ns() + static_cast<std::uint64_t>(options_.warm_seconds * 1e9));
+    if (options_.rate > 0) {
+        // The schedule begins with nothing pending, so that committed record n is scheduled record n.
+        while (!group_->drain()) {
+            turn();
+        }
+        schedule_start_ns_ = clock_.monotonic_ns();
+        interval_ns_ = 1e9 / options_.rate;
+    }
+    measuring_ = true;
+    turns_ = refused_turns_ = 0;
+    out.before = group_->counters();
+    out.segment_bytes_before = group_->gauges().segment_size_bytes;
+    std::uint64_t system_before = 0;
+    const std::uint64_t cpu_before = thread_cpu_ns(&system_before);
+    const std::uint64_t begin = clock_.monotonic_ns();
+    run_until(begin + static_cast<std::uint64_t>(options_.seconds * 1e9));
+    out.elapsed_ns = clock_.monotonic_ns() - begin;
+    std::uint64_t system_after = 0;
+    out.cpu_ns = thread_cpu_ns(&system_after) - cpu_before;
+    out.system_ns = system_after - system_before;
+    out.records = records_;
+    out.frames = frames_;
+    out.turns = turns_;
+    out.refused_turns = refused_turns_;
+    out.behind_ns_max = behind_ns_max_;
+    out.after = group_->counters();
+    out.segment_bytes_after = group_->gauges().segment_size_bytes;
+    if (options_.rate > 0) {
+        // What was appended and is not committed yet belongs to the distribution too.
+        while (records_ < scheduled_) {
+            turn();
+            if (clock_.monotonic_ns() > begin + out.elapsed_ns + 30 * second_ns) {
+                why = "records appended were not committed within 30 s";
+                return false;
+            }
+        }
+    }
+    measuring_ = false;
+    out.latency = latency_.snapshot();
+    return true;
+}
+
+bool Ingest::close(std::string& why) {
+    const std::uint64_t deadline = clock_.monotonic_ns() + 30 * second_ns;
+    while (!group_->drain()) {
+        turn();
+        if (clock_.monotonic_ns() > deadline) {
+            why = "draining took more than 30 s";
+            return false;
+        }
+    }
+    const bool dropped = drop_all(why);
+    while (engine_->in_flight() != 0) {
+        turn();
+    }
+    group_.reset();
+    pool_.reset();
+    engine_.reset();
+    set_.reset();
+    return dropped;
+}
+
+void print_json(const Options& options, const Ingest& ingest, const Measured& m) {
+    const double seconds = static_cast<double>(m.elapsed_ns) / 1e9;
+    const auto share = [&](std::uint64_t ns) { return static_cast<double>(ns) / static_cast<double>(m.elapsed_ns); };
+    const auto us = [&](double p) { return static_cast<double>(m.latency.percentile(p)) / 1e3; };
+    const DurabilityReport& drive = ingest.durability(0);
+    std::printf("{\"records\":%llu,\"seconds\":%.3f,\"records_per_s\":%.0f,\"payload_bytes_per_s\":%.0f,",
+                static_cast<unsigned long long>(m.records), seconds,
+                static_cast<double>(m.records) / seconds,
+                static_cast<double>(m.records) * options.record_bytes / seconds);
+    std::printf("\"shards\":%u,\"record_bytes\":%u,\"rate\":%.0f,", options.shards, options.record_bytes,
+                options.rate);
+    std::printf("\"latency_us\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f},",
+                us(0.5), us(0.9), us(0.99), us(0.999), static_cast<double>(m.latency.largest) / 1e3);
+    std::printf("\"cpu_share\":%.3f,\"system_share\":%.3f,\"turns\":%llu,\"refused_turns\":%llu,"
+                "\"behind_us_max\":%.1f,\"records_per_frame\":%.1f,",
+                share(m.cpu_ns), share(m.system_ns), static_cast<unsigned long long>(m.turns),
+                static_cast<unsigned long long>(m.refused_turns), static_cast<double>(m.behind_ns_max) / 1e3,
+                m.frames == 0 ? 0.0 : static_cast<double>(m.records) / static_cast<double>(m.frames));
+    const GroupCounters& a = m.after;
+    const GroupCounters& b = m.before;
+    std::printf("\"frames_direct\":%llu,\"frames_journaled\":%llu,\"journal_blocks\":%llu,"
+                "\"journal_bytes\":%llu,\"segment_bytes\":%llu,\"manifest_entries\":%llu,"
+                "\"chunks_freed\":%llu,\"grown_bytes\":%llu,",
+                static_cast<unsigned long long>(a.frames_direct - b.frames_direct),
+                static_cast<unsigned long long>(a.frames_journaled - b.frames_journaled),
+                static_cast<unsigned long long>(a.journal_blocks - b.journal_blocks),
+                static_cast<unsigned long long>(a.journal_bytes - b.journal_bytes),
+                static_cast<unsigned long long>(a.segment_bytes - b.segment_bytes),
+                static_cast<unsigned long long>(a.manifest_entries - b.manifest_entries),
+                static_cast<unsigned long long>(a.chunks_freed - b.chunks_freed),
+                static_cast<unsigned long long>(m.segment_bytes_after - m.segment_bytes_before));
+    std::printf("\"flush\":\"%s\",\"huge_pages\":%s,\"buffers_registered\":%s,\"file_system\":\"%s\","
+                "\"device\":\"%s\"}\n",
+                drive.mode == FlushMode::dsync ? "dsync" : "flush", ingest.engine().huge_pages() ? "true" : "false",
+                ingest.engine().buffers_registered() ? "true" : "false", drive.file_system.c_str(),
+                drive.device.c_str());
+}
+
+constexpr const char* usage =
+    "usage: storage_ingest --dir DIR [--seconds 5] [--warm 1] [--shards 1] [--record-bytes 1024]\n"
+    "    [--rate RECORDS/s] [--cpu N] [--memory-mib 128] [--container-mib 256] [--ready-gib 4]\n"
+    "    [--retention-ms 1500] [--direct-threshold-kib 64] [--in-flight 4] [--linger-us 200]\n"
+    "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what was\n"
+    "committed as one line of JSON. Keeps DIR, so that the next run finds its space written.\n";
+
+bool parse(int argc, char** argv, Options& out) {
+    enum Id : int { dir = 1, seconds, warm, shards, record_bytes, rate, cpu, memory, container, ready,
+                    retention, threshold, in_flight, linger };
+    static const std::array<option, 15> known{{{"dir", 1, nullptr, dir},
+                                               {"seconds", 1, nullptr, seconds},
+                                               {"warm", 1, nullptr, warm},
+                                               {"shards", 1, nullptr, shards},
+                                               {"record-bytes", 1, nullptr, record_bytes},
+                                               {"rate", 1, nullptr, rate},
+                                               {"cpu", 1, nullptr, cpu},
+                                               {"memory-mib", 1, nullptr, memory},
+                                               {"container-mib", 1, nullptr, container},
+                                               {"ready-gib", 1, nullptr, ready},
+                                               {"retention-ms", 1, nullptr, retention},
+                                               {"direct-threshold-kib", 1, nullptr, threshold},
+                                               {"in-flight", 1, nullptr, in_flight},
+                                               {"linger-us", 1, nullptr, linger},
+                                               {nullptr, 0, nullptr, 0}}};
+    int id = 0;
+    while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
+        const double number = id == '?' ? 0 : std::strtod(optarg, nullptr);
+        switch (id) {
+            case dir: out.directory = optarg; break;
+            case seconds: out.seconds = number; break;
+            case warm: out.warm_seconds = number; break;
+            case shards: out.shards = static_cast<unsigned>(number); break;
+            case record_bytes: out.record_bytes = static_cast<std::uint32_t>(number); break;
+            case rate: out.rate = number; break;
+            case cpu: out.cpu = static_cast<int>(number); break;
+            case memory: out.memory_bytes = static_cast<std::uint64_t>(number) << 20; break;
+            case container: out.container_bytes = static_cast<std::uint64_t>(number) << 20; break;
+            case ready: out.ready_bytes = static_cast<std::uint64_t>(number * (1U << 30)); break;
+            case retention: out.retention_ms = static_cast<std::int64_t>(number); break;
+            case threshold: out.group.direct_threshold_bytes = static_cast<std::uint32_t>(number * 1024); break;
+            case in_flight: out.group.writes_in_flight_max = static_cast<std::uint32_t>(number); break;
+            case linger: out.group.linger_ns = static_cast<std::uint64_t>(number * 1000); break;
+            default: return false;
+        }
+    }
+    return optind == argc && !out.directory.empty() && out.seconds > 0 && out.shards > 0 &&
+           out.shards <= (1U << 18) && out.record_bytes > 0 && out.record_bytes <= (1U << 20);
+}
+
+int run(const Options& options) {
+    if (options.cpu >= 0) {
+        cpu_set_t cpus;
+        CPU_ZERO(&cpus);
+        CPU_SET(options.cpu, &cpus);
+        if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
+            std::fprintf(stderr, "storage_ingest: --cpu: CPU %d cannot be used by this process\n", options.cpu);
+            return 2;
+        }
+    }
+    Ingest ingest(options);
+    Measured measured;
+    std::string why;
+    if (!ingest.open(why) || !ingest.make_ready(why) || !ingest.measure(measured, why)) {
+        std::fprintf(stderr, "storage_ingest: %s\n", why.c_str());
+        std::_Exit(1);  // I/O may be in flight
+    }
+    print_json(options, ingest, measured);
+    std::fflush(stdout);
+    if (!ingest.close(why)) {
+        std::fprintf(stderr, "storage_ingest: %s\n", why.c_str());
+        std::_Exit(1);
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace penstock
+
+int main(int argc, char** argv) {
+    penstock::Options options;
+    if (!penstock::parse(argc, argv, options)) {
+        std::fputs(penstock::usage, stderr);
+        return 2;
+    }
+    return penstock::run(options);
+}

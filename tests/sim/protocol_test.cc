@@ -1,0 +1,444 @@
+// What LOG-PROTOCOL demands of a proof, each as a named test on simulated disks (R15), and R8.
+#include <gtest/gtest.h>
+
+#include "storage/format/frame.h"
+#include "storage/journal/ring.h"
+#include "tests/sim/model.h"
+#include "tests/sim/scenario.h"
+
+namespace penstock::test {
+namespace {
+
+class Protocol : public ::testing::Test {
+  protected:
+    Protocol() { options_.geometry = small_geometry(); }
+
+    Result<std::unique_ptr<SimNode>> try_start() {
+        std::string message;
+        auto node = SimNode::start(world_, options_, message);
+        message_ = message;
+        return node;
+    }
+    void start() {
+        auto node = try_start();
+        ASSERT_TRUE(node.has_value()) << describe(node.error()) << " " << message_;
+        node_ = std::move(*node);
+        model_.next_life();
+    }
+    void stop(CrashKind kind = CrashKind::power) {
+        if (kind == CrashKind::power) {
+            world_.crash_power();
+        } else {
+            world_.crash_kill();
+        }
+        node_.reset();
+        model_.forget_waiters();
+        world_.restart();
+    }
+    void settle(std::uint64_t for_ns = 5'000'000'000) {
+        EXPECT_TRUE(node_->step_until([&] { return model_.collect(), model_.waiting() == 0; }, for_ns));
+    }
+    void add_shards(unsigned count) {
+        for (unsigned uid = 1; uid <= count; ++uid) {
+            model_.add_shard(*node_, 0, uid, 86'400'000);
+        }
+        settle();
+    }
+    // `journaled` records are small, so that they stay in the journal; others are written directly.
+    void append(unsigned count, std::uint64_t uid, bool journaled, AckLevel level = AckLevel::quorum) {
+        for (unsigned i = 0; i < count; ++i) {
+            ASSERT_TRUE(model_.append(*node_, uid, journaled ? 200 : 100'000, level));
+            node_->step();
+        }
+        settle();
+    }
+    void check(bool after_start) {
+        try {
+            model_.check(*node_, after_start);
+        } catch (const Broken& broken) {
+            FAIL() << broken.what();
+        }
+    }
+    bool damage_last_journal_frame(unsigned replica, bool magic = false);
+
+    SimWorld world_{SimOptions{.seed = 77}};
+    Model model_{world_};
+    NodeOptions options_;
+    std::unique_ptr<SimNode> node_;
+    std::string message_;
+};
+
+// Flips a bit in the payload, or the magic, of the last block of the newest journal file's frames.
+bool Protocol::damage_last_journal_frame(unsigned replica, bool header) {
+    std::uint64_t best = 0;
+    std::uint32_t best_file = 0;
+    std::uint64_t best_at = 0;
+    for (std::uint32_t file = 0; file < options_.geometry.journal_files; ++file) {
+        const auto bytes = world_.read_raw(replica, journal_name(GroupId{1}, file));
+        for (std::uint64_t at = 0; bytes && at + block_bytes <= bytes->size(); at += block_bytes) {
+            JournalBlockHeader found;
+            const BlockFault fault = check_block(Bytes(*bytes).subspan(at), 0, 1, found);
+            if ((fault == BlockFault::none || fault == BlockFault::foreign) &&
+                found.epoch * 1'000'000 + found.number > best) {
+                best = found.epoch * 1'000'000 + found.number;
+                best_file = file;
+                best_at = at;
+            }
+        }
+    }
+    return best != 0 && world_.flip_bit(replica, journal_name(GroupId{1}, best_file),
+                                        best_at + (header ? 20 : sizeof(JournalBlockHeader) +
+                                                                     sizeof(FrameHeader) + 40));
+}
+
+// -- The checker itself -----------------------------------------------------------------------------
+
+// A kill loses no issued write, so it cannot find that an ack came before the flush; power loss does.
+TEST(CheckerCanFail, TwoDrivesThatLieAboutFlushesAreFoundByPowerLoss) {
+    unsigned found = 0;
+    for (std::uint64_t seed = 1; seed <= 25; ++seed) {
+        found += run_scenario({.seed = seed, .verbose = false, .two_liars = true}).broken.empty() ? 0 : 1;
+    }
+    EXPECT_GT(found, 12U);
+}
+
+TEST(CheckerCanFail, TwoLyingDrivesAreNotFoundByAKill) {
+    SimWorld world(SimOptions{.seed = 5});
+    world.faults(0).lies_about_flush = true;
+    world.faults(1).lies_about_flush = true;
+    Model model(world);
+    NodeOptions options;
+    options.geometry = small_geometry();
+    std::string message;
+    auto node = SimNode::start(world, options, message);
+    ASSERT_TRUE(node.has_value());
+    model.add_shard(**node, 0, 1, 86'400'000);
+    (*node)->step_until([&] { return model.collect(), model.waiting() == 0; });
+    for (unsigned i = 0; i < 50; ++i) {
+        model.append(**node, 1, 300, AckLevel::quorum);
+    }
+    (*node)->step_until([&] { return model.collect(), model.waiting() == 0; });
+    EXPECT_EQ(model.acked(), 50U);
+    world.crash_kill();
+    node->reset();
+    world.restart();
+    auto again = SimNode::start(world, options, message);
+    ASSERT_TRUE(again.has_value());
+    EXPECT_NO_THROW(model.check(**again, true));
+}
+
+TEST(Simulator, SameSeedGivesTheSameRun) {
+    for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+        const auto one = run_scenario({.seed = seed});
+        const auto two = run_scenario({.seed = seed});
+        EXPECT_EQ(one.trace_digest, two.trace_digest) << "seed " << seed;
+        EXPECT_EQ(one.acked, two.acked);
+    }
+}
+
+// -- R15 ----------------------------------------------------------------------------------------------
+
+TEST_F(Protocol, EveryTwoReplicaStartOrderAfterACrash) {
+    for (const CrashKind kind : {CrashKind::power, CrashKind::kill}) {
+        // Each start lacks another replica; the one that was away comes back with an old log.
+        for (unsigned first = 0; first < replica_count; ++first) {
+            for (unsigned second = 0; second < replica_count; ++second) {
+                options_.reachable = all_replicas;
+                start();
+                if (model_.shards().empty()) {
+                    add_shards(3);
+                }
+                check(true);
+                append(5, 1, true);
+                append(2, 2, false);
+                stop(kind);
+                for (const unsigned away : {first, second}) {
+                    options_.reachable = static_cast<ReplicaMask>(all_replicas & ~(1U << away));
+                    start();
+                    node_->hold_back(true);
+                    check(true);
+                    append(3, 1, true);
+                    append(1, 2, false);
+                    append(4, 3, true);
+                    stop(kind);
+                }
+                options_.reachable = all_replicas;
+                start();
+                check(true);
+                EXPECT_TRUE(node_->step_until([&] { return node_->whole(); }));
+                check(false);
+                stop(kind);
+            }
+        }
+    }
+}
+
+TEST_F(Protocol, ThreeFailedMountsAreNoFirstStart) {
+    start();
+    add_shards(1);
+    append(3, 1, true);
+    stop();
+    options_.reachable = 0;
+    options_.existing = true;
+    EXPECT_FALSE(try_start().has_value());
+    options_.reachable = all_replicas;
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, OneMountLeftIsReadOnlyAndShowsAPrefix) {
+    start();
+    add_shards(2);
+    append(20, 1, true);
+    append(3, 2, false);
+    stop();
+    options_.reachable = 0b010;
+    EXPECT_FALSE(try_start().has_value());
+    options_.allow_read_only = true;
+    auto node = try_start();
+    ASSERT_TRUE(node.has_value()) << describe(node.error());
+    EXPECT_TRUE((*node)->opened().read_only);
+    ShardLog* shard = (*node)->group(0).find(ShardUid{1});
+    ASSERT_NE(shard, nullptr);
+    Appended appended;
+    RecordIn record;
+    record.partition_key = as_bytes("k");
+    EXPECT_EQ((*node)->group(0).append(*shard, record, AckLevel::quorum, appended), AppendVerdict::no_quorum);
+    ShardStatus status;
+    ASSERT_TRUE((*node)->group(0).shard_status(ShardUid{1}, status).has_value());
+    EXPECT_GE(status.end_sequence, 15U);   // all but what no later frame says was committed
+    EXPECT_LE(status.end_sequence, 21U);
+    node->reset();
+    options_.allow_read_only = false;
+    options_.reachable = all_replicas;
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, AClonedReplicaDoesNotCountTwice) {
+    start();
+    add_shards(1);
+    append(5, 1, true);
+    stop();
+    world_.clone(0, 1);
+    start();   // the copy has another's index: it is left out
+    EXPECT_EQ(node_->opened().voting & 0b010, 0);
+    check(true);
+    append(3, 1, true);
+    stop();
+    world_.clone(0, 2);
+    EXPECT_FALSE(try_start().has_value());
+}
+
+TEST_F(Protocol, ADirectoryRemovedWhileOpenLeavesTheSetAndIsRefilled) {
+    start();
+    add_shards(2);
+    append(10, 1, true);
+    append(3, 2, false);
+    world_.set_blank(1);   // writes through the old descriptor succeed and go nowhere
+    append(10, 1, true);
+    ASSERT_TRUE(node_->step_until([&] { return (node_->out() & 0b010) != 0; }));
+    append(10, 1, true);
+    check(false);
+    ASSERT_TRUE(prepare_blank(world_, 1).has_value());
+    ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
+    append(5, 2, false);
+    node_->drain();
+    stop();
+    world_.set_gone(0);   // what was acknowledged is on the refilled one and its peer
+    options_.accept_loss = true;
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, AStalledDeviceAcrossARestart) {
+    start();
+    add_shards(2);
+    append(5, 1, true);
+    world_.stall(2, 30'000'000'000);
+    append(10, 1, true);
+    append(4, 2, false);
+    stop(CrashKind::kill);
+    start();
+    check(true);
+    append(10, 1, true);
+    world_.unstall(2);
+    ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
+    node_->drain();
+    check(false);
+    stop();
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, AClockLeapStopsRetention) {
+    start();
+    add_shards(1);
+    append(4, 1, false);
+    node_->drain();
+    ASSERT_TRUE(node_->step_until([&] { return false; }, 3'000'000'000) == false);
+    world_.leap_wall(400LL * 24 * 3600 * 1000);
+    node_->step_until([&] { return false; }, 10'000'000'000);
+    EXPECT_TRUE(node_->group(0).gauges().retention_held);
+    ShardStatus status;
+    ASSERT_TRUE(node_->group(0).shard_status(ShardUid{1}, status).has_value());
+    EXPECT_EQ(status.trim_sequence, 1U);
+}
+
+TEST_F(Protocol, TenSecondsStallOfOneReplicaKeepsMemoryBoundedAndWritesGoing) {
+    start();
+    add_shards(3);
+    append(5, 1, true);
+    world_.stall(1, 10'000'000'000);
+    const std::uint64_t until = world_.now_ns() + 10'000'000'000;
+    std::uint64_t accepted = 0;
+    std::size_t most = 0;
+    std::uint64_t last_progress = world_.now_ns();
+    std::uint64_t longest_gap = 0;
+    std::uint64_t acked = model_.acked();
+    while (world_.now_ns() < until) {
+        accepted += model_.append(*node_, 1 + accepted % 3, accepted % 3 == 0 ? 20'000 : 300, AckLevel::quorum);
+        node_->step();
+        world_.advance(1'000'000);
+        model_.collect();
+        if (model_.acked() != acked) {
+            acked = model_.acked();
+            longest_gap = std::max(longest_gap, world_.now_ns() - last_progress);
+            last_progress = world_.now_ns();
+        }
+        most = std::max(most, node_->pool(0).used_bytes());
+    }
+    EXPECT_GT(accepted, 5'000U);
+    EXPECT_LT(longest_gap, 200'000'000U);   // two replicas go on while the third is stalled
+    EXPECT_LT(most, node_->pool(0).size_bytes() / 4 * 3);
+    ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
+    settle();
+    node_->drain();
+    EXPECT_EQ(node_->pool(0).used_bytes(), 0U);
+    check(false);
+}
+
+TEST_F(Protocol, TwoReplicasSlowAtOnceKeepEveryCopyReadable) {
+    start();
+    add_shards(2);
+    append(5, 1, true);
+    for (unsigned round = 0; round < 6; ++round) {
+        world_.stall(round % 3, 2'500'000'000);
+        world_.stall((round + 1) % 3, 2'000'000'000);
+        for (unsigned i = 0; i < 200; ++i) {
+            model_.append(*node_, 1 + i % 2, i % 20 == 0 ? 90'000 : 300, AckLevel::quorum);
+            node_->step();
+            world_.advance(5'000'000);
+        }
+        check(false);
+    }
+    ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
+    settle();
+    check(false);
+}
+
+TEST_F(Protocol, EioOfOneReplicaIsNoticedAndMended) {
+    start();
+    add_shards(2);
+    for (unsigned n = 1; n < 12; ++n) {
+        world_.fail_at(n, 5, io_writes | io_flushes, 0b100);
+        append(6, 1, true);
+        append(1, 2, false);
+        node_->drain();
+        ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
+    }
+    EXPECT_GT(node_->failures(), 0U);
+    check(false);
+    stop();
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, AReplicaThatCannotBeReadDoesNotStopTheStart) {
+    start();
+    add_shards(2);
+    append(6, 1, true);
+    stop();
+    for (std::uint64_t n = 1; n < 20; ++n) {
+        world_.fail_at(n, 5, io_reads, 0b001);
+        start();
+        check(true);
+        append(2, 1, true);
+        stop();
+    }
+}
+
+// -- R9 -------------------------------------------------------------------------------------------------
+
+TEST_F(Protocol, LevelAllIsRefusedWhileAReplicaIsOutAndNeverAckedWithoutIt) {
+    start();
+    add_shards(1);
+    append(3, 1, true, AckLevel::all);
+    world_.set_gone(2);
+    node_->hold_back(true);
+    append(3, 1, true);
+    ASSERT_TRUE(node_->step_until([&] { return (node_->out() & 0b100) != 0; }));
+    EXPECT_FALSE(model_.append(*node_, 1, 100, AckLevel::all));
+    world_.set_gone(2, false);
+    node_->hold_back(false);
+    ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
+    append(3, 1, true, AckLevel::all);
+    check(false);
+}
+
+// -- R8 -------------------------------------------------------------------------------------------------
+
+TEST_F(Protocol, DamagedTailWithAVotingReplicaAwayWaits) {
+    start();
+    add_shards(1);
+    append(12, 1, true);
+    stop();
+    ASSERT_TRUE(damage_last_journal_frame(0));
+    ASSERT_TRUE(damage_last_journal_frame(1));
+    options_.reachable = 0b011;   // the good copy is on the one that is away
+    auto node = try_start();
+    ASSERT_FALSE(node.has_value());
+    EXPECT_EQ(node.error().code, Errc::wait_for_replica);
+    options_.reachable = all_replicas;
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, DamagedJournalHeaderWithAVotingReplicaAwayWaits) {
+    start();
+    add_shards(1);
+    append(12, 1, true);
+    stop();
+    ASSERT_TRUE(damage_last_journal_frame(0, true));
+    ASSERT_TRUE(damage_last_journal_frame(1, true));
+    options_.reachable = 0b011;
+    auto node = try_start();
+    ASSERT_FALSE(node.has_value());
+    EXPECT_EQ(node.error().code, Errc::wait_for_replica);
+    options_.reachable = all_replicas;
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, AHoleBelowACommitPointIsReportedAndNothingBehindItIsCut) {
+    start();
+    add_shards(1);
+    append(6, 1, true);
+    for (unsigned replica = 0; replica < replica_count; ++replica) {
+        ASSERT_TRUE(damage_last_journal_frame(replica));
+    }
+    append(6, 1, true);   // these say that what was damaged had been committed
+    stop();
+    start();
+    model_.tolerate_lost = true;
+    // The damaged record alone is gone.
+    EXPECT_GT(node_->group(0).gauges().lost_records, 0U);
+    EXPECT_THROW(model_.check(*node_, true), Broken);
+    EXPECT_GT(model_.lost_ranges, 0U);
+    ShardStatus status;
+    ASSERT_TRUE(node_->group(0).shard_status(ShardUid{1}, status).has_value());
+    EXPECT_EQ(status.end_sequence, 13U);
+}
+
+}  // namespace
+}  // namespace penstock::test
