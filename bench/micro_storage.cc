@@ -20,7 +20,7 @@
 namespace penstock::bench {
 namespace {
 
-constexpr std::size_t record_budget = 512;  // appended between two turns, as a burst does
+constexpr std::size_t record_budget = 1024;  // appended between two turns
 
 // One group with some shards on a null engine.
 class Bench {
@@ -106,7 +106,7 @@ void append_records(benchmark::State& state, unsigned shards, std::uint32_t dire
 }
 
 // Record to committed frame: encoding, checksum, sealing, write and commit bookkeeping.
-void append_direct(benchmark::State& state) { append_records(state, 1, 64U << 10); }
+void append_direct(benchmark::State& state) { append_records(state, 1, 16U << 10); }
 BENCHMARK(append_direct)->Arg(100)->Arg(1000)->Arg(8192);
 
 // The same through the journal: small frames of 64 shards, copied into a block and moved later.

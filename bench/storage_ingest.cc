@@ -13,7 +13,9 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +23,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "storage/base/clock.h"
@@ -152,6 +155,13 @@ bool Ingest::open(std::string& why) {
     set.for_new.container_bytes = options_.container_bytes;
     set.for_new.data_groups = 1;
     auto opened = ReplicaSet::open(set, why);
+    // The kernel takes a moment to end the ring of a run that has just exited, and the locks with it.
+    const std::uint64_t deadline = clock_.monotonic_ns() + 5 * second_ns;
+    while (!opened && opened.error().code == Errc::locked && clock_.monotonic_ns() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        why.clear();
+        opened = ReplicaSet::open(set, why);
+    }
     if (!opened) {
         why = why.empty() ? describe(opened.error()) : why;
         return false;
@@ -162,7 +172,7 @@ bool Ingest::open(std::string& why) {
         const ReplicaPlace place = set_->directory(r);
         engine.directory_fds[r] = place.fd;
         engine.flush_modes[r] = set_->durability(r).mode;
-        engine.lock_fds.push_back(place.lock_fd);
+        engine.lock_fds[r] = place.lock_fd;
     }
     engine.entries = 1024;
     engine.huge_pages = true;

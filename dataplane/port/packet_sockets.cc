@@ -4,7 +4,8 @@
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
-#include <cstdlib>
+#include <charconv>
+#include <cstring>
 
 namespace penstock {
 
@@ -15,10 +16,13 @@ std::vector<int> open_packet_sockets() {
         return sockets;
     }
     while (const dirent* const entry = ::readdir(directory)) {
-        const int fd = std::atoi(entry->d_name);
+        int fd = -1;
+        const char* const name = entry->d_name;
+        const bool is_number =
+            std::from_chars(name, name + std::strlen(name), fd).ec == std::errc{};  // not "." and ".."
         int domain = 0;
         socklen_t size = sizeof domain;
-        if (entry->d_name[0] != '.' &&
+        if (is_number &&
             ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_PACKET) {
             sockets.push_back(fd);
         }

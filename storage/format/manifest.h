@@ -28,6 +28,7 @@ enum class ManifestType : std::uint8_t {
     epoch_started = 12,  // every cut stands above: from now on only this epoch's frames count
     retention = 13,      // a shard's retention time
     seal_chunk = 14,     // nothing more is written to the chunk
+    replica_blank = 15,  // the replica begins with nothing: it lacks every chunk
 };
 
 struct EpochBegunEntry {
@@ -121,6 +122,11 @@ struct SealChunkEntry {
     static constexpr auto type = ManifestType::seal_chunk;
     std::uint64_t uid = 0;
     std::uint64_t ordinal = 0;
+};
+
+struct ReplicaBlankEntry {
+    static constexpr auto type = ManifestType::replica_blank;
+    std::uint64_t replica = 0;
 };
 
 // Encodes an entry into a small buffer; view it with bytes().

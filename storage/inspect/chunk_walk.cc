@@ -78,14 +78,15 @@ void ChunkWalker::ensure(std::uint64_t at, std::uint64_t need) {
     }
     const std::uint64_t from = base_ + at;
     const std::uint64_t until = std::min(from + need, limit_);
-    FileWindow::load(engine_, {open.data(), count}, from, until - std::min(from, until), piece_bytes,
-                     limit_);
+    FileWindow::load(engine_, {open.data(), count}, from, until - std::min(from, until),
+                     piece_bytes, limit_);
 }
 
 // Bytes of the chunk from `at` on, never past its recorded end.
 Bytes ChunkWalker::view(unsigned replica, std::uint64_t at) const noexcept {
     const Bytes bytes = windows_[replica]->view(base_ + at);
-    return bytes.first(std::min<std::uint64_t>(bytes.size(), limit_ - std::min(limit_, base_ + at)));
+    return bytes.first(
+        std::min<std::uint64_t>(bytes.size(), limit_ - std::min(limit_, base_ + at)));
 }
 
 // -- One place ------------------------------------------------------------------------------------
@@ -96,7 +97,8 @@ void ChunkWalker::look(std::uint64_t at) {
     std::uint64_t need = 0;
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((copies_mask_ >> r & 1) != 0 &&
-            check_frame_header(view(r, at), geometry_.set_id, copies_[r].header) == FrameFault::none) {
+            check_frame_header(view(r, at), geometry_.set_id, copies_[r].header) ==
+                FrameFault::none) {
             need = std::max(need, copies_[r].header.total_bytes());
         }
     }
@@ -105,8 +107,8 @@ void ChunkWalker::look(std::uint64_t at) {
         Copy& copy = copies_[r];
         if ((copies_mask_ >> r & 1) != 0) {
             copy.fault = check_frame(view(r, at), geometry_.set_id, copy.header);
-            const bool legible = copy.fault == FrameFault::none ||
-                                 copy.fault == FrameFault::payload_damaged;
+            const bool legible =
+                copy.fault == FrameFault::none || copy.fault == FrameFault::payload_damaged;
             copy.stray = legible && !belongs(copy.header);
         }
     }
@@ -126,7 +128,8 @@ const ChunkWalker::Copy* ChunkWalker::choose() const noexcept {
             continue;
         }
         const FrameHeader& header = copies_[r].header;
-        const ChainEnd previous{header.previous_sequence, header.previous_epoch, header.previous_crc};
+        const ChainEnd previous{header.previous_sequence, header.previous_epoch,
+                                header.previous_crc};
         if (identity_ ? previous == *identity_ : header.previous_sequence == end_) {
             return &copies_[r];
         }
@@ -191,7 +194,7 @@ void ChunkWalker::take(const Copy& chosen, std::uint64_t at) {
 
 void ChunkWalker::add_range(Sequence first, Sequence last) {
     if (last < first) {
-        return;   // a frame without records
+        return;  // a frame without records
     }
     out_->records += last - first + 1;
     if (!out_->ranges.empty() && out_->ranges.back().last + 1 == first) {
@@ -361,9 +364,9 @@ void ChunkWalker::flush_bad(unsigned replica) {
 
 // Records without a good copy, unless the manifest says already that they are lost.
 void ChunkWalker::lose(Sequence first, Sequence last, std::uint64_t at) {
-    const bool known = std::any_of(out_->lost.begin(), out_->lost.end(), [&](const SequenceRange& r) {
-        return r.first <= first && last <= r.last;
-    });
+    const bool known =
+        std::any_of(out_->lost.begin(), out_->lost.end(),
+                    [&](const SequenceRange& r) { return r.first <= first && last <= r.last; });
     Difference difference;
     difference.level = known ? DifferenceLevel::note : DifferenceLevel::lost;
     difference.kind = DifferenceKind::records;
@@ -372,8 +375,8 @@ void ChunkWalker::lose(Sequence first, Sequence last, std::uint64_t at) {
     difference.shard = uid_;
     difference.first = first;
     difference.last = last;
-    difference.what = known ? "lost, as the manifest says"
-                            : "no good copy on " + replica_names(copies_mask_);
+    difference.what =
+        known ? "lost, as the manifest says" : "no good copy on " + replica_names(copies_mask_);
     report_.differences.push_back(std::move(difference));
 }
 
@@ -388,7 +391,7 @@ void ChunkWalker::walk_chunk(const ShardTable& shard, const Chunk& chunk) {
         lagging_chunks_[r] += (chunk.missing & readable_) >> r & 1;
     }
     if (chunk.end_offset == 0) {
-        return;   // nothing of it counts yet
+        return;  // nothing of it counts yet
     }
     copies_mask_ = open_copies(chunk);
     if (chunk.before_sequence != end_) {
@@ -435,7 +438,7 @@ void ChunkWalker::walk(const ShardTable& shard, ShardReport& out) {
     identity_.reset();
     end_ = shard.chunks.empty() ? shard.end.sequence : shard.chunks.front().before_sequence;
     if (end_ == 0) {
-        identity_ = ChainEnd{};   // the shard's very first frame follows nothing
+        identity_ = ChainEnd{};  // the shard's very first frame follows nothing
     }
     for (const Chunk& chunk : shard.chunks) {
         walk_chunk(shard, chunk);
@@ -481,38 +484,51 @@ void ChunkWalker::collect_tail(const ShardTable& shard, std::uint64_t epoch, Pen
         copies_mask_ = open_copies(chunk);
         base_ = std::uint64_t{chunk.run.unit} * geometry_.chunk_unit_bytes;
         limit_ = base_ + std::uint64_t{chunk.run.units} * geometry_.chunk_unit_bytes;
-        for (unsigned r = 0; r < replica_count; ++r) {
-            std::uint64_t at = chunk.end_offset;
-            while ((copies_mask_ >> r & 1) != 0 && base_ + at < limit_) {
-                FileWindow& window = *windows_[r];
-                FrameHeader header;
-                FrameFault fault =
-                    check_frame_header(window.load(base_ + at, sizeof header, tail_piece_bytes),
-                                       geometry_.set_id, header);
-                if (fault == FrameFault::none) {
-                    fault = check_frame(window.load(base_ + at, header.total_bytes(), piece_bytes),
-                                        geometry_.set_id, header);
-                }
-                const bool ours = fault == FrameFault::none && header.shard == uid_ &&
-                                  header.epoch == epoch;
-                if (ours && header.last_sequence() > shard.end.sequence) {
-                    PendingFrame& frame = into[header.first_sequence];
-                    if (frame.copies == 0) {
-                        frame.header = header;
-                        ++report_.tail_frames;
-                    }
-                    if (frame.header.header_crc == header.header_crc) {
-                        frame.copies = static_cast<ReplicaMask>(frame.copies | (1U << r));
-                    }
-                }
-                const std::uint64_t padded = align_up(at, block_bytes);
-                if (!ours && padded == at) {
-                    break;
-                }
-                at = ours ? at + header.total_bytes() : padded;
+        for (std::uint64_t at = chunk.end_offset; base_ + at < limit_;) {
+            const std::uint64_t length = take_tail(at, epoch, shard.end.sequence, into);
+            const std::uint64_t padded = align_up(at, block_bytes);
+            if (length == 0 && padded == at) {
+                break;
             }
+            at = length != 0 ? at + length : padded;
         }
     }
+}
+
+// The frame of `epoch` at `at` of the open chunk, wherever it is intact. Returns its length, 0 if
+// no replica has one. A replica may have a hole before it: unflushed writes are lost one by one.
+std::uint64_t ChunkWalker::take_tail(std::uint64_t at, std::uint64_t epoch, Sequence behind,
+                                     PendingFrames& into) {
+    std::uint64_t length = 0;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((copies_mask_ >> r & 1) == 0) {
+            continue;
+        }
+        FileWindow& window = *windows_[r];
+        FrameHeader header;
+        FrameFault fault = check_frame_header(
+            window.load(base_ + at, sizeof header, tail_piece_bytes), geometry_.set_id, header);
+        if (fault == FrameFault::none) {
+            fault = check_frame(window.load(base_ + at, header.total_bytes(), piece_bytes),
+                                geometry_.set_id, header);
+        }
+        if (fault != FrameFault::none || header.shard != uid_ || header.epoch != epoch) {
+            continue;
+        }
+        length = std::max(length, header.total_bytes());
+        if (header.last_sequence() <= behind) {
+            continue;
+        }
+        PendingFrame& frame = into[header.first_sequence];
+        if (frame.copies == 0) {
+            frame.header = header;
+            ++report_.tail_frames;
+        }
+        if (frame.header.header_crc == header.header_crc) {
+            frame.copies = static_cast<ReplicaMask>(frame.copies | (1U << r));
+        }
+    }
+    return length;
 }
 
 }  // namespace penstock

@@ -29,7 +29,7 @@ struct PendingFrame {
     ReplicaMask copies = 0;
     bool in_journal = false;
 };
-using PendingFrames = std::map<Sequence, PendingFrame>;   // by first sequence
+using PendingFrames = std::map<Sequence, PendingFrame>;  // by first sequence
 
 class ChunkWalker {
   public:
@@ -48,7 +48,7 @@ class ChunkWalker {
     // What a replica shows at a place of the chunk.
     struct Copy {
         FrameFault fault = FrameFault::not_a_frame;
-        bool stray = false;          // an intact frame that does not belong here
+        bool stray = false;  // an intact frame that does not belong here
         FrameHeader header;
         [[nodiscard]] bool good() const noexcept { return fault == FrameFault::none && !stray; }
     };
@@ -82,6 +82,8 @@ class ChunkWalker {
                   Sequence first, Sequence last, ReplicaMask good, std::string what);
     void flush_bad(unsigned replica);
     void lose(Sequence first, Sequence last, std::uint64_t at);
+    [[nodiscard]] std::uint64_t take_tail(std::uint64_t at, std::uint64_t epoch, Sequence behind,
+                                          PendingFrames& into);
     void finish_shard(const ShardTable& shard);
 
     IoEngine& engine_;
@@ -91,19 +93,19 @@ class ChunkWalker {
     SetReport& report_;
     std::array<std::unique_ptr<FileWindow>, replica_count> windows_;
     std::array<std::uint32_t, replica_count> window_container_{};
-    std::set<std::pair<unsigned, std::uint32_t>> unopened_;   // replica, container: told once
+    std::set<std::pair<unsigned, std::uint32_t>> unopened_;  // replica, container: told once
 
     // Of the shard being walked.
     ShardReport* out_ = nullptr;
     std::uint64_t uid_ = 0;
-    Sequence end_ = 0;                       // last sequence walked over
-    std::optional<ChainEnd> identity_;       // of that frame; nothing after a trim or a loss
+    Sequence end_ = 0;                  // last sequence walked over
+    std::optional<ChainEnd> identity_;  // of that frame; nothing after a trim or a loss
     std::array<std::uint64_t, replica_count> lagging_chunks_{};
     // Of the chunk.
     std::string name_;
     ReplicaMask copies_mask_ = 0;
-    std::uint64_t base_ = 0;                 // of the chunk in its container
-    std::uint64_t limit_ = 0;                // its recorded end there
+    std::uint64_t base_ = 0;   // of the chunk in its container
+    std::uint64_t limit_ = 0;  // its recorded end there
     Sequence chunk_end_ = 0;
     std::array<Copy, replica_count> copies_;
     std::array<BadRun, replica_count> bad_;

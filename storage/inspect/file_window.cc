@@ -57,8 +57,8 @@ void FileWindow::load(IoEngine& engine, std::span<FileWindow* const> windows, st
             continue;
         }
         const std::uint64_t from = align_down(at, block_bytes);
-        const std::uint64_t until = std::max(align_up(at + need, block_bytes),
-                                             std::min(from + piece_bytes, limit));
+        const std::uint64_t until =
+            std::max(align_up(at + need, block_bytes), std::min(from + piece_bytes, limit));
         const std::uint64_t length =
             std::min({until - from, window.capacity_, align_up(window.size_ - from, block_bytes)});
         window.from_ = from;
@@ -83,7 +83,8 @@ void FileWindow::load(IoEngine& engine, std::span<FileWindow* const> windows, st
         for (std::size_t i = 0; i < count; ++i) {
             FileWindow& window = *windows[done[i].cookie];
             if (done[i].result < 0) {
-                window.error_ = Error{Errc::io_failed, static_cast<std::uint16_t>(-done[i].result), 0};
+                window.error_ =
+                    Error{Errc::io_failed, static_cast<std::uint16_t>(-done[i].result), 0};
             } else {
                 window.have_ = static_cast<std::uint64_t>(done[i].result);
             }

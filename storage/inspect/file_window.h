@@ -49,7 +49,7 @@ class FileWindow {
     std::uint64_t size_ = 0;
     std::uint64_t from_ = 0;
     std::uint64_t have_ = 0;
-    std::uint64_t failed_until_ = 0;   // what could not be read is not tried again at once
+    std::uint64_t failed_until_ = 0;  // what could not be read is not tried again at once
     Error error_;
 };
 

@@ -19,17 +19,17 @@ namespace penstock {
 
 struct SeenJournalFrame {
     FrameHeader header;
-    bool intact = false;   // otherwise its header is sound and its payload is not
+    bool intact = false;  // otherwise its header is sound and its payload is not
 };
 
 // A place of the ring where a block begins, or where one did.
 struct SeenJournalBlock {
     std::uint32_t file = 0;
     std::uint64_t offset = 0;
-    BlockFault fault = BlockFault::none;   // of its header; `header` counts only if none
+    BlockFault fault = BlockFault::none;  // of its header; `header` counts only if none
     JournalBlockHeader header;
     std::vector<SeenJournalFrame> frames;
-    bool sound = false;                    // header and all frames
+    bool sound = false;  // header and all frames
 
     [[nodiscard]] std::uint64_t length() const noexcept {
         return align_up(header.used_bytes, block_bytes);

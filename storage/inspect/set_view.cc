@@ -16,7 +16,7 @@ bool lock_is_held(const std::string& directory) {
     if (fd < 0) {
         return false;
     }
-    struct flock probe {};
+    struct flock probe{};
     probe.l_type = F_WRLCK;
     probe.l_whence = SEEK_SET;
     const bool held = ::fcntl(fd, F_OFD_GETLK, &probe) == 0 && probe.l_type != F_UNLCK;
@@ -118,7 +118,8 @@ void compare_superblocks(const SetView& view, std::vector<Difference>& out) {
         }
         if (value(superblock.epoch_promised) != highest) {
             out.push_back(about(i, DifferenceLevel::note,
-                                "promised epoch " + std::to_string(value(superblock.epoch_promised)) +
+                                "promised epoch " +
+                                    std::to_string(value(superblock.epoch_promised)) +
                                     ", the newest is " + std::to_string(highest) +
                                     ": it was away at the last start"));
         }

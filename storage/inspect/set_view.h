@@ -1,4 +1,5 @@
-// A replica set looked at from outside: which directory is which replica, nothing locked or written.
+// A replica set looked at from outside: which directory is which replica, nothing locked or
+// written.
 //
 // Runs on: an offline tool's thread; may run beside a node.
 #pragma once
@@ -15,14 +16,12 @@
 namespace penstock {
 
 struct SetView {
-    std::array<std::string, replica_count> directories;   // by replica index where known
+    std::array<std::string, replica_count> directories;  // by replica index where known
     std::array<PlaceState, replica_count> places;
-    std::array<bool, replica_count> locked{};             // a running node holds it
+    std::array<bool, replica_count> locked{};  // a running node holds it
     OpenDecision decision;
-    ReplicaMask members = 0;      // of the set, voting or being filled; what can be verified
-    [[nodiscard]] bool any_locked() const noexcept {
-        return locked[0] || locked[1] || locked[2];
-    }
+    ReplicaMask members = 0;  // of the set, voting or being filled; what can be verified
+    [[nodiscard]] bool any_locked() const noexcept { return locked[0] || locked[1] || locked[2]; }
 };
 
 // Whether a process holds the directory's lock. Takes none.

@@ -17,7 +17,7 @@ namespace penstock {
 
 struct SeenStateBlock {
     std::uint64_t offset = 0;
-    BlockFault fault = BlockFault::none;   // `header` counts if none or payload_damaged
+    BlockFault fault = BlockFault::none;  // `header` counts if none or payload_damaged
     StateBlockHeader header;
 };
 
@@ -25,8 +25,8 @@ struct SeenStateBlock {
 struct StateSlotCopy {
     bool present = false;
     std::uint64_t size_bytes = 0;
-    std::vector<SeenStateBlock> chain;   // intact, of one generation, each naming the one before
-    bool complete = false;               // holds a whole snapshot
+    std::vector<SeenStateBlock> chain;  // intact, of one generation, each naming the one before
+    bool complete = false;              // holds a whole snapshot
     BlockFault ended_by = BlockFault::not_a_block;
 
     [[nodiscard]] std::uint64_t end_offset() const noexcept;
@@ -41,7 +41,7 @@ struct StateSlotCopy {
 
 // What stands at a place of a slot file: whether it is the block with this header CRC.
 [[nodiscard]] Result<SeenStateBlock> read_state_block(IoEngine& engine, std::uint64_t set_id,
-                                                      GroupId group, unsigned replica, unsigned slot,
-                                                      std::uint64_t offset);
+                                                      GroupId group, unsigned replica,
+                                                      unsigned slot, std::uint64_t offset);
 
 }  // namespace penstock

@@ -118,6 +118,12 @@ Status compare_state_copy(IoEngine& engine, const VerifyOptions& options, GroupI
         out.push_back(std::move(difference));
         return {};
     }
+    // A replica that left meanwhile lacks blocks from before, also when it takes part again: a
+    // whole new generation is then on its way to it.
+    std::size_t taking_from = view.blocks.size();
+    while (taking_from != 0 && (view.blocks[taking_from - 1].header.sent_to & bit) != 0) {
+        --taking_from;
+    }
     std::uint64_t behind = 0;
     for (std::size_t i = 0; i < view.blocks.size(); ++i) {
         const SeenStateBlock& block = view.blocks[i];
@@ -127,12 +133,12 @@ Status compare_state_copy(IoEngine& engine, const VerifyOptions& options, GroupI
         PENSTOCK_TRY(seen, read_state_block(engine, options.geometry.set_id, group, replica,
                                             view.read.slot, block.offset));
         if (seen.fault == BlockFault::none && seen.header.header_crc == block.header.header_crc) {
-            continue;   // intact, behind a damaged one
+            continue;  // intact, behind a damaged one
         }
         const bool damaged = seen.fault == BlockFault::header_damaged ||
                              seen.fault == BlockFault::payload_damaged ||
                              seen.fault == BlockFault::malformed;
-        const bool away = (view.sent_to & bit) == 0;
+        const bool away = i < taking_from;
         const bool may_lack = i + blocks_behind_max >= view.blocks.size();
         if (!damaged && (away || may_lack)) {
             ++behind;
@@ -141,30 +147,29 @@ Status compare_state_copy(IoEngine& engine, const VerifyOptions& options, GroupI
         Difference difference = about_state(group, replica, view.read.slot, block);
         difference.level = DifferenceLevel::damage;
         difference.good = static_cast<ReplicaMask>(intact[i] & ~bit);
-        difference.what = "block " + std::to_string(i) + " of generation " +
-                          std::to_string(view.read.generation) + ": " +
-                          (seen.fault == BlockFault::none
-                               ? "a stale one stands here, of generation " +
-                                     std::to_string(seen.header.generation)
-                           : seen.fault == BlockFault::truncated ? "the file ends before it"
-                                                                 : describe(seen.fault));
+        difference.what =
+            "block " + std::to_string(i) + " of generation " +
+            std::to_string(view.read.generation) + ": " +
+            (seen.fault == BlockFault::none ? "a stale one stands here, of generation " +
+                                                  std::to_string(seen.header.generation)
+             : seen.fault == BlockFault::truncated ? "the file ends before it"
+                                                   : describe(seen.fault));
         out.push_back(std::move(difference));
     }
     if (behind != 0) {
         Difference difference = about_state(group, replica, view.read.slot, {});
         difference.bytes = 0;
-        difference.what = "lacks the last " + std::to_string(behind) + " of " +
-                          std::to_string(view.blocks.size()) + " blocks" +
+        difference.what = "lacks " + std::to_string(behind) + " of " +
+                          std::to_string(view.blocks.size()) + " blocks, as after a kill" +
                           ((view.sent_to & bit) == 0 ? ": it is out" : "");
         out.push_back(std::move(difference));
     }
     return {};
 }
 
-// Damage right behind the last block that anybody has: an entry that was written and that no replica
-// can show.
-void look_behind_chain(GroupId group, const StateView& view,
-                       std::vector<Difference>& out) {
+// Damage right behind the last block that anybody has: an entry that was written and that no
+// replica can show.
+void look_behind_chain(GroupId group, const StateView& view, std::vector<Difference>& out) {
     for (unsigned r = 0; r < replica_count; ++r) {
         const StateSlotCopy& copy = view.slots[r][view.read.slot];
         const bool damaged = copy.ended_by == BlockFault::header_damaged ||
@@ -201,8 +206,9 @@ Result<StateView> view_state_log(IoEngine& engine, const VerifyOptions& options,
         difference.level = DifferenceLevel::lost;
         difference.kind = DifferenceKind::state_log;
         difference.file = state_name(group, 0) + " and " + state_name(group, 1);
-        difference.what = "the newest generation is damaged on every replica that was read: what "
-                          "follows is of an older state";
+        difference.what =
+            "the newest generation is damaged on every replica that was read: what "
+            "follows is of an older state";
         out.push_back(std::move(difference));
         strict = read_state_log(engine, options.geometry.set_id, group, voting, 0, true);
         if (!strict) {
@@ -232,7 +238,8 @@ Result<StateView> view_state_log(IoEngine& engine, const VerifyOptions& options,
     std::vector<ReplicaMask> intact(view.blocks.size(), 0);
     for (unsigned r = 0; r < replica_count; ++r) {
         const StateSlotCopy& copy = view.slots[r][view.read.slot];
-        for (std::size_t i = 0; i < copy.chain.size() && i < intact.size() && of_newest(copy); ++i) {
+        for (std::size_t i = 0; i < copy.chain.size() && i < intact.size() && of_newest(copy);
+             ++i) {
             if (copy.chain[i].header.header_crc == view.blocks[i].header.header_crc) {
                 intact[i] = static_cast<ReplicaMask>(intact[i] | (1U << r));
             }
@@ -249,7 +256,8 @@ Result<StateView> view_state_log(IoEngine& engine, const VerifyOptions& options,
 }
 
 Result<GroupTable> table_of(const SetGeometry& geometry, const StateRead& read) {
-    GroupTable table(static_cast<std::uint32_t>(geometry.container_bytes / geometry.chunk_unit_bytes));
+    GroupTable table(
+        static_cast<std::uint32_t>(geometry.container_bytes / geometry.chunk_unit_bytes));
     if (!replay_state(read, [&table](bool, Bytes entry) { return table.apply(entry); })) {
         return fail(Errc::corrupt);
     }
@@ -283,13 +291,14 @@ class GroupVerifier {
 
   private:
     struct JournalBlock {
-        SeenJournalBlock seen;         // of a replica that has it sound, else with a sound header
+        SeenJournalBlock seen;  // of a replica that has it sound, else with a sound header
         ReplicaMask intact = 0;
-        ReplicaMask damaged = 0;       // header sound there, a frame in it is not
+        ReplicaMask damaged = 0;  // header sound there, a frame in it is not
     };
 
     struct DamagedFrame {
-        FrameHeader header;            // sound; the payload is not
+        FrameHeader header;  // sound; the payload is not
+        std::uint64_t block = 0;
         ReplicaMask copies = 0;
     };
 
@@ -338,8 +347,8 @@ class GroupVerifier {
         difference.level = level;
         difference.kind = kind;
         difference.replica = replica;
-        difference.file = kind == DifferenceKind::journal ? "journal-" + std::to_string(value(group_))
-                                                          : "";
+        difference.file =
+            kind == DifferenceKind::journal ? "journal-" + std::to_string(value(group_)) : "";
         difference.what = std::move(what);
         report_.differences.push_back(std::move(difference));
     }
@@ -349,10 +358,10 @@ class GroupVerifier {
                                            [](const JournalCopy& c) { return !c.blocks.empty(); });
         bool segments = false;
         for (unsigned r = 0; r < replica_count; ++r) {
-            const auto file = (options_.readable >> r & 1) == 0
-                                  ? Result<FileHandle>(fail(Errc::not_found))
-                                  : engine_.open(r, container_name(value(group_), 0),
-                                                 OpenMode::read_only);
+            const auto file =
+                (options_.readable >> r & 1) == 0
+                    ? Result<FileHandle>(fail(Errc::not_found))
+                    : engine_.open(r, container_name(value(group_), 0), OpenMode::read_only);
             if (file) {
                 segments = true;
                 engine_.close(*file);
@@ -401,6 +410,7 @@ class GroupVerifier {
             if (!frame.intact) {
                 DamagedFrame& damaged = damaged_[frame.header.shard][frame.header.first_sequence];
                 damaged.header = frame.header;
+                damaged.block = block.header.number;
                 damaged.copies = static_cast<ReplicaMask>(damaged.copies | bit);
                 continue;
             }
@@ -471,14 +481,14 @@ class GroupVerifier {
         const std::uint64_t number = block.seen.header.number;
         const auto bit = static_cast<ReplicaMask>(1U << replica);
         const SeenJournalBlock* here = at_place(replica, block.seen.file, block.seen.offset);
-        const bool torn_or_rotten = (block.damaged & bit) != 0 ||
-                                    (here != nullptr && here->fault != BlockFault::none);
+        const bool torn_or_rotten =
+            (block.damaged & bit) != 0 || (here != nullptr && here->fault != BlockFault::none);
         if (!torn_or_rotten) {
-            const bool reused = here != nullptr && here->header.number > number &&
-                                here->header.epoch == epoch_;
+            const bool reused =
+                here != nullptr && here->header.number > number && here->header.epoch == epoch_;
             const bool missed = needed(block.seen, table) && (table.taking() & bit) != 0;
             if (reused || !missed) {
-                return;   // its frames are in segments, its place may hold anything
+                return;  // its frames are in segments, its place may hold anything
             }
             if (number + blocks_behind_max >= highest) {
                 ++behind;
@@ -510,7 +520,8 @@ class GroupVerifier {
     void report_headers() {
         for (unsigned r = 0; r < replica_count; ++r) {
             for (const SeenJournalBlock& seen : journals_[r].blocks) {
-                if (seen.fault == BlockFault::none || reported_.contains({r, seen.file, seen.offset})) {
+                if (seen.fault == BlockFault::none ||
+                    reported_.contains({r, seen.file, seen.offset})) {
                     continue;
                 }
                 Difference difference;
@@ -527,7 +538,8 @@ class GroupVerifier {
         }
     }
 
-    // -- Frames that are in no segment yet ----------------------------------------------------------
+    // -- Frames that are in no segment yet
+    // ----------------------------------------------------------
 
     void follow_pending(const ShardTable& shard, const PendingFrames& pending, ShardReport& out) {
         Sequence carried = committed_[out.uid];
@@ -563,7 +575,8 @@ class GroupVerifier {
         doubt(out, pending, std::max(carried, end.sequence));
     }
 
-    // Frames behind everything known to be committed that were on two replicas and are good on none.
+    // Frames behind everything known to be committed that were on two replicas and are good on
+    // none.
     void doubt(const ShardReport& shard, const PendingFrames& pending, Sequence known) {
         for (const auto& [first, frame] : damaged_[shard.uid]) {
             if (first <= known || pending.contains(first) ||
@@ -571,14 +584,17 @@ class GroupVerifier {
                 continue;
             }
             Difference difference;
-            difference.level = DifferenceLevel::lost;
+            // Known to have been durable on two, or perhaps torn there by a power loss.
+            difference.level =
+                frame.block <= durable_through_ ? DifferenceLevel::lost : DifferenceLevel::damage;
             difference.kind = DifferenceKind::records;
             difference.file = "journal-" + std::to_string(value(group_));
             difference.shard = shard.uid;
             difference.first = first;
             difference.last = frame.header.last_sequence();
             difference.what = "damaged on " + replica_names(frame.copies) +
-                              " and good on none: lost if they were acknowledged";
+                              " and good on none: "
+                              "torn by a power loss, or lost if they were acknowledged";
             report_.differences.push_back(std::move(difference));
         }
     }
@@ -628,11 +644,11 @@ class GroupVerifier {
     GroupReport summary_;
     std::uint64_t epoch_ = 0;
     std::array<JournalCopy, replica_count> journals_;
-    std::map<std::uint64_t, JournalBlock> blocks_;            // of the started epoch, by number
+    std::map<std::uint64_t, JournalBlock> blocks_;  // of the started epoch, by number
     std::uint64_t durable_through_ = 0;
-    std::map<std::uint64_t, PendingFrames> pending_;          // by shard
+    std::map<std::uint64_t, PendingFrames> pending_;  // by shard
     std::map<std::uint64_t, std::map<Sequence, DamagedFrame>> damaged_;
-    std::map<std::uint64_t, Sequence> committed_;             // largest carried, by shard
+    std::map<std::uint64_t, Sequence> committed_;  // largest carried, by shard
     std::set<std::tuple<unsigned, std::uint32_t, std::uint64_t>> reported_;
 };
 

@@ -28,16 +28,16 @@ using EngineFactory = std::function<Result<std::unique_ptr<IoEngine>>()>;
 
 struct VerifyOptions {
     SetGeometry geometry;
-    ReplicaMask readable = all_replicas;   // members of the set that are there
-    ReplicaMask voting = all_replicas;     // of those, which vote
+    ReplicaMask readable = all_replicas;  // members of the set that are there
+    ReplicaMask voting = all_replicas;    // of those, which vote
 };
 
 // The state log of a group as its newest generation has it, and what is wrong with its copies.
 struct StateView {
     StateRead read;
     std::array<std::array<StateSlotCopy, 2>, replica_count> slots;
-    std::vector<SeenStateBlock> blocks;    // of the newest generation
-    ReplicaMask sent_to = 0;               // of its last block
+    std::vector<SeenStateBlock> blocks;  // of the newest generation
+    ReplicaMask sent_to = 0;             // of its last block
 };
 [[nodiscard]] Result<StateView> view_state_log(IoEngine& engine, const VerifyOptions& options,
                                                GroupId group, std::vector<Difference>& out);
@@ -45,7 +45,8 @@ struct StateView {
 // The group's manifest. Errors: corrupt (entries contradict each other).
 [[nodiscard]] Result<GroupTable> table_of(const SetGeometry& geometry, const StateRead& read);
 
-// Verifies everything. Errors: io_failed, unsupported, no_memory_room: what could not even be tried.
+// Verifies everything. Errors: io_failed, unsupported, no_memory_room: what could not even be
+// tried.
 [[nodiscard]] Result<SetReport> verify_set(const VerifyOptions& options,
                                            const EngineFactory& make_engine);
 

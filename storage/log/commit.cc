@@ -145,6 +145,7 @@ void GroupCore::end_flush_round() noexcept {
             return false;
         }
         buffer.flushed = static_cast<ReplicaMask>(buffer.flushed | (buffer.done & good));
+        mark_durable(buffer, buffer.flushed);
         if (!replicas.is_quorum(buffer.flushed) || (replicas.taking & ~buffer.flushed) != 0) {
             return false;  // flushed again, or rewritten when a replica is back
         }

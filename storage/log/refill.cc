@@ -210,12 +210,16 @@ void GroupCore::finish_join(unsigned replica) noexcept {
     for (std::uint32_t container = 0; container < table.space().container_count(); ++container) {
         if (table.space().has_container(container) &&
             (containers[replica].size() <= container || containers[replica][container] == no_file)) {
+            const bool counts = join.counts;
             join = Joining{};
-            begin_join(replica, join.counts);
+            begin_join(replica, counts);
             return;
         }
     }
     forget_copies(replica);
+    if (!join.counts) {
+        record(ReplicaBlankEntry{replica});   // before any chunk of it is read or refilled
+    }
     replicas.taking = static_cast<ReplicaMask>(replicas.taking | bit);
     taken_part = static_cast<ReplicaMask>(taken_part | bit);
     if (join.counts) {
@@ -251,7 +255,15 @@ void GroupCore::rewrite_pending() noexcept {
         shard->unsubmitted_bytes = 0;
         for (FrameBuffer* buffer = shard->buffers; buffer != nullptr; buffer = buffer->next) {
             if (buffer->state == BufferState::settled) {
-                continue;
+                // Settled behind one that is not: the replica that came back needs it all the same.
+                if ((replicas.taking & ~buffer->flushed) == 0) {
+                    continue;
+                }
+                writing.push_back(buffers.slot_of(buffer));
+                buffer->state = BufferState::writing;
+                buffer->done = buffer->flushed;
+                buffer->discount = buffer->outstanding;
+                buffer->direct = true;
             }
             if (!buffer->direct && (buffer->queued || buffer->state != BufferState::closed)) {
                 --shard->unflushed;
@@ -271,7 +283,7 @@ void GroupCore::rewrite_pending() noexcept {
             }
             // Written again in its place, flushed, wherever that did not happen yet.
             if (!buffer->direct) {
-                buffer->done = 0;
+                buffer->done = buffer->flushed;
                 buffer->discount = buffer->outstanding;   // these are not flushed
             }
             buffer->direct = true;

@@ -191,6 +191,18 @@ bool GroupTable::apply(Bytes bytes) {
             }
             return true;
         }
+        case ManifestType::replica_blank: {
+            ReplicaBlankEntry entry;
+            if (!decode(bytes, entry) || entry.replica >= replica_count) {
+                return false;
+            }
+            for (auto& [uid, shard] : shards_) {
+                for (Chunk& chunk : shard.chunks) {
+                    chunk.missing = static_cast<ReplicaMask>(chunk.missing | (1U << entry.replica));
+                }
+            }
+            return true;
+        }
         case ManifestType::chunk_refilled: {
             ChunkRefilledEntry entry;
             if (!decode(bytes, entry) || entry.replica >= replica_count) {

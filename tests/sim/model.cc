@@ -2,35 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <cstdio>
-#include <cstdlib>
-#include "storage/format/frame.h"
 
 namespace penstock::test {
 
-
-void dbg_plan(SimWorld& world_, const ReadPlan& plan);
-void dbg_plan(SimWorld& world_, const ReadPlan& plan) {
-        if (getenv("DBG")) {
-            for (unsigned e = 0; e < plan.extent_count; ++e) {
-                const auto& x = plan.extents[e];
-                printf("extent %u: container %u replicas %u offset %lu length %lu\n", e, x.container, x.replicas, x.offset, x.length);
-                for (unsigned r = 0; r < 3; ++r) {
-                    std::vector<std::byte> raw(x.length);
-                    auto n = world_.read_raw(r, container_name(plan.group, x.container), x.offset, raw);
-                    printf(" r%u got %zu:", r, n ? *n : 0);
-                    for (std::size_t at = 0; at < x.length;) {
-                        FrameHeader h; auto f = check_frame(Bytes(raw).subspan(at), 0, h);
-                        printf(" @%zu %s", at, describe(f));
-                        if (f == FrameFault::none) { printf(" s%lu %lu-%lu", h.shard, h.first_sequence, h.last_sequence()); at += h.total_bytes(); }
-                        else { at = align_up(at + 1, 4096); }
-                    }
-                    printf("\n");
-                }
-            }
-            printf("first %lu end %lu frames %u\n", plan.first_sequence, plan.end_sequence, plan.frame_count);
-        }
-}
 
 RecordData::RecordData() : noise_(largest + (1U << 17)), scratch_(largest + 64) {
     SimRandom random(0x5eed);
@@ -58,24 +32,7 @@ bool RecordData::matches(std::uint64_t serial, std::uint32_t length, Bytes data)
     return std::memcmp(data.data() + stamp, noise_.data() + slice(serial) + stamp, length - stamp) == 0;
 }
 
-void dbg_frames(SimWorld& world, std::uint64_t uid, Sequence around);
-void dbg_frames(SimWorld& world, std::uint64_t uid, Sequence around) {
-    for (unsigned r = 0; r < 3; ++r) {
-        for (const auto& name : world.list(r)) {
-            auto raw = world.read_raw(r, name);
-            if (!raw || name == "superblock") continue;
-            for (std::size_t at = 0; at + 128 <= raw->size(); at += 8) {
-                FrameHeader h; if (load<std::uint32_t>(raw->data() + at) != frame_magic) continue;
-                auto f = check_frame(Bytes(*raw).subspan(at), 0, h);
-                if (h.shard == uid && h.last_sequence() + 12 >= around && h.first_sequence <= around + 12)
-                    printf("r%u %s @%zu %s e%lu %lu-%lu prev %lu carried %lu\n", r, name.c_str(), at, describe(f), h.epoch, h.first_sequence, h.last_sequence(), h.previous_sequence, h.committed_through);
-            }
-        }
-    }
-}
-
 void Model::broken(std::uint64_t uid, Sequence at, const std::string& what) const {
-    if (getenv("DBGF")) dbg_frames(world_, uid, at);
     throw Broken("life " + std::to_string(life_) + " shard " + std::to_string(uid) + " sequence " +
                  std::to_string(at >> 32) + ":" + std::to_string(at & 0xffffffffU) + ": " + what);
 }
@@ -289,10 +246,8 @@ void Model::read_shard(SimNode& node, std::uint64_t uid, ModelShard& shard, bool
             return;
         }
         if (!got) {
-            dbg_plan(world_, plan);
             broken(uid, outcome.next_sequence, "cannot be read: " + describe(got.error()));
         }
-        if (again == 3 && getenv("DBG")) { dbg_plan(world_, plan); printf("next %lu\n", outcome.next_sequence); }
         // A whole plan without a record: what it points at ends before the committed end.
         if (outcome.records == 0 && outcome.next_sequence == at && ++again > 3) {
             broken(uid, outcome.next_sequence, "the plan leads nowhere, its end is " +
@@ -402,7 +357,6 @@ void Model::spot_check(SimNode& node, SimRandom& random) {
         broken(uid, last, wrong);
     }
     if (!got && plan.lost_until == 0) {
-        dbg_plan(world_, plan);
         broken(uid, outcome.next_sequence, "cannot be read: " + describe(got.error()));
     }
 }

@@ -43,7 +43,9 @@ constexpr int exit_unreadable = 2;
 // Collects the members of a JSON object in order.
 class JsonObject {
   public:
-    JsonObject& add(std::string_view key, std::string_view text) { return raw(key, json_text(text)); }
+    JsonObject& add(std::string_view key, std::string_view text) {
+        return raw(key, json_text(text));
+    }
     JsonObject& add(std::string_view key, const char* text) {
         return add(key, std::string_view(text));
     }
@@ -126,7 +128,9 @@ class Inspection {
         return options;
     }
     [[nodiscard]] GroupId group_at(std::uint32_t number) const { return GroupId{number}; }
-    [[nodiscard]] std::uint32_t group_count() const { return view_.decision.geometry.data_groups + 1; }
+    [[nodiscard]] std::uint32_t group_count() const {
+        return view_.decision.geometry.data_groups + 1;
+    }
     static int cannot(const std::string& what, const Error& error) {
         std::fprintf(stderr, "penstock inspect: %s: %s\n", what.c_str(), describe(error).c_str());
         return exit_unreadable;
@@ -222,7 +226,8 @@ int Inspection::superblock() {
                 .add("generation", s.generation)
                 .add_signed("created_ms", s.created_ms)
                 .add("roster_version", s.roster_version)
-                .raw("roster", json_list(s.roster, [](std::uint64_t id) { return json_text(hex(id)); }))
+                .raw("roster",
+                     json_list(s.roster, [](std::uint64_t id) { return json_text(hex(id)); }))
                 .add("data_groups", std::uint64_t{g.data_groups})
                 .add("journal_files", std::uint64_t{g.journal_files})
                 .add("journal_file_bytes", g.journal_file_bytes)
@@ -272,21 +277,23 @@ int Inspection::superblock() {
         .add("end_crc", std::uint64_t{shard.end.crc})
         .add_signed("retention_ms", shard.retention_ms)
         .add("closed", shard.closed)
-        .raw("chunks", json_list(shard.chunks, [](const Chunk& chunk) {
-                 JsonObject one;
-                 one.add("ordinal", chunk.ordinal)
-                     .add("container", std::uint64_t{chunk.run.container})
-                     .add("unit", std::uint64_t{chunk.run.unit})
-                     .add("units", std::uint64_t{chunk.run.units})
-                     .add("end_offset", chunk.end_offset)
-                     .add("before_sequence", chunk.before_sequence)
-                     .add("end_sequence", chunk.end_sequence)
-                     .add("sealed", chunk.sealed)
-                     .raw("missing", json_replicas(chunk.missing));
-                 return one.str();
-             }))
+        .raw("chunks", json_list(shard.chunks,
+                                 [](const Chunk& chunk) {
+                                     JsonObject one;
+                                     one.add("ordinal", chunk.ordinal)
+                                         .add("container", std::uint64_t{chunk.run.container})
+                                         .add("unit", std::uint64_t{chunk.run.unit})
+                                         .add("units", std::uint64_t{chunk.run.units})
+                                         .add("end_offset", chunk.end_offset)
+                                         .add("before_sequence", chunk.before_sequence)
+                                         .add("end_sequence", chunk.end_sequence)
+                                         .add("sealed", chunk.sealed)
+                                         .raw("missing", json_replicas(chunk.missing));
+                                     return one.str();
+                                 }))
         .raw("lost", json_list(shard.lost, [](const LostRange& range) {
-                 return "[" + std::to_string(range.from) + "," + std::to_string(range.until - 1) + "]";
+                 return "[" + std::to_string(range.from) + "," + std::to_string(range.until - 1) +
+                        "]";
              }));
     return out.str();
 }
@@ -299,9 +306,9 @@ void print_shard(const ShardTable& shard) {
     for (const Chunk& chunk : shard.chunks) {
         say("    chunk %" PRIu64 ": container %u, units %u..%u, filled %" PRIu64
             " bytes, records behind %" PRIu64 " to %" PRIu64 "%s%s\n",
-            chunk.ordinal, chunk.run.container, chunk.run.unit, chunk.run.unit + chunk.run.units - 1,
-            chunk.end_offset, chunk.before_sequence, chunk.end_sequence,
-            chunk.sealed ? ", sealed" : "",
+            chunk.ordinal, chunk.run.container, chunk.run.unit,
+            chunk.run.unit + chunk.run.units - 1, chunk.end_offset, chunk.before_sequence,
+            chunk.end_sequence, chunk.sealed ? ", sealed" : "",
             chunk.missing == 0 ? "" : (", missing on " + replica_names(chunk.missing)).c_str());
     }
     for (const LostRange& range : shard.lost) {
@@ -430,22 +437,23 @@ int Inspection::segments() {
         JsonObject out;
         head(out);
         out.raw("shards", json_list(report->shards, [](const ShardReport& shard) {
-            JsonObject one;
-            one.add("uid", shard.uid)
-                .add("group", std::uint64_t{shard.group})
-                .add("chunks", shard.chunks)
-                .add("frames", shard.frames)
-                .add("records", shard.records)
-                .raw("ranges", json_ranges(shard.ranges));
-            return one.str();
-        }));
+                    JsonObject one;
+                    one.add("uid", shard.uid)
+                        .add("group", std::uint64_t{shard.group})
+                        .add("chunks", shard.chunks)
+                        .add("frames", shard.frames)
+                        .add("records", shard.records)
+                        .raw("ranges", json_ranges(shard.ranges));
+                    return one.str();
+                }));
         say("%s\n", out.str().c_str());
         return report->sound() ? exit_sound : exit_differs;
     }
     for (const ShardReport& shard : report->shards) {
-        say("shard %" PRIu64 " (group %u): %" PRIu64 " chunks, %" PRIu64 " frames in segments, %" PRIu64
-            " pending, %" PRIu64 " records\n",
-            shard.uid, shard.group, shard.chunks, shard.frames, shard.pending_frames, shard.records);
+        say("shard %" PRIu64 " (group %u): %" PRIu64 " chunks, %" PRIu64
+            " frames in segments, %" PRIu64 " pending, %" PRIu64 " records\n",
+            shard.uid, shard.group, shard.chunks, shard.frames, shard.pending_frames,
+            shard.records);
         for (const SequenceRange& range : shard.ranges) {
             say("  records %" PRIu64 "..%" PRIu64 "\n", range.first, range.last);
         }
@@ -521,7 +529,8 @@ int Inspection::catalog() {
     if (options_.json) {
         JsonObject out;
         head(out);
-        say("%s\n", out.add("sound", sound && whole).raw("records", "[" + records + "]").str().c_str());
+        say("%s\n",
+            out.add("sound", sound && whole).raw("records", "[" + records + "]").str().c_str());
     }
     return sound && whole ? exit_sound : exit_differs;
 }
@@ -530,9 +539,10 @@ int Inspection::catalog() {
 
 void Inspection::check_catalog(SetReport& report) {
     const auto over = engine();
-    const auto state = over ? state_of(0, **over) : Result<StateView>(std::unexpected(over.error()));
+    const auto state =
+        over ? state_of(0, **over) : Result<StateView>(std::unexpected(over.error()));
     if (!state || !state->read.found) {
-        return;   // told by the verification of its blocks
+        return;  // told by the verification of its blocks
     }
     std::uint64_t number = 0;
     const auto bad = [&](const std::string& what) {
@@ -610,8 +620,8 @@ void Inspection::print_report_json(const SetReport& report, double seconds) cons
         .add("records", report.records)
         .add("pending_frames", report.pending_frames)
         .add("tail_frames", report.tail_frames)
-        .raw("verified_bytes", json_list(report.verified_bytes,
-                                         [](std::uint64_t b) { return std::to_string(b); }))
+        .raw("verified_bytes",
+             json_list(report.verified_bytes, [](std::uint64_t b) { return std::to_string(b); }))
         .raw("seconds", std::to_string(seconds))
         .raw("groups", json_list(report.groups,
                                  [](const GroupReport& group) {
@@ -738,6 +748,8 @@ int Inspection::summary() {
 
 }  // namespace
 
-int run_inspect(const InspectOptions& options) { return Inspection(options).run(); }
+int run_inspect(const InspectOptions& options) {
+    return Inspection(options).run();
+}
 
 }  // namespace penstock

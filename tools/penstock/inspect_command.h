@@ -5,8 +5,8 @@
 
 namespace penstock {
 
-// Returns the exit code: 0 when all is sound, 1 when something is damaged or differs, 2 when there is
-// nothing that can be read. Writes nothing in the directories and takes no lock.
+// Returns the exit code: 0 when all is sound, 1 when something is damaged or differs, 2 when
+// nothing can be read. Writes nothing in the directories and takes no lock.
 int run_inspect(const InspectOptions& options);
 
 }  // namespace penstock

@@ -91,12 +91,8 @@ Buffer journal_example() {
 
 Buffer manifest_example() {
     StateEntries entries;
-    entries.add(EncodedEntry<TakeChunkEntry>({.uid = 5,
-                                              .ordinal = 12,
-                                              .container = 0,
-                                              .unit = 7,
-                                              .units = 2,
-                                              .missing = 0})
+    entries.add(EncodedEntry<TakeChunkEntry>(
+                    {.uid = 5, .ordinal = 12, .container = 0, .unit = 7, .units = 2, .missing = 0})
                     .bytes());
     entries.add(EncodedEntry<DropShardEntry>({.uid = 4}).bytes());
     StateBlockHeader header;

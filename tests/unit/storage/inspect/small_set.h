@@ -69,8 +69,9 @@ class SmallSet : public ReplicaDirectories {
         return std::unique_ptr<IoEngine>(std::move(*opened));
     }
 
-    // One life of a node: `records` records go to each shard in turn, data of `data_bytes` each, all
-    // committed. With `drain` they end up in segments; otherwise small ones stay in the journal.
+    // One life of a node: `records` records go to each shard in turn, data of `data_bytes` each,
+    // all committed. With `drain` they end up in segments; otherwise small ones stay in the
+    // journal.
     void live(unsigned records, std::size_t data_bytes, bool drain) {
         ReplicaSetOptions set_options = options();
         set_options.for_new = small();
@@ -278,7 +279,7 @@ class SmallSet : public ReplicaDirectories {
 
     SystemClock clock_;
     SetGeometry geometry_;
-    std::map<std::uint64_t, std::vector<Sequence>> written_;   // by shard
+    std::map<std::uint64_t, std::vector<Sequence>> written_;  // by shard
 };
 
 }  // namespace penstock

@@ -172,7 +172,7 @@ TEST_F(InspectVerify, PaddingThatIsNotZeroIsReported) {
     std::uint64_t end = 0;
     for (std::size_t i = 0; i + 1 < frames.size() && end % block_bytes == 0; ++i) {
         const std::uint64_t behind = frames[i].first + frames[i].second.total_bytes();
-        end = frames[i + 1].first > behind ? behind : 0;   // not where the next frame begins
+        end = frames[i + 1].first > behind ? behind : 0;  // not where the next frame begins
     }
     ASSERT_NE(end % block_bytes, 0U);
     flip(1, "segment-1-0", end + 16);
@@ -358,7 +358,8 @@ TEST_F(InspectJournal, BitInABlockOnOneReplicaIsRepairable) {
     FrameHeader header;
     find_pending(name, at, header);
     ASSERT_FALSE(name.empty());
-    for (const std::uint64_t place : {at + 150, at + 20, at / 4096 * 4096 + 9, at / 4096 * 4096 + 4}) {
+    for (const std::uint64_t place :
+         {at + 150, at + 20, at / 4096 * 4096 + 9, at / 4096 * 4096 + 4}) {
         flip(0, name, place);
         const SetReport report = verify();
         ASSERT_EQ(of_kind(report, Kind::journal).size(), 1U) << lines(report);
