@@ -21,8 +21,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -54,6 +56,7 @@ struct Options {
     std::uint64_t ready_bytes = std::uint64_t{4} << 30;
     std::int64_t retention_ms = 1500;
     double rate = 0;  // records a second; 0: as many as it takes
+    std::optional<FlushMode> flush;  // none: what each drive was measured to need
     int cpu = -1;
     GroupOptions group;
 };
@@ -171,7 +174,7 @@ bool Ingest::open(std::string& why) {
     for (unsigned r = 0; r < replica_count; ++r) {
         const ReplicaPlace place = set_->directory(r);
         engine.directory_fds[r] = place.fd;
-        engine.flush_modes[r] = set_->durability(r).mode;
+        engine.flush_modes[r] = options_.flush.value_or(set_->durability(r).mode);
         engine.lock_fds[r] = place.lock_fd;
     }
     engine.entries = 1024;
@@ -481,7 +484,7 @@ void print_json(const Options& options, const Ingest& ingest, const Measured& m)
                 static_cast<unsigned long long>(m.segment_bytes_after - m.segment_bytes_before));
     std::printf("\"flush\":\"%s\",\"huge_pages\":%s,\"buffers_registered\":%s,\"file_system\":\"%s\","
                 "\"device\":\"%s\"}\n",
-                drive.mode == FlushMode::dsync ? "dsync" : "flush", ingest.engine().huge_pages() ? "true" : "false",
+                options.flush.value_or(drive.mode) == FlushMode::dsync ? "dsync" : "flush", ingest.engine().huge_pages() ? "true" : "false",
                 ingest.engine().buffers_registered() ? "true" : "false", drive.file_system.c_str(),
                 drive.device.c_str());
 }
@@ -490,13 +493,14 @@ constexpr const char* usage =
     "usage: storage_ingest --dir DIR [--seconds 5] [--warm 1] [--shards 1] [--record-bytes 1024]\n"
     "    [--rate RECORDS/s] [--cpu N] [--memory-mib 128] [--container-mib 256] [--ready-gib 4]\n"
     "    [--retention-ms 1500] [--direct-threshold-kib 64] [--in-flight 4] [--linger-us 200]\n"
+    "    [--flush dsync|flush]\n"
     "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what was\n"
     "committed as one line of JSON. Keeps DIR, so that the next run finds its space written.\n";
 
 bool parse(int argc, char** argv, Options& out) {
     enum Id : int { dir = 1, seconds, warm, shards, record_bytes, rate, cpu, memory, container, ready,
-                    retention, threshold, in_flight, linger };
-    static const std::array<option, 15> known{{{"dir", 1, nullptr, dir},
+                    retention, threshold, in_flight, linger, flush };
+    static const std::array<option, 16> known{{{"dir", 1, nullptr, dir},
                                                {"seconds", 1, nullptr, seconds},
                                                {"warm", 1, nullptr, warm},
                                                {"shards", 1, nullptr, shards},
@@ -510,6 +514,7 @@ bool parse(int argc, char** argv, Options& out) {
                                                {"direct-threshold-kib", 1, nullptr, threshold},
                                                {"in-flight", 1, nullptr, in_flight},
                                                {"linger-us", 1, nullptr, linger},
+                                               {"flush", 1, nullptr, flush},
                                                {nullptr, 0, nullptr, 0}}};
     int id = 0;
     while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
@@ -529,6 +534,12 @@ bool parse(int argc, char** argv, Options& out) {
             case threshold: out.group.direct_threshold_bytes = static_cast<std::uint32_t>(number * 1024); break;
             case in_flight: out.group.writes_in_flight_max = static_cast<std::uint32_t>(number); break;
             case linger: out.group.linger_ns = static_cast<std::uint64_t>(number * 1000); break;
+            case flush:
+                if (std::string_view(optarg) != "dsync" && std::string_view(optarg) != "flush") {
+                    return false;
+                }
+                out.flush = std::string_view(optarg) == "dsync" ? FlushMode::dsync : FlushMode::write_then_flush;
+                break;
             default: return false;
         }
     }

@@ -251,6 +251,12 @@ unsigned JournalRing::in_flight() const noexcept {
     }));
 }
 
+bool JournalRing::starved() const noexcept {
+    return std::all_of(blocks_.begin(), blocks_.end(), [](const Block& block) {
+        return block.used && block.settled && block.outstanding != 0;
+    });
+}
+
 bool JournalRing::anything_outstanding() const noexcept {
     return std::any_of(order_.begin(), order_.end(),
                        [this](std::uint32_t slot) { return blocks_[slot].outstanding != 0; });

@@ -107,6 +107,8 @@ class JournalRing {
     }
     [[nodiscard]] unsigned in_flight() const noexcept;   // blocks not yet durable on a quorum
     [[nodiscard]] bool anything_outstanding() const noexcept;
+    // Every buffer is held by a block that is durable on a quorum: a slow replica stops all writing.
+    [[nodiscard]] bool starved() const noexcept;
     [[nodiscard]] std::uint64_t outstanding_bytes(unsigned replica) const noexcept;
     [[nodiscard]] std::uint64_t oldest_outstanding_ns(unsigned replica) const noexcept;
 

@@ -32,7 +32,7 @@ class Scanner {
 
     JournalScan finish() {
         for (const auto& [number, block] : scan_.blocks) {
-            if (block.intact == 0) {
+            if (block.intact == 0 && !overwritten(block)) {
                 scan_.missing.push_back(number);
             }
             // Damage right behind a block may be its successor, torn or rotten.
@@ -107,16 +107,17 @@ class Scanner {
                 continue;
             }
             scan_.any_block = true;
-            if (header.epoch == epoch_) {
+            const bool sound =
+                header.epoch == epoch_ &&
                 take_block(header, file, at, bit, bytes.subspan(at, header.used_bytes));
-            }
-            // A block of an older epoch may have been overwritten in part by a newer one behind its
-            // header, so only this epoch's blocks are stepped over.
-            at += header.epoch == epoch_ ? align_up(header.used_bytes, block_bytes) : block_bytes;
+            // A block that is not sound may have been overwritten in part by a newer one that begins
+            // behind its header, so only whole ones are stepped over.
+            at += sound ? align_up(header.used_bytes, block_bytes) : block_bytes;
         }
     }
 
-    void take_block(const JournalBlockHeader& header, std::uint32_t file, std::uint64_t offset,
+    // Whether the block and all its frames are sound.
+    bool take_block(const JournalBlockHeader& header, std::uint32_t file, std::uint64_t offset,
                     ReplicaMask bit, Bytes bytes) {
         ScannedBlock& block = scan_.blocks[header.number];
         block.number = header.number;
@@ -148,6 +149,20 @@ class Scanner {
             at += frame.total_bytes();
         }
         (sound ? block.intact : block.damaged) |= bit;
+        return sound;
+    }
+
+    // Whether a newer block stands where this one began to: its place had been freed, so nothing in
+    // it is missed.
+    [[nodiscard]] bool overwritten(const ScannedBlock& old) const {
+        for (auto it = scan_.blocks.upper_bound(old.number); it != scan_.blocks.end(); ++it) {
+            const ScannedBlock& newer = it->second;
+            if (newer.file == old.file && newer.offset < old.offset + old.length &&
+                old.offset < newer.offset + newer.length) {
+                return true;
+            }
+        }
+        return false;
     }
 
     void take_frame(const FrameHeader& header, Bytes bytes, ReplicaMask bit) {

@@ -10,6 +10,8 @@ namespace {
 
 // A write that takes this long makes its replica lagging: nobody waits for it any more.
 constexpr std::uint64_t stalled_ns = 1'000'000'000;
+// Less while it holds all journal buffers, so that nothing can be committed.
+constexpr std::uint64_t starving_ns = 100'000'000;
 constexpr std::uint64_t lag_rest_ns = 1'000'000'000;
 constexpr std::uint64_t refill_window = 2U << 20;
 
@@ -107,7 +109,8 @@ void GroupCore::watch_lag() noexcept {
                 oldest = std::min(oldest, buffer.issued_ns);
             }
         }
-        const bool stalled = oldest < now_ns && now_ns - oldest > stalled_ns;
+        const std::uint64_t patience = journal->starved() ? starving_ns : stalled_ns;
+        const bool stalled = oldest < now_ns && now_ns - oldest > patience;
         if ((replicas.taking & bit) != 0 && (stalled || bytes > options.replica_lag_bytes_max)) {
             replica_failed(r, Error{Errc::unavailable, 0, r});
         }
