@@ -25,49 +25,49 @@ bool is_line_text(char c) noexcept {
 
 bool ChunkedDecoder::take(char c) noexcept {
     switch (state_) {
-    case State::size_digits:
-        if (const int digit = hex_value(c); digit >= 0) {
-            chunk_bytes_left_ = chunk_bytes_left_ * 16 + static_cast<unsigned>(digit);
-            return ++digits_ <= size_digits_max;
-        }
-        if (digits_ == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t')) {
-            return false;
-        }
-        state_ = c == '\r' ? State::line_feed : State::size_rest;
-        return true;
-    case State::size_rest:
-        if (c == '\r') {
-            state_ = State::line_feed;
+        case State::size_digits:
+            if (const int digit = hex_value(c); digit >= 0) {
+                chunk_bytes_left_ = chunk_bytes_left_ * 16 + static_cast<unsigned>(digit);
+                return ++digits_ <= size_digits_max;
+            }
+            if (digits_ == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t')) {
+                return false;
+            }
+            state_ = c == '\r' ? State::line_feed : State::size_rest;
             return true;
-        }
-        return is_line_text(c);
-    case State::line_feed:
-        state_ = chunk_bytes_left_ == 0 ? State::trailer_start : State::data;
-        return c == '\n';
-    case State::data_cr:
-        state_ = State::data_lf;
-        return c == '\r';
-    case State::data_lf:
-        state_ = State::size_digits;
-        digits_ = 0;
-        return c == '\n';
-    case State::trailer_start:
-        state_ = c == '\r' ? State::end_lf : State::trailer;
-        return c == '\r' || is_line_text(c);
-    case State::trailer:
-        if (c == '\r') {
-            state_ = State::trailer_lf;
-            return true;
-        }
-        return is_line_text(c);
-    case State::trailer_lf:
-        state_ = State::trailer_start;
-        return c == '\n';
-    case State::end_lf:
-        finished_ = c == '\n';
-        return finished_;
-    case State::data:
-        break;
+        case State::size_rest:
+            if (c == '\r') {
+                state_ = State::line_feed;
+                return true;
+            }
+            return is_line_text(c);
+        case State::line_feed:
+            state_ = chunk_bytes_left_ == 0 ? State::trailer_start : State::data;
+            return c == '\n';
+        case State::data_cr:
+            state_ = State::data_lf;
+            return c == '\r';
+        case State::data_lf:
+            state_ = State::size_digits;
+            digits_ = 0;
+            return c == '\n';
+        case State::trailer_start:
+            state_ = c == '\r' ? State::end_lf : State::trailer;
+            return c == '\r' || is_line_text(c);
+        case State::trailer:
+            if (c == '\r') {
+                state_ = State::trailer_lf;
+                return true;
+            }
+            return is_line_text(c);
+        case State::trailer_lf:
+            state_ = State::trailer_start;
+            return c == '\n';
+        case State::end_lf:
+            finished_ = c == '\n';
+            return finished_;
+        case State::data:
+            break;
     }
     return false;
 }

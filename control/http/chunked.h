@@ -10,7 +10,7 @@
 namespace penstock::http {
 
 class ChunkedDecoder {
-  public:
+public:
     enum class Step : std::uint8_t {
         need_more,  // all input was consumed, or a line is incomplete
         data,       // `data` is the next piece of the body
@@ -31,9 +31,19 @@ class ChunkedDecoder {
     // Call again with what was not consumed, until need_more or an end.
     [[nodiscard]] Output next(std::string_view input) noexcept;
 
-  private:
-    enum class State : std::uint8_t { size_digits, size_rest, line_feed, data, data_cr, data_lf,
-                                      trailer_start, trailer, trailer_lf, end_lf };
+private:
+    enum class State : std::uint8_t {
+        size_digits,
+        size_rest,
+        line_feed,
+        data,
+        data_cr,
+        data_lf,
+        trailer_start,
+        trailer,
+        trailer_lf,
+        end_lf
+    };
 
     // Takes one character of anything but chunk data; false when it may not stand here.
     [[nodiscard]] bool take(char c) noexcept;

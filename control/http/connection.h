@@ -54,7 +54,7 @@ struct IncomingRequest {
 enum class Receiving : std::uint8_t { nothing, head, body };
 
 class Connection {
-  public:
+public:
     virtual ~Connection() = default;
 
     // Where the next received bytes belong; never empty while wants_input().

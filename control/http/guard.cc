@@ -33,8 +33,8 @@ std::optional<std::string_view> without_port(std::string_view authority) noexcep
         return authority;
     }
     const std::string_view port = authority.substr(colon + 1);
-    const bool digits = std::all_of(port.begin(), port.end(),
-                                    [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; });
     if (!digits || port.size() > 5) {
         return std::nullopt;
     }
@@ -50,7 +50,9 @@ bool names_this_machine(std::string_view authority, std::string_view bound_host)
            equals_ignoring_case(without_brackets(*host), without_brackets(bound_host));
 }
 
-HttpResponse forbidden(std::string_view line) { return HttpResponse::text(403, line); }
+HttpResponse forbidden(std::string_view line) {
+    return HttpResponse::text(403, line);
+}
 
 // A peer's text as part of an answer: short, and nothing but printable ASCII.
 std::string quoted(std::string_view text) {
@@ -67,9 +69,10 @@ std::expected<void, std::string> check_bind_address(std::string_view host) {
     if (equals_ignoring_case(host, "localhost") || is_loopback(host)) {
         return {};
     }
-    return std::unexpected("the HTTP address must be a loopback address while requests are not "
-                           "signed: found " + quoted(host) +
-                           ", use 127.0.0.1, [::1] or localhost");
+    return std::unexpected(
+        "the HTTP address must be a loopback address while requests are not "
+        "signed: found " +
+        quoted(host) + ", use 127.0.0.1, [::1] or localhost");
 }
 
 std::optional<HttpResponse> refuse(const HttpRequest& request, std::string_view bound_host) {

@@ -33,7 +33,7 @@ constexpr std::string_view head_end = "\r\n\r\n";
 
 // Fills a request's method, target and headers with views into the head it is given.
 class HeadParser final : public beast::basic_parser<true> {
-  public:
+public:
     explicit HeadParser(HttpRequest& request) noexcept : request_(request) {
         eager(false);
         header_limit(std::numeric_limits<std::uint32_t>::max());
@@ -61,12 +61,11 @@ class HeadParser final : public beast::basic_parser<true> {
     }
     [[nodiscard]] const std::string& error() const noexcept { return error_; }
 
-  private:
+private:
     using View = boost::beast::string_view;
     static std::string_view plain(View view) noexcept { return {view.data(), view.size()}; }
 
-    void on_request_impl(beast::verb, View method, View target, int version,
-                         ErrorCode&) override {
+    void on_request_impl(beast::verb, View method, View target, int version, ErrorCode&) override {
         request_.method = plain(method);
         request_.set_target(plain(target));
         request_.version = static_cast<unsigned>(version);
@@ -96,7 +95,7 @@ class HeadParser final : public beast::basic_parser<true> {
 };
 
 class Http1Connection final : public Connection {
-  public:
+public:
     explicit Http1Connection(ConnectionContext& context)
         : context_(context),
           in_capacity_(context.limits.header_bytes_max + input_extra_bytes),
@@ -133,23 +132,23 @@ class Http1Connection final : public Connection {
         while (!closing_ && slots_.size() < context_.limits.outstanding_max &&
                unsent_bytes_ < context_.limits.unsent_bytes_max) {
             switch (state_) {
-            case State::head:
-                if (!take_head()) {
-                    return std::nullopt;
-                }
-                break;
-            case State::sized_body:
-                if (!take_sized_body()) {
-                    return std::nullopt;
-                }
-                break;
-            case State::chunked_body:
-                if (!take_chunked_body()) {
-                    return std::nullopt;
-                }
-                break;
-            case State::complete:
-                return hand_out();
+                case State::head:
+                    if (!take_head()) {
+                        return std::nullopt;
+                    }
+                    break;
+                case State::sized_body:
+                    if (!take_sized_body()) {
+                        return std::nullopt;
+                    }
+                    break;
+                case State::chunked_body:
+                    if (!take_chunked_body()) {
+                        return std::nullopt;
+                    }
+                    break;
+                case State::complete:
+                    return hand_out();
             }
         }
         return std::nullopt;
@@ -244,7 +243,7 @@ class Http1Connection final : public Connection {
         release_answers();
     }
 
-  private:
+private:
     enum class State : std::uint8_t { head, sized_body, chunked_body, complete };
 
     struct Slot {
@@ -293,10 +292,10 @@ class Http1Connection final : public Connection {
     bool skipped_empty_line_ = false;
     bool keep_alive_ = false;
     bool expects_continue_ = false;
-    bool ended_ = false;          // the peer's side
-    bool closing_ = false;        // ours: no further requests
+    bool ended_ = false;    // the peer's side
+    bool closing_ = false;  // ours: no further requests
     bool shutting_down_ = false;
-    std::deque<Slot> slots_;      // requests in order, not yet serialised
+    std::deque<Slot> slots_;  // requests in order, not yet serialised
     std::uint64_t first_slot_ = 0;
     std::size_t outstanding_ = 0;
     std::size_t refused_ = 0;
@@ -365,8 +364,10 @@ bool Http1Connection::check_head() {
     const std::size_t lengths = request.count_header("Content-Length");
     const std::size_t codings = request.count_header("Transfer-Encoding");
     if (lengths + codings > 1) {
-        refuse(400, "The length of the body must be given once, as Content-Length or as "
-                    "Transfer-Encoding: found " + std::to_string(lengths + codings) + " headers.");
+        refuse(400,
+               "The length of the body must be given once, as Content-Length or as "
+               "Transfer-Encoding: found " +
+                   std::to_string(lengths + codings) + " headers.");
         return false;
     }
     if (codings == 1) {
@@ -420,8 +421,8 @@ void Http1Connection::begin_body() {
 }
 
 void Http1Connection::refuse_large_body() {
-    refuse(413, "The body is too large: at most " +
-                    std::to_string(context_.limits.body_bytes_max) + " bytes are accepted.");
+    refuse(413, "The body is too large: at most " + std::to_string(context_.limits.body_bytes_max) +
+                    " bytes are accepted.");
 }
 
 bool Http1Connection::reserve_body(std::uint64_t wanted_bytes) {
@@ -455,32 +456,33 @@ bool Http1Connection::take_chunked_body() {
         const ChunkedDecoder::Output output = chunked_.next(input());
         in_begin_ += output.consumed_bytes;
         switch (output.step) {
-        case ChunkedDecoder::Step::need_more:
-            maybe_continue();
-            return incomplete("body");
-        case ChunkedDecoder::Step::data: {
-            const std::size_t wanted = body.size() + output.data.size();
-            if (wanted > body.capacity()) {
-                const std::size_t doubled = std::max(body.capacity() * 2, chunked_growth_bytes_min);
-                const std::size_t larger = std::min(doubled, context_.limits.body_bytes_max);
-                if (!reserve_body(std::max(wanted, larger))) {
-                    return true;
+            case ChunkedDecoder::Step::need_more:
+                maybe_continue();
+                return incomplete("body");
+            case ChunkedDecoder::Step::data: {
+                const std::size_t wanted = body.size() + output.data.size();
+                if (wanted > body.capacity()) {
+                    const std::size_t doubled =
+                        std::max(body.capacity() * 2, chunked_growth_bytes_min);
+                    const std::size_t larger = std::min(doubled, context_.limits.body_bytes_max);
+                    if (!reserve_body(std::max(wanted, larger))) {
+                        return true;
+                    }
                 }
+                body.append(output.data);
+                break;
             }
-            body.append(output.data);
-            break;
-        }
-        case ChunkedDecoder::Step::finished:
-            state_ = State::complete;
-            return true;
-        case ChunkedDecoder::Step::malformed:
-            refuse(400, "The chunked body is malformed.");
-            return true;
-        case ChunkedDecoder::Step::line_too_long:
-            refuse(431, "The chunk extensions and trailers are too long: at most " +
-                            std::to_string(context_.limits.header_bytes_max) +
-                            " bytes are accepted.");
-            return true;
+            case ChunkedDecoder::Step::finished:
+                state_ = State::complete;
+                return true;
+            case ChunkedDecoder::Step::malformed:
+                refuse(400, "The chunked body is malformed.");
+                return true;
+            case ChunkedDecoder::Step::line_too_long:
+                refuse(431, "The chunk extensions and trailers are too long: at most " +
+                                std::to_string(context_.limits.header_bytes_max) +
+                                " bytes are accepted.");
+                return true;
         }
     }
 }

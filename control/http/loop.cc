@@ -115,7 +115,9 @@ void LoopThread::cancel(TimerId timer) noexcept {
     }
 }
 
-void LoopThread::at_end_of_turn(Function function) { end_of_turn_.push_back(std::move(function)); }
+void LoopThread::at_end_of_turn(Function function) {
+    end_of_turn_.push_back(std::move(function));
+}
 
 void LoopThread::post(Function function) {
     bool was_empty = false;

@@ -26,7 +26,7 @@ namespace penstock::http {
 enum class TimerId : std::uint64_t {};
 
 class LoopThread {
-  public:
+public:
     using WatchFunction = std::function<void(std::uint32_t epoll_events)>;
     using Function = std::function<void()>;
 
@@ -68,7 +68,7 @@ class LoopThread {
     // Milliseconds that only grow, read once per turn.
     [[nodiscard]] std::uint64_t now_ms() const noexcept { return now_ms_; }
 
-  private:
+private:
     struct Watch {
         int fd = -1;
         WatchFunction function;

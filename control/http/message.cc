@@ -9,7 +9,9 @@
 namespace penstock::http {
 namespace {
 
-char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+char to_lower(char c) noexcept {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
 
 struct Reason {
     int status;
@@ -91,7 +93,9 @@ void BodyBuffer::append(std::string_view bytes) {
     }
 }
 
-std::span<char> BodyBuffer::spare() noexcept { return {data_.get() + size_, capacity_ - size_}; }
+std::span<char> BodyBuffer::spare() noexcept {
+    return {data_.get() + size_, capacity_ - size_};
+}
 
 void BodyBuffer::advance(std::size_t count_bytes) noexcept {
     PENSTOCK_CHECK(count_bytes <= capacity_ - size_);
@@ -99,7 +103,9 @@ void BodyBuffer::advance(std::size_t count_bytes) noexcept {
     pad();
 }
 
-void BodyBuffer::pad() noexcept { std::memset(data_.get() + size_, 0, body_padding_bytes); }
+void BodyBuffer::pad() noexcept {
+    std::memset(data_.get() + size_, 0, body_padding_bytes);
+}
 
 std::string_view BodyBuffer::view() const noexcept {
     // An empty body has the promised padding too.
@@ -147,10 +153,9 @@ bool HttpRequest::has_header(std::string_view name) const noexcept {
 }
 
 std::size_t HttpRequest::count_header(std::string_view name) const noexcept {
-    return static_cast<std::size_t>(
-        std::count_if(headers.begin(), headers.end(), [name](const HeaderField& field) {
-            return equals_ignoring_case(field.name, name);
-        }));
+    return static_cast<std::size_t>(std::count_if(
+        headers.begin(), headers.end(),
+        [name](const HeaderField& field) { return equals_ignoring_case(field.name, name); }));
 }
 
 std::string_view HttpRequest::keep_head(std::string_view bytes) {

@@ -36,7 +36,7 @@ struct BodyBudget {
 // A growing block of bytes that is not cleared before it is filled and keeps zero padding behind
 // what it holds.
 class BodyBuffer {
-  public:
+public:
     BodyBuffer() = default;
     BodyBuffer(const BodyBuffer&) = delete;
     BodyBuffer& operator=(const BodyBuffer&) = delete;
@@ -55,7 +55,7 @@ class BodyBuffer {
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
 
-  private:
+private:
     void pad() noexcept;
 
     std::shared_ptr<BodyBudget> budget_;
@@ -65,7 +65,7 @@ class BodyBuffer {
 };
 
 class HttpRequest {
-  public:
+public:
     HttpRequest() = default;
     HttpRequest(const HttpRequest&) = delete;
     HttpRequest& operator=(const HttpRequest&) = delete;
@@ -75,13 +75,13 @@ class HttpRequest {
         std::string_view method, std::string_view target,
         std::span<const std::pair<std::string, std::string>> headers, std::string_view body);
 
-    std::string_view method;  // "POST"
-    std::string_view target;  // as received: "/metrics?x=1", or "http://host/metrics?x=1"
+    std::string_view method;     // "POST"
+    std::string_view target;     // as received: "/metrics?x=1", or "http://host/metrics?x=1"
     std::string_view authority;  // "host" of the second form, else empty
-    std::string_view path;    // "/metrics"
-    std::string_view query;   // "x=1", without the question mark; percent signs are not decoded
+    std::string_view path;       // "/metrics"
+    std::string_view query;      // "x=1", without the question mark; percent signs are not decoded
     std::vector<HeaderField> headers;
-    unsigned version = 11;    // 10, 11, 20
+    unsigned version = 11;  // 10, 11, 20
 
     // Value of the first header of this name, any case; empty when there is none.
     [[nodiscard]] std::string_view header(std::string_view name) const noexcept;
@@ -98,7 +98,7 @@ class HttpRequest {
     // Splits `value` into authority, path and query.
     void set_target(std::string_view value) noexcept;
 
-  private:
+private:
     std::unique_ptr<char[]> head_;
     BodyBuffer body_;
 };

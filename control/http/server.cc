@@ -33,7 +33,7 @@ constexpr int listen_backlog = 1024;
 
 // Written by one control thread, read by any.
 class Counter {
-  public:
+public:
     void add(std::uint64_t count = 1) noexcept {
         value_.fetch_add(count, std::memory_order_relaxed);
     }
@@ -44,7 +44,7 @@ class Counter {
         return value_.load(std::memory_order_relaxed);
     }
 
-  private:
+private:
     std::atomic<std::uint64_t> value_{0};
 };
 
@@ -70,7 +70,7 @@ std::string http_date() {
 
 // One control thread: its loop, its connections, its handler.
 class Worker final : public ResponseSink {
-  public:
+public:
     Worker(const ServerOptions& options, std::unique_ptr<LoopThread> loop)
         : options_(options), loop_(std::move(loop)) {
         context_.limits = options.limits;
@@ -90,14 +90,14 @@ class Worker final : public ResponseSink {
         return peers_.contains(static_cast<std::uint64_t>(id));
     }
 
-  private:
+private:
     struct Peer {
         std::uint64_t id = 0;
         int fd = -1;
         std::unique_ptr<Connection> connection;
         std::uint32_t interest = EPOLLIN;
-        std::uint64_t progress_ms = 0;  // bytes last moved, or a request was last answered
-        std::uint64_t head_since_ms = 0;  // 0: no head is being received
+        std::uint64_t progress_ms = 0;      // bytes last moved, or a request was last answered
+        std::uint64_t head_since_ms = 0;    // 0: no head is being received
         std::uint64_t linger_until_ms = 0;  // 0: not lingering
         std::size_t refused = 0;
         bool dirty = false;
@@ -506,7 +506,7 @@ std::expected<int, std::string> listen_on(const ServerOptions& options, std::uin
 // The first control thread accepts for all and gives each connection to the one with the fewest:
 // with a socket per thread the kernel would spread a handful of connections unevenly.
 class Server final : public HttpServer {
-  public:
+public:
     explicit Server(ServerOptions options) : options_(std::move(options)) {}
     ~Server() override { stop(); }
 
@@ -515,7 +515,7 @@ class Server final : public HttpServer {
     [[nodiscard]] ServerCounters counters() const noexcept override;
     void stop() override;
 
-  private:
+private:
     void accept_some();
     void place(int fd);
     void pause_accepting(int code);
@@ -682,7 +682,7 @@ void HttpExchange::respond(HttpResponse&& response) {
 }
 
 std::expected<std::unique_ptr<HttpServer>, std::string> HttpServer::open(ServerOptions options,
-                                                                        HandlerFactory factory) {
+                                                                         HandlerFactory factory) {
     auto server = std::make_unique<Server>(std::move(options));
     if (auto started = server->start(factory); !started) {
         return std::unexpected(started.error());

@@ -24,7 +24,7 @@ enum class ConnectionId : std::uint64_t {};
 
 // Where an exchange hands its answer. The server implements it; so may a test.
 class ResponseSink {
-  public:
+public:
     virtual ~ResponseSink() = default;
     virtual void respond(ConnectionId connection, StreamId stream, HttpResponse&& response) = 0;
     [[nodiscard]] virtual bool is_open(ConnectionId connection) const noexcept = 0;
@@ -32,7 +32,7 @@ class ResponseSink {
 
 // One request and the right to answer it once, now or later, on the thread that received it.
 class HttpExchange {
-  public:
+public:
     HttpExchange(ResponseSink& sink, ConnectionId connection, StreamId stream,
                  std::unique_ptr<HttpRequest> request) noexcept
         : sink_(&sink), connection_(connection), stream_(stream), request_(std::move(request)) {}
@@ -51,7 +51,7 @@ class HttpExchange {
     void respond(HttpResponse&& response);
     [[nodiscard]] bool answered() const noexcept { return answered_; }
 
-  private:
+private:
     ResponseSink* sink_;
     ConnectionId connection_;
     StreamId stream_;
@@ -60,7 +60,7 @@ class HttpExchange {
 };
 
 class HttpHandler {
-  public:
+public:
     virtual ~HttpHandler() = default;
     // Takes over the exchange. Must not throw for anything a peer can cause; what is thrown anyway
     // is answered 500 and logged by the server's error callback.
@@ -75,11 +75,11 @@ struct ServerOptions {
     std::string host = "127.0.0.1";  // see check_bind_address()
     std::uint16_t port = 4567;       // 0 picks a free one
     unsigned threads = 1;
-    std::size_t connections_max = 4096;  // per control thread; more are closed and counted
-    std::uint64_t idle_timeout_ms = 120'000;  // nothing asked, nothing to answer
-    std::uint64_t header_timeout_ms = 10'000; // from the first byte of a head to its end
-    std::uint64_t stall_timeout_ms = 30'000;  // a body or an answer that makes no progress
-    std::uint64_t stop_deadline_ms = 5'000;   // what is in progress when stop() is called
+    std::size_t connections_max = 4096;        // per control thread; more are closed and counted
+    std::uint64_t idle_timeout_ms = 120'000;   // nothing asked, nothing to answer
+    std::uint64_t header_timeout_ms = 10'000;  // from the first byte of a head to its end
+    std::uint64_t stall_timeout_ms = 30'000;   // a body or an answer that makes no progress
+    std::uint64_t stop_deadline_ms = 5'000;    // what is in progress when stop() is called
     ConnectionLimits limits;
     std::size_t body_memory_max_bytes = 512 * 1024 * 1024;  // per control thread
     // One line about something an operator should know; called on control threads.
@@ -89,18 +89,18 @@ struct ServerOptions {
 // Totals over all control threads since the start.
 struct ServerCounters {
     std::uint64_t connections_accepted = 0;
-    std::uint64_t connections_refused = 0;    // over connections_max, or no descriptors left
+    std::uint64_t connections_refused = 0;  // over connections_max, or no descriptors left
     std::uint64_t connections_timed_out = 0;
-    std::uint64_t connections_open = 0;       // now
-    std::uint64_t requests = 0;               // complete requests received
-    std::uint64_t requests_refused = 0;       // by the guard (403)
-    std::uint64_t requests_malformed = 0;     // answered 4xx/5xx by the protocol layer itself
+    std::uint64_t connections_open = 0;    // now
+    std::uint64_t requests = 0;            // complete requests received
+    std::uint64_t requests_refused = 0;    // by the guard (403)
+    std::uint64_t requests_malformed = 0;  // answered 4xx/5xx by the protocol layer itself
     std::uint64_t received_bytes = 0;
     std::uint64_t sent_bytes = 0;
 };
 
 class HttpServer {
-  public:
+public:
     // Binds, starts the threads, and makes each thread's handler. An error is one line for people.
     [[nodiscard]] static std::expected<std::unique_ptr<HttpServer>, std::string> open(
         ServerOptions options, HandlerFactory factory);

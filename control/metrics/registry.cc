@@ -14,12 +14,12 @@ constexpr std::string_view content_type = "text/plain; version=0.0.4; charset=ut
 
 std::string_view kind_name(Kind kind) noexcept {
     switch (kind) {
-    case Kind::counter:
-        return "counter";
-    case Kind::gauge:
-        return "gauge";
-    case Kind::histogram:
-        return "histogram";
+        case Kind::counter:
+            return "counter";
+        case Kind::gauge:
+            return "gauge";
+        case Kind::histogram:
+            return "histogram";
     }
     return "untyped";
 }

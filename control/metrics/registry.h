@@ -38,7 +38,7 @@ struct HistogramView {
 
 // Writes the samples of one family; given to the family's collector.
 class Samples {
-  public:
+public:
     Samples(std::string& out, std::string_view family, Kind kind) noexcept
         : out_(out), family_(family), kind_(kind) {}
 
@@ -46,7 +46,7 @@ class Samples {
     void add(double value, Labels labels = {});
     void add(const HistogramView& histogram, Labels labels = {});
 
-  private:
+private:
     void line(std::string_view suffix, Labels labels, std::string_view extra_name,
               std::string_view extra_value, std::string_view value);
 
@@ -58,12 +58,12 @@ class Samples {
 using Collector = std::function<void(Samples&)>;
 
 class Registry {
-  public:
+public:
     // `name` and `help` must follow the rules check_family() states; a breach is a bug and aborts.
     void add(Kind kind, std::string name, std::string help, Collector collector);
     [[nodiscard]] std::string render() const;
 
-  private:
+private:
     struct Family {
         Kind kind;
         std::string name;
@@ -79,14 +79,14 @@ class Registry {
 
 // Answers GET and HEAD of /healthz, /readyz and /metrics; other paths are left to the caller.
 class StatusPages {
-  public:
+public:
     // `not_ready` returns why the node cannot serve yet, or an empty string.
     StatusPages(const Registry& registry, std::function<std::string()> not_ready)
         : registry_(registry), not_ready_(std::move(not_ready)) {}
     // True when the path was one of these; the exchange is then answered.
     [[nodiscard]] bool handle(http::HttpExchange& exchange) const;
 
-  private:
+private:
     const Registry& registry_;
     std::function<std::string()> not_ready_;
 };

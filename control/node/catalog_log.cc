@@ -22,8 +22,9 @@ Result<std::unique_ptr<CatalogLog>> CatalogLog::open(Options options) {
     std::unique_ptr<CatalogLog> log(new CatalogLog(std::move(options)));
     std::promise<Status> ready;
     auto started = ready.get_future();
-    log->thread_ = std::thread(
-        [raw = log.get(), &ready] { raw->run([&ready](Status status) { ready.set_value(status); }); });
+    log->thread_ = std::thread([raw = log.get(), &ready] {
+        raw->run([&ready](Status status) { ready.set_value(status); });
+    });
     const Status status = started.get();
     if (!status) {
         return std::unexpected(status.error());
@@ -71,9 +72,11 @@ void CatalogLog::run(std::function<void(Status)> ready) {
 Status CatalogLog::start() {
     PENSTOCK_TRY(engine, options_.make_engine());
     engine_ = std::move(engine);
-    const auto absent = static_cast<ReplicaMask>(all_replicas & ~(options_.voting | options_.filling));
-    PENSTOCK_TRY(read, read_state_log(*engine_, options_.geometry.set_id, GroupId{0}, options_.voting, absent,
-                                      options_.accept_loss || options_.read_only));
+    const auto absent =
+        static_cast<ReplicaMask>(all_replicas & ~(options_.voting | options_.filling));
+    PENSTOCK_TRY(read,
+                 read_state_log(*engine_, options_.geometry.set_id, GroupId{0}, options_.voting,
+                                absent, options_.accept_loss || options_.read_only));
     read_ = std::move(read);
     const bool sound = replay_state(read_, [this](bool, Bytes entry) {
         if (entry.empty() || static_cast<std::uint8_t>(entry[0]) > 1) {
@@ -109,7 +112,8 @@ Status CatalogLog::start() {
     }
     // The epoch begins with a whole copy of the state, durable before anybody is served (R6).
     log_->start_generation();
-    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(options_.commit_timeout_ms);
+    const auto until =
+        std::chrono::steady_clock::now() + std::chrono::milliseconds(options_.commit_timeout_ms);
     while (!log_->idle()) {
         pump();
         if (!view_.has_quorum() || std::chrono::steady_clock::now() > until) {
@@ -187,7 +191,8 @@ Status CatalogLog::ask(const std::function<void(std::function<void(Status)>)>& w
             }
         });
     });
-    if (future.wait_for(std::chrono::milliseconds(options_.commit_timeout_ms)) != std::future_status::ready) {
+    if (future.wait_for(std::chrono::milliseconds(options_.commit_timeout_ms)) !=
+        std::future_status::ready) {
         return fail(Errc::unavailable);
     }
     return future.get();
@@ -206,7 +211,8 @@ Status CatalogLog::append(Bytes change) {
 }
 
 Status CatalogLog::snapshot(Bytes whole_state) {
-    const auto entry = std::make_shared<std::vector<std::byte>>(with_kind(Kind::snapshot, whole_state));
+    const auto entry =
+        std::make_shared<std::vector<std::byte>>(with_kind(Kind::snapshot, whole_state));
     return ask([this, entry](std::function<void(Status)> done) {
         if (!view_.has_quorum()) {
             done(fail(Errc::not_enough_replicas));

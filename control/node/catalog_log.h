@@ -1,8 +1,8 @@
 // The catalog's changes on the replica set itself: group 0's state log, on a thread of its own.
 //
-// Runs on: open(), append(), snapshot(), replay() on control threads, one at a time; the engine and the
-// state log on the log's own thread.
-// Guarantees: what append() or snapshot() accepted is durable on two voting replicas.
+// Runs on: open(), append(), snapshot(), replay() on control threads, one at a time; the engine and
+// the state log on the log's own thread. Guarantees: what append() or snapshot() accepted is
+// durable on two voting replicas.
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@
 namespace penstock {
 
 class CatalogLog final : public ChangeLog {
-  public:
+public:
     struct Options {
         SetGeometry geometry;
         Epoch epoch{};
@@ -62,7 +62,7 @@ class CatalogLog final : public ChangeLog {
     }
     [[nodiscard]] ReplicaMask taking() const noexcept { return taking_.load(); }
 
-  private:
+private:
     explicit CatalogLog(Options options) : options_(std::move(options)) {}
     void run(std::function<void(Status)> ready);
     [[nodiscard]] Status start();

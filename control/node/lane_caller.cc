@@ -11,8 +11,8 @@ void LaneCaller::take(std::vector<Ask>& asks) {
     std::uint64_t ignored = 0;
     [[maybe_unused]] const ssize_t got = ::read(replies_.event_fd(), &ignored, sizeof ignored);
     while (LaneRequest* request = replies_.pop()) {
-        const auto asked = std::find_if(asks.begin(), asks.end(),
-                                        [&](const Ask& ask) { return ask.request.get() == request; });
+        const auto asked = std::find_if(
+            asks.begin(), asks.end(), [&](const Ask& ask) { return ask.request.get() == request; });
         if (asked != asks.end()) {
             asked->answered = true;
         } else {
@@ -54,7 +54,8 @@ void LaneCaller::run(std::vector<Ask>& asks, std::chrono::milliseconds timeout) 
     }
 }
 
-bool LaneCaller::call(unsigned lane, Errc (*function)(Lane&, void*), void* argument, Errc& outcome) {
+bool LaneCaller::call(unsigned lane, Errc (*function)(Lane&, void*), void* argument,
+                      Errc& outcome) {
     auto request = std::make_unique<CallRequest>();
     request->function = function;
     request->argument = argument;

@@ -15,7 +15,7 @@
 namespace penstock {
 
 class LaneCaller {
-  public:
+public:
     explicit LaneCaller(LaneSet& lanes) : lanes_(lanes), replies_(1024) {}
     LaneCaller(const LaneCaller&) = delete;
     LaneCaller& operator=(const LaneCaller&) = delete;
@@ -34,7 +34,7 @@ class LaneCaller {
     // Waits for everything that is still out. The lanes must answer, or have stopped.
     void wait_for_all();
 
-  private:
+private:
     void take(std::vector<Ask>& asks);
 
     LaneSet& lanes_;

@@ -45,15 +45,20 @@ std::string recovery_failure(GroupId group, const Error& error) {
     switch (error.code) {
         case Errc::wait_for_replica:
             return where +
-                   "an absent replica may hold the only good copy of committed records; bring it back, or start "
+                   "an absent replica may hold the only good copy of committed records; bring it "
+                   "back, or start "
                    "with --accept-loss to go on without them";
         case Errc::corrupt:
             return where +
-                   "the manifest is missing or damaged on every replica that can be read; run `penstock inspect "
+                   "the manifest is missing or damaged on every replica that can be read; run "
+                   "`penstock inspect "
                    "verify`, bring back the absent replica, or restore the directories";
         case Errc::no_space:
-            return where + "the drives are full; free some space, the node needs room for what the journal holds";
-        default: return where + describe(error);
+            return where +
+                   "the drives are full; free some space, the node needs room for what the journal "
+                   "holds";
+        default:
+            return where + describe(error);
     }
 }
 
@@ -61,7 +66,7 @@ class NodeImpl;
 
 // Routes what is not the Kinesis API to the pages.
 class FrontHandler final : public http::HttpHandler {
-  public:
+public:
     FrontHandler(metrics::StatusPages& pages, NodeMetrics& metrics,
                  std::unique_ptr<http::HttpHandler> kinesis)
         : pages_(pages), metrics_(metrics), kinesis_(std::move(kinesis)) {}
@@ -80,20 +85,20 @@ class FrontHandler final : public http::HttpHandler {
         kinesis_->handle(std::move(exchange));
     }
 
-  private:
+private:
     metrics::StatusPages& pages_;
     NodeMetrics& metrics_;
     std::unique_ptr<http::HttpHandler> kinesis_;
 };
 
 class NodeImpl final : public Node {
-  public:
+public:
     explicit NodeImpl(NodeOptions options) : options_(std::move(options)) {}
     ~NodeImpl() override { stop(); }
 
     bool start(std::string& why) {
-        return open_set(why) && open_catalog(why) && open_ports(why) && start_lanes(why) && start_streams(why) &&
-               start_http(why);
+        return open_set(why) && open_catalog(why) && open_ports(why) && start_lanes(why) &&
+               start_streams(why) && start_http(why);
     }
 
     void stop() override {
@@ -122,9 +127,11 @@ class NodeImpl final : public Node {
         set_.reset();
     }
 
-    std::uint16_t http_port() const noexcept override { return server_ == nullptr ? 0 : server_->port(); }
+    std::uint16_t http_port() const noexcept override {
+        return server_ == nullptr ? 0 : server_->port();
+    }
 
-  private:
+private:
     void say(bool urgent, const std::string& line) const {
         if (options_.log) {
             options_.log(urgent, line);
@@ -141,10 +148,13 @@ class NodeImpl final : public Node {
         auto set = ReplicaSet::open(options, message);
         // A killed process's lock lives as long as its last writes; the kernel ends both soon.
         const auto until = std::chrono::steady_clock::now() + lock_wait;
-        for (bool told = false; !set && set.error().code == Errc::locked && std::chrono::steady_clock::now() < until;
+        for (bool told = false;
+             !set && set.error().code == Errc::locked && std::chrono::steady_clock::now() < until;
              told = true) {
             if (!told) {
-                say(false, "the directories are locked: waiting for the last writes of the process that held them");
+                say(false,
+                    "the directories are locked: waiting for the last writes of the process that "
+                    "held them");
             }
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
             message.clear();
@@ -160,9 +170,9 @@ class NodeImpl final : public Node {
         }
         for (unsigned r = 0; r < replica_count; ++r) {
             if ((set_->present() >> r & 1) != 0) {
-                say(set_->durability(r).suspicious,
-                    "replica " + std::to_string(r) + " " + set_->directory(r).path + ": " +
-                        set_->durability(r).describe());
+                say(set_->durability(r).suspicious, "replica " + std::to_string(r) + " " +
+                                                        set_->directory(r).path + ": " +
+                                                        set_->durability(r).describe());
             }
         }
         return true;
@@ -186,10 +196,13 @@ class NodeImpl final : public Node {
             }
             return std::unique_ptr<IoEngine>(std::move(*made));
         };
-        options.on_replica_failed = [this](unsigned replica, Error error) { report(replica, error); };
+        options.on_replica_failed = [this](unsigned replica, Error error) {
+            report(replica, error);
+        };
         auto log = CatalogLog::open(std::move(options));
         if (!log) {
-            why = !engine_why_.empty() ? engine_why_ : "catalog, " + recovery_failure(GroupId{0}, log.error());
+            why = !engine_why_.empty() ? engine_why_
+                                       : "catalog, " + recovery_failure(GroupId{0}, log.error());
             return false;
         }
         catalog_log_ = std::move(*log);
@@ -271,7 +284,8 @@ class NodeImpl final : public Node {
         pools_.resize(lanes_->lane_count());
         failures_.resize(lanes_->lane_count());
         std::string lane_why;
-        const Status started = lanes_->start([this](Lane& lane) { return prepare(lane); }, lane_why);
+        const Status started =
+            lanes_->start([this](Lane& lane) { return prepare(lane); }, lane_why);
         if (!started) {
             why = lane_why;
             for (const std::string& failure : failures_) {
@@ -297,7 +311,8 @@ class NodeImpl final : public Node {
         auto pool = FramePool::open(own, options_.memory_bytes);
         if (!pool) {
             failure = "lane " + std::to_string(lane.index()) + ": no memory for " +
-                      std::to_string(options_.memory_bytes >> 20) + " MiB of frames; lower --memory";
+                      std::to_string(options_.memory_bytes >> 20) +
+                      " MiB of frames; lower --memory";
             return std::unexpected(pool.error());
         }
         pools_[lane.index()] = std::move(*pool);
@@ -321,11 +336,12 @@ class NodeImpl final : public Node {
                 failure = recovery_failure(GroupId{id}, recovered.error());
                 return std::unexpected(recovered.error());
             }
-            (*recovered)->observe_replicas(
-                [](void* self, unsigned replica, Error error) noexcept {
-                    static_cast<NodeImpl*>(self)->report(replica, error);
-                },
-                this);
+            (*recovered)
+                ->observe_replicas(
+                    [](void* self, unsigned replica, Error error) noexcept {
+                        static_cast<NodeImpl*>(self)->report(replica, error);
+                    },
+                    this);
             lane.add_group(std::move(*recovered), GroupId{id});
         }
         return {};
@@ -336,7 +352,9 @@ class NodeImpl final : public Node {
         for (const DoorSpec& door : options_.doors) {
             streams.door_streams.push_back(door.stream);
         }
-        streams.publish = [this](std::unique_ptr<const RouteTable> table) { lanes_->publish(std::move(table)); };
+        streams.publish = [this](std::unique_ptr<const RouteTable> table) {
+            lanes_->publish(std::move(table));
+        };
         streams.log = [this](std::string_view line) { say(true, std::string(line)); };
         auto opened = kinesis::StreamStore::open(*catalog_, *lanes_, clock_, std::move(streams));
         if (!opened) {
@@ -346,7 +364,9 @@ class NodeImpl final : public Node {
         streams_ = std::move(*opened);
         supervisor_ = std::make_unique<Supervisor>(
             *set_, *lanes_, *catalog_log_, set_->geometry().data_groups,
-            Supervisor::Options{.log = [this](bool urgent, std::string_view line) { say(urgent, std::string(line)); }});
+            Supervisor::Options{.log = [this](bool urgent, std::string_view line) {
+                say(urgent, std::string(line));
+            }});
         {
             const std::lock_guard lock(early_mutex_);
             for (const auto& [replica, error] : early_) {
@@ -373,7 +393,8 @@ class NodeImpl final : public Node {
             return server == nullptr ? http::ServerCounters{} : server->counters();
         };
         metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
-        pages_ = std::make_unique<metrics::StatusPages>(metrics_->registry(), [this] { return metrics_->not_ready(); });
+        pages_ = std::make_unique<metrics::StatusPages>(metrics_->registry(),
+                                                        [this] { return metrics_->not_ready(); });
         http::ServerOptions server;
         server.host = options_.http_host;
         server.port = options_.http_port;
@@ -384,15 +405,16 @@ class NodeImpl final : public Node {
         service.region = options_.region;
         service.ack_level = options_.ack_level;
         auto opened = http::HttpServer::open(
-            std::move(server), [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
+            std::move(server),
+            [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
                 const auto sources_factory = [this]() -> std::unique_ptr<kinesis::RecordSource> {
-                    return std::make_unique<kinesis::SegmentRecordSource>(open_container_files(set_->paths()),
-                                                                          set_->geometry().set_id);
+                    return std::make_unique<kinesis::SegmentRecordSource>(
+                        open_container_files(set_->paths()), set_->geometry().set_id);
                 };
                 return std::make_unique<FrontHandler>(
                     *pages_, *metrics_,
-                    std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_, sources_factory,
-                                                              service));
+                    std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_,
+                                                              sources_factory, service));
             });
         if (!opened) {
             why = opened.error();

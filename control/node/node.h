@@ -37,7 +37,7 @@ struct NodeOptions {
     unsigned http_threads = 1;
     std::vector<NodePort> ports;
     bool force_ports = false;
-    std::vector<unsigned> lane_cpus;      // one lane each
+    std::vector<unsigned> lane_cpus;  // one lane each
     bool pin_lanes = true;
     std::vector<DoorSpec> doors;
     AckLevel ack_level = AckLevel::quorum;
@@ -48,14 +48,14 @@ struct NodeOptions {
     std::uint64_t linger_ns = 200'000;
     std::uint32_t direct_threshold_bytes = 64U << 10;
     std::uint64_t replica_lag_bytes_max = 32U << 20;
-    std::uint64_t memory_bytes = 128U << 20;   // of one lane
+    std::uint64_t memory_bytes = 128U << 20;  // of one lane
     std::string version;
     // One line for an operator; from any thread. `urgent`: something is wrong.
     std::function<void(bool urgent, std::string_view line)> log;
 };
 
 class Node {
-  public:
+public:
     // On failure `why` says what was expected, what was found and what to do.
     [[nodiscard]] static std::unique_ptr<Node> start(NodeOptions options, std::string& why);
     // Stops as stop() does.

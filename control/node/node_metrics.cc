@@ -15,8 +15,9 @@ using metrics::Kind;
 using metrics::Samples;
 
 constexpr std::array<std::uint64_t, 16> latency_bounds_ns{
-    50'000,     100'000,    200'000,    300'000,    500'000,     750'000,     1'000'000,   2'000'000,
-    3'000'000,  5'000'000,  10'000'000, 20'000'000, 50'000'000,  100'000'000, 500'000'000, 2'000'000'000};
+    50'000,     100'000,     200'000,     300'000,      500'000,    750'000,
+    1'000'000,  2'000'000,   3'000'000,   5'000'000,    10'000'000, 20'000'000,
+    50'000'000, 100'000'000, 500'000'000, 2'000'000'000};
 
 using Totals = NodeMetrics::Totals;
 
@@ -30,14 +31,15 @@ Errc collect_totals(Lane& lane, void* argument) {
     return Errc::ok;
 }
 
-double seconds(std::uint64_t ns) { return static_cast<double>(ns) / 1e9; }
+double seconds(std::uint64_t ns) {
+    return static_cast<double>(ns) / 1e9;
+}
 
 }  // namespace
 
 NodeMetrics::NodeMetrics(Sources sources) : sources_(std::move(sources)), caller_(*sources_.lanes) {
-    add(Kind::gauge, "penstock_build_info", "Always 1; the version is the label.", [this](Samples& out) {
-        out.add(std::uint64_t{1}, {{"version", sources_.version}});
-    });
+    add(Kind::gauge, "penstock_build_info", "Always 1; the version is the label.",
+        [this](Samples& out) { out.add(std::uint64_t{1}, {{"version", sources_.version}}); });
     add_lane_families();
     add_storage_families();
     add_http_families();
@@ -126,13 +128,17 @@ void NodeMetrics::add_lane_families() {
         }
     };
     add(Kind::counter, "penstock_packets_received_total", "Packets taken from ports.",
-        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.packets.get(); }); });
+        [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.packets.get(); });
+        });
     add(Kind::counter, "penstock_dropped_total",
-        "Packets and records refused; every refusal is counted under one reason.", [this](Samples& out) {
+        "Packets and records refused; every refusal is counted under one reason.",
+        [this](Samples& out) {
             std::array<std::uint64_t, drop_reason_count> drops{};
             for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
                 for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
-                    drops[reason] += sources_.lanes->lane(i).counters().drops.by_reason[reason].get();
+                    drops[reason] +=
+                        sources_.lanes->lane(i).counters().drops.by_reason[reason].get();
                 }
             }
             for (Port* port : sources_.ports) {
@@ -151,7 +157,8 @@ void NodeMetrics::add_lane_families() {
             }
         });
     add(Kind::histogram, "penstock_commit_latency_seconds",
-        "From the append of a frame's first record to its commit, weighted by records.", [this](Samples& out) {
+        "From the append of a frame's first record to its commit, weighted by records.",
+        [this](Samples& out) {
             HistogramSnapshot all;
             for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
                 sources_.lanes->lane(i).counters().commit_latency_ns.merge_into(all);
@@ -168,36 +175,46 @@ void NodeMetrics::add_lane_families() {
             out.add(metrics::HistogramView{bounds, counts, seconds(all.sum)});
         });
     add(Kind::gauge, "penstock_commit_latency_quantile_seconds",
-        "Commit latency since the start, as the lanes' own histogram has it (within 2 %).", [this](Samples& out) {
+        "Commit latency since the start, as the lanes' own histogram has it (within 2 %).",
+        [this](Samples& out) {
             HistogramSnapshot all;
             for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
                 sources_.lanes->lane(i).counters().commit_latency_ns.merge_into(all);
             }
-            for (const auto& [name, share] : {std::pair{"0.5", 0.5}, {"0.99", 0.99}, {"0.999", 0.999}}) {
+            for (const auto& [name, share] :
+                 {std::pair{"0.5", 0.5}, {"0.99", 0.99}, {"0.999", 0.999}}) {
                 out.add(seconds(all.percentile(share)), {{"quantile", name}});
             }
         });
     add(Kind::counter, "penstock_lane_busy_seconds_total",
-        "Time in turns that found work; its rate is the lane's duty cycle.", [per_lane](Samples& out) {
+        "Time in turns that found work; its rate is the lane's duty cycle.",
+        [per_lane](Samples& out) {
             per_lane(out, [](const LaneCounters& c) { return seconds(c.busy_ns.get()); });
         });
     add(Kind::gauge, "penstock_lane_turn_longest_seconds", "The longest turn since the start.",
         [per_lane](Samples& out) {
             per_lane(out, [](const LaneCounters& c) { return seconds(c.longest_turn_ns.get()); });
         });
-    add(Kind::counter, "penstock_lane_sleeps_total", "How often the lane slept because everything was idle.",
-        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.sleeps.get(); }); });
-    add(Kind::counter, "penstock_lane_handed_over_total", "Records given to the lane that owns their shard.",
-        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.handed_over.get(); }); });
-    add(Kind::counter, "penstock_lane_answered_total", "ARP, neighbour discovery and echo requests answered.",
-        [per_lane](Samples& out) { per_lane(out, [](const LaneCounters& c) { return c.answered.get(); }); });
+    add(Kind::counter, "penstock_lane_sleeps_total",
+        "How often the lane slept because everything was idle.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.sleeps.get(); });
+        });
+    add(Kind::counter, "penstock_lane_handed_over_total",
+        "Records given to the lane that owns their shard.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.handed_over.get(); });
+        });
+    add(Kind::counter, "penstock_lane_answered_total",
+        "ARP, neighbour discovery and echo requests answered.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.answered.get(); });
+        });
 }
 
 void NodeMetrics::add_storage_families() {
     const auto per_group = [this](Samples& out, auto&& value_of) {
         for (const Group& group : gather()->groups) {
             if (group.answered) {
-                out.add(static_cast<std::uint64_t>(value_of(group)), {{"group", std::to_string(group.id)}});
+                out.add(static_cast<std::uint64_t>(value_of(group)),
+                        {{"group", std::to_string(group.id)}});
             }
         }
     };
@@ -214,13 +231,14 @@ void NodeMetrics::add_storage_families() {
                 out.add(sums.first, {{"stream", stream}});
             }
         });
-    add(Kind::counter, "penstock_bytes_committed_total", "Their data and partition keys.", [this](Samples& out) {
-        for (const auto& [stream, sums] : gather()->by_stream) {
-            out.add(sums.second, {{"stream", stream}});
-        }
-    });
-    add(Kind::gauge, "penstock_replica_state", "1 for the state the replica is in, 0 for the others.",
+    add(Kind::counter, "penstock_bytes_committed_total", "Their data and partition keys.",
         [this](Samples& out) {
+            for (const auto& [stream, sums] : gather()->by_stream) {
+                out.add(sums.second, {{"stream", stream}});
+            }
+        });
+    add(Kind::gauge, "penstock_replica_state",
+        "1 for the state the replica is in, 0 for the others.", [this](Samples& out) {
             const auto replicas = sources_.supervisor->replicas();
             for (unsigned r = 0; r < replica_count; ++r) {
                 for (const char* state : {"voting", "lagging", "filling", "out"}) {
@@ -229,8 +247,8 @@ void NodeMetrics::add_storage_families() {
                 }
             }
         });
-    add(Kind::gauge, "penstock_replica_missing_chunks", "Chunks the replica lacks and is being refilled with.",
-        [this](Samples& out) {
+    add(Kind::gauge, "penstock_replica_missing_chunks",
+        "Chunks the replica lacks and is being refilled with.", [this](Samples& out) {
             const auto snapshot = gather();
             for (unsigned r = 0; r < replica_count; ++r) {
                 std::uint64_t missing = 0;
@@ -240,42 +258,55 @@ void NodeMetrics::add_storage_families() {
                 out.add(missing, {{"replica", std::to_string(r)}});
             }
         });
-    add(Kind::gauge, "penstock_journal_used_bytes", "Journal space that holds frames not yet in segments.",
-        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.gauges.journal_used_bytes; }); });
+    add(Kind::gauge, "penstock_journal_used_bytes",
+        "Journal space that holds frames not yet in segments.", [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.gauges.journal_used_bytes; });
+        });
     add(Kind::gauge, "penstock_journal_size_bytes", "The whole journal.",
-        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.gauges.journal_size_bytes; }); });
+        [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.gauges.journal_size_bytes; });
+        });
     const auto memory = [this](Samples& out, auto&& value_of) {
         const auto snapshot = gather();
         for (unsigned lane = 0; lane < sources_.lanes->lane_count(); ++lane) {
             for (const Group& group : snapshot->groups) {
                 // A lane's groups share one pool: any of them tells.
                 if (group.answered && sources_.lanes->lane_of(GroupId{group.id}) == lane) {
-                    out.add(static_cast<std::uint64_t>(value_of(group)), {{"lane", std::to_string(lane)}});
+                    out.add(static_cast<std::uint64_t>(value_of(group)),
+                            {{"lane", std::to_string(lane)}});
                     break;
                 }
             }
         }
     };
     add(Kind::gauge, "penstock_memory_used_bytes", "Frames held in the lane's memory.",
-        [memory](Samples& out) { memory(out, [](const Group& g) { return g.gauges.memory_used_bytes; }); });
+        [memory](Samples& out) {
+            memory(out, [](const Group& g) { return g.gauges.memory_used_bytes; });
+        });
     add(Kind::gauge, "penstock_memory_size_bytes", "The memory the lane may use for them.",
-        [memory](Samples& out) { memory(out, [](const Group& g) { return g.gauges.memory_size_bytes; }); });
-    add(Kind::gauge, "penstock_segment_free_bytes", "Segment space that can be written without a new file.",
-        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.segment_free_bytes; }); });
+        [memory](Samples& out) {
+            memory(out, [](const Group& g) { return g.gauges.memory_size_bytes; });
+        });
+    add(Kind::gauge, "penstock_segment_free_bytes",
+        "Segment space that can be written without a new file.", [total](Samples& out) {
+            total(out, [](const Group& g) { return g.gauges.segment_free_bytes; });
+        });
     add(Kind::gauge, "penstock_segment_size_bytes", "Segment space in all, of one replica.",
-        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.segment_size_bytes; }); });
+        [total](Samples& out) {
+            total(out, [](const Group& g) { return g.gauges.segment_size_bytes; });
+        });
     add(Kind::gauge, "penstock_shards", "Shards this node serves.",
         [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.shards; }); });
-    add(Kind::gauge, "penstock_disk_full", "1 while writes are refused to keep the reserve, else 0.",
-        [this](Samples& out) {
+    add(Kind::gauge, "penstock_disk_full",
+        "1 while writes are refused to keep the reserve, else 0.", [this](Samples& out) {
             bool full = false;
             for (const Group& group : gather()->groups) {
                 full = full || group.gauges.disk_full;
             }
             out.add(std::uint64_t{full ? 1U : 0U});
         });
-    add(Kind::gauge, "penstock_retention_held", "1 while nothing is trimmed because the clock leapt, else 0.",
-        [this](Samples& out) {
+    add(Kind::gauge, "penstock_retention_held",
+        "1 while nothing is trimmed because the clock leapt, else 0.", [this](Samples& out) {
             bool held = false;
             for (const Group& group : gather()->groups) {
                 held = held || group.gauges.retention_held;
@@ -283,33 +314,50 @@ void NodeMetrics::add_storage_families() {
             out.add(std::uint64_t{held ? 1U : 0U});
         });
     add(Kind::gauge, "penstock_lost_records", "Records of which no good copy is left.",
-        [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.lost_records; }); });
+        [total](Samples& out) {
+            total(out, [](const Group& g) { return g.gauges.lost_records; });
+        });
     add(Kind::counter, "penstock_journal_blocks_total", "Journal blocks written.",
-        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.journal_blocks; }); });
-    add(Kind::counter, "penstock_journal_written_bytes_total", "Bytes of journal blocks, of one replica.",
-        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.journal_bytes; }); });
-    add(Kind::counter, "penstock_segment_written_bytes_total", "Bytes of segment writes, of one replica.",
-        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.segment_bytes; }); });
+        [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.counters.journal_blocks; });
+        });
+    add(Kind::counter, "penstock_journal_written_bytes_total",
+        "Bytes of journal blocks, of one replica.", [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.counters.journal_bytes; });
+        });
+    add(Kind::counter, "penstock_segment_written_bytes_total",
+        "Bytes of segment writes, of one replica.", [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.counters.segment_bytes; });
+        });
     add(Kind::counter, "penstock_chunks_freed_total", "Chunks freed by retention.",
-        [per_group](Samples& out) { per_group(out, [](const Group& g) { return g.counters.chunks_freed; }); });
+        [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.counters.chunks_freed; });
+        });
 }
 
 void NodeMetrics::add_http_families() {
-    const auto counter = [this](const char* name, const char* help, std::uint64_t http::ServerCounters::* member) {
-        add(Kind::counter, name, help, [this, member](Samples& out) { out.add(sources_.http().*member); });
+    const auto counter = [this](const char* name, const char* help,
+                                std::uint64_t http::ServerCounters::* member) {
+        add(Kind::counter, name, help,
+            [this, member](Samples& out) { out.add(sources_.http().*member); });
     };
     add(Kind::gauge, "penstock_http_connections_open", "HTTP connections now.",
         [this](Samples& out) { out.add(sources_.http().connections_open); });
     counter("penstock_http_connections_accepted_total", "HTTP connections taken.",
             &http::ServerCounters::connections_accepted);
-    counter("penstock_http_connections_refused_total", "Refused: over the limit, or no descriptors left.",
+    counter("penstock_http_connections_refused_total",
+            "Refused: over the limit, or no descriptors left.",
             &http::ServerCounters::connections_refused);
-    counter("penstock_http_connections_timed_out_total", "Closed because the peer was too slow or idle.",
+    counter("penstock_http_connections_timed_out_total",
+            "Closed because the peer was too slow or idle.",
             &http::ServerCounters::connections_timed_out);
-    counter("penstock_http_requests_received_total", "Complete requests received.", &http::ServerCounters::requests);
-    counter("penstock_http_requests_refused_total", "Answered 403: not from this machine, or from a web page.",
+    counter("penstock_http_requests_received_total", "Complete requests received.",
+            &http::ServerCounters::requests);
+    counter("penstock_http_requests_refused_total",
+            "Answered 403: not from this machine, or from a web page.",
             &http::ServerCounters::requests_refused);
-    counter("penstock_http_requests_malformed_total", "Answered 4xx or 5xx before any operation saw them.",
+    counter("penstock_http_requests_malformed_total",
+            "Answered 4xx or 5xx before any operation saw them.",
             &http::ServerCounters::requests_malformed);
     counter("penstock_http_received_bytes_total", "Bytes read from HTTP connections.",
             &http::ServerCounters::received_bytes);
@@ -328,7 +376,8 @@ std::string NodeMetrics::not_ready() {
     }
     for (const Group& group : gather()->groups) {
         if (group.answered && group.gauges.disk_full) {
-            return "writes are refused: the disks are full; delete streams, shorten retention or add space";
+            return "writes are refused: the disks are full; delete streams, shorten retention or "
+                   "add space";
         }
     }
     return "";

@@ -20,7 +20,7 @@
 namespace penstock {
 
 class NodeMetrics {
-  public:
+public:
     struct Sources {
         LaneSet* lanes = nullptr;
         Supervisor* supervisor = nullptr;
@@ -28,7 +28,7 @@ class NodeMetrics {
         std::vector<Port*> ports;
         unsigned group_count = 1;
         std::string version;
-        std::function<http::ServerCounters()> http;   // empty counters before the server is up
+        std::function<http::ServerCounters()> http;  // empty counters before the server is up
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.
@@ -43,7 +43,7 @@ class NodeMetrics {
     // To be called before the lanes stop.
     void close();
 
-  private:
+private:
     struct Group {
         unsigned id = 0;
         GroupCounters counters;
@@ -52,7 +52,7 @@ class NodeMetrics {
     };
     struct Snapshot {
         std::vector<Group> groups;
-        std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> by_stream;   // records, bytes
+        std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> by_stream;  // records, bytes
     };
     // Asks the lanes, unless that was done a moment ago.
     [[nodiscard]] std::shared_ptr<const Snapshot> gather();
@@ -65,7 +65,7 @@ class NodeMetrics {
     metrics::Registry registry_;
     std::mutex mutex_;
     LaneCaller caller_;
-    std::vector<std::unique_ptr<Totals>> late_;   // a lane may still write into these
+    std::vector<std::unique_ptr<Totals>> late_;  // a lane may still write into these
     std::shared_ptr<const Snapshot> last_;
     std::chrono::steady_clock::time_point gathered_{};
     // Streams that are gone keep what they had, so that counters never go back.

@@ -8,7 +8,9 @@ namespace penstock {
 
 namespace {
 
-ReplicaMask bit_of(unsigned replica) noexcept { return static_cast<ReplicaMask>(1U << replica); }
+ReplicaMask bit_of(unsigned replica) noexcept {
+    return static_cast<ReplicaMask>(1U << replica);
+}
 
 }  // namespace
 
@@ -27,7 +29,9 @@ Supervisor::Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, uns
     refresh_reports();
 }
 
-Supervisor::~Supervisor() { stop(); }
+Supervisor::~Supervisor() {
+    stop();
+}
 
 void Supervisor::start() {
     thread_ = std::thread([this] { run(); });
@@ -73,7 +77,8 @@ void Supervisor::run() {
             if (failure.why.code == Errc::unavailable) {
                 say(true, "replica " + std::to_string(failure.replica) + " (" +
                               set_.directory(failure.replica).path +
-                              ") is slow: the others go on without it, and it is refilled when it keeps up again");
+                              ") is slow: the others go on without it, and it is refilled when it "
+                              "keeps up again");
                 incomplete_[failure.replica] = true;
             } else if (in_[failure.replica]) {
                 take_out(failure.replica, describe(failure.why));
@@ -120,15 +125,18 @@ void Supervisor::each_lane(Errc (*function)(Lane&, void*), const Change& change)
     for (unsigned lane = 0; lane < lanes_.lane_count(); ++lane) {
         Errc outcome = Errc::ok;
         if (!caller_.call(lane, function, changes_.back().get(), outcome)) {
-            say(true, "lane " + std::to_string(lane) + " did not answer about replica " + std::to_string(change.replica));
+            say(true, "lane " + std::to_string(lane) + " did not answer about replica " +
+                          std::to_string(change.replica));
         }
     }
 }
 
 void Supervisor::take_out(unsigned replica, const std::string& reason) {
-    say(true, "replica " + std::to_string(replica) + " (" + set_.directory(replica).path + ") is out: " + reason +
-                  "; the node goes on with the others; mend the directory, or give it an empty one with "
-                  "`penstock replica replace`");
+    say(true,
+        "replica " + std::to_string(replica) + " (" + set_.directory(replica).path +
+            ") is out: " + reason +
+            "; the node goes on with the others; mend the directory, or give it an empty one with "
+            "`penstock replica replace`");
     each_lane(
         [](Lane& lane, void* argument) {
             const auto& change = *static_cast<const Change*>(argument);
@@ -137,14 +145,14 @@ void Supervisor::take_out(unsigned replica, const std::string& reason) {
                     own->replica_out(change.replica);
                 }
             }
-            static_cast<UringEngine*>(lane.engine())->set_directory(change.replica, -1, change.mode);
+            static_cast<UringEngine*>(lane.engine())
+                ->set_directory(change.replica, -1, change.mode);
             return Errc::ok;
         },
         {.replica = replica});
-    catalog_.replica_out(replica,
-                         [replica](IoEngine& engine) {
-                             static_cast<UringEngine&>(engine).set_directory(replica, -1, FlushMode::dsync);
-                         });
+    catalog_.replica_out(replica, [replica](IoEngine& engine) {
+        static_cast<UringEngine&>(engine).set_directory(replica, -1, FlushMode::dsync);
+    });
     set_.drop(replica);
     in_[replica] = false;
     filling_[replica] = false;

@@ -1,5 +1,5 @@
-// Keeps the replica set whole: takes out what failed or was replaced, brings back what returned, and
-// lets a filled replica vote.
+// Keeps the replica set whole: takes out what failed or was replaced, brings back what returned,
+// and lets a filled replica vote.
 //
 // Runs on: its own thread; report() from any.
 #pragma once
@@ -24,18 +24,19 @@ namespace penstock {
 // What /v1/replicas, the metrics and log lines say of a replica.
 struct ReplicaReport {
     std::string directory;
-    std::string state;    // voting, filling, lagging, out
-    std::string reason;   // why it is not voting, or what is being done
+    std::string state;   // voting, filling, lagging, out
+    std::string reason;  // why it is not voting, or what is being done
     std::uint64_t missing_chunks = 0;
 };
 
 class Supervisor {
-  public:
+public:
     struct Options {
         std::function<void(bool urgent, std::string_view line)> log;
         std::uint64_t interval_ms = 1'000;
     };
-    Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, unsigned group_count, Options options);
+    Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, unsigned group_count,
+               Options options);
     ~Supervisor();
     Supervisor(const Supervisor&) = delete;
     Supervisor& operator=(const Supervisor&) = delete;
@@ -46,7 +47,7 @@ class Supervisor {
     void report(unsigned replica, Error why);
     [[nodiscard]] std::array<ReplicaReport, replica_count> replicas() const;
 
-  private:
+private:
     struct Failure {
         unsigned replica = 0;
         Error why;
@@ -75,8 +76,8 @@ class Supervisor {
     const Options options_;
     LaneCaller caller_;
     std::vector<std::unique_ptr<Change>> changes_;
-    std::array<bool, replica_count> in_{};        // used by lanes and catalog
-    std::array<bool, replica_count> filling_{};   // in, but does not vote yet
+    std::array<bool, replica_count> in_{};       // used by lanes and catalog
+    std::array<bool, replica_count> filling_{};  // in, but does not vote yet
     std::array<bool, replica_count> incomplete_{};
     std::array<std::string, replica_count> reason_{};
     std::array<unsigned, replica_count> wait_{};  // rounds until the next try to bring it back

@@ -15,7 +15,7 @@ namespace penstock {
 
 // The largest value seen.
 class Peak {
-  public:
+public:
     void observe(std::uint64_t value) noexcept {
         if (value > value_.load(std::memory_order_relaxed)) {
             value_.store(value, std::memory_order_relaxed);
@@ -25,7 +25,7 @@ class Peak {
         return value_.load(std::memory_order_relaxed);
     }
 
-  private:
+private:
     std::atomic<std::uint64_t> value_{0};
 };
 
@@ -33,28 +33,28 @@ struct alignas(128) LaneCounters {
     // Packets from the ports, before any verdict.
     Counter packets;
     Counter packet_bytes;
-    Counter answered;              // ARP, ND and echo requests answered
+    Counter answered;  // ARP, ND and echo requests answered
     // Everything this lane refused, whatever stage; per door the same is in DoorCounters.
     DropCounters drops;
     // Records taken into a shard, by where they came from.
-    Counter records_from_doors;    // also those another lane handed over
+    Counter records_from_doors;  // also those another lane handed over
     Counter records_from_api;
-    Counter records_refused_api;   // answered with a verdict other than accepted
-    Counter handed_over;           // records given to another lane
-    Counter taken_over;            // records another lane gave to this one
-    Counter requests;              // taken from the inbox
+    Counter records_refused_api;  // answered with a verdict other than accepted
+    Counter handed_over;          // records given to another lane
+    Counter taken_over;           // records another lane gave to this one
+    Counter requests;             // taken from the inbox
     Counter replies;
     // Duty cycle.
     Counter turns;
-    Counter busy_turns;            // did something
-    Counter slow_turns;            // longer than LaneOptions::slow_turn_ns
+    Counter busy_turns;  // did something
+    Counter slow_turns;  // longer than LaneOptions::slow_turn_ns
     Peak longest_turn_ns;
     Counter busy_ns;
-    Counter idle_ns;               // turns that did nothing, and sleeping
+    Counter idle_ns;  // turns that did nothing, and sleeping
     Counter sleeps;
     Counter slept_ns;
-    Counter foreign_completions;   // I/O completions that name no group of this lane
-    Histogram commit_latency_ns;   // from append to commit, weighted by records
+    Counter foreign_completions;  // I/O completions that name no group of this lane
+    Histogram commit_latency_ns;  // from append to commit, weighted by records
     // Written by whoever posts.
     alignas(128) std::atomic<std::uint64_t> inbox_full{0};
 };

@@ -43,8 +43,8 @@ Result<std::vector<unsigned>> parse_cpu_list(std::string_view text, std::string&
             return refuse(why, part, "ends before it begins");
         }
         if (last >= cpu_limit) {
-            return refuse(why, part, "is beyond the last possible CPU " +
-                                         std::to_string(cpu_limit - 1));
+            return refuse(why, part,
+                          "is beyond the last possible CPU " + std::to_string(cpu_limit - 1));
         }
         for (unsigned cpu = first; cpu <= last; ++cpu) {
             if (std::find(cpus.begin(), cpus.end(), cpu) != cpus.end()) {
@@ -64,7 +64,8 @@ Status check_cpus_usable(const std::vector<unsigned>& cpus, std::string& why) {
     }
     for (const unsigned cpu : cpus) {
         if (!CPU_ISSET(cpu, &usable)) {
-            why = "CPU " + std::to_string(cpu) + " is not one this process may run on; `nproc --all`"
+            why = "CPU " + std::to_string(cpu) +
+                  " is not one this process may run on; `nproc --all`"
                   " and `taskset -pc $$` show which there are";
             return fail(Errc::invalid_argument, 0, cpu);
         }

@@ -29,7 +29,9 @@ Idler::Idler(const IdleOptions& options, WakeFlag& inbox_wake)
     watch(epoll_fd_, inbox_wake.fd());
 }
 
-Idler::~Idler() { close(epoll_fd_); }
+Idler::~Idler() {
+    close(epoll_fd_);
+}
 
 void Idler::add_queue(PortQueue& queue) {
     queues_.push_back(&queue);

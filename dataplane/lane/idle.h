@@ -27,13 +27,13 @@ struct IdleOptions {
     // Longest sleep when everything that may happen wakes the lane.
     std::uint64_t sleep_ns_max = 500'000'000;
     // Packets per second that a burst may bring to one queue: with the queue's ring size it bounds
-    // the sleep, so that the ring does not overflow before the lane looks again. The ports without a
-    // descriptor are virtual ones, which carry about 240,000 packets of any size a second.
+    // the sleep, so that the ring does not overflow before the lane looks again. The ports without
+    // a descriptor are virtual ones, which carry about 240,000 packets of any size a second.
     std::uint64_t burst_packets_per_s = 400'000;
 };
 
 class Idler {
-  public:
+public:
     Idler(const IdleOptions& options, WakeFlag& inbox_wake);
     ~Idler();
     Idler(const Idler&) = delete;
@@ -45,12 +45,12 @@ class Idler {
     // Readable while the inbox or a port wants the lane: for an engine whose wait() can watch it.
     [[nodiscard]] int wake_fd() const noexcept { return epoll_fd_; }
 
-    // How long a lane that has been idle for `idle_ns` should sleep, 0 for not at all; `until_due_ns`
-    // is the time to its next timer.
+    // How long a lane that has been idle for `idle_ns` should sleep, 0 for not at all;
+    // `until_due_ns` is the time to its next timer.
     [[nodiscard]] std::uint64_t sleep_for(std::uint64_t idle_ns,
                                           std::uint64_t until_due_ns) const noexcept;
-    // Asks everything to wake the lane. False: something came meanwhile, do not sleep. Otherwise look
-    // at every queue once more, then sleep(); in any case disarm().
+    // Asks everything to wake the lane. False: something came meanwhile, do not sleep. Otherwise
+    // look at every queue once more, then sleep(); in any case disarm().
     [[nodiscard]] bool arm() noexcept;
     // `engine` may be null. Its completions end the sleep; one that cannot watch wake_fd()
     // (`engine_wakes` false) gets short sleeps while something is in flight.
@@ -62,7 +62,7 @@ class Idler {
         return idle_ns >= options_.spin_ns;
     }
 
-  private:
+private:
     // Longest sleep in an engine that nothing else can wake.
     static constexpr std::uint64_t deaf_engine_sleep_ns_max = 100'000;
 
@@ -71,7 +71,7 @@ class Idler {
     std::vector<PortQueue*> queues_;
     std::uint64_t longest_ns_;
     int epoll_fd_ = -1;
-    bool woken_ = false;    // the last sleep may have ended by the inbox's descriptor
+    bool woken_ = false;  // the last sleep may have ended by the inbox's descriptor
 };
 
 }  // namespace penstock

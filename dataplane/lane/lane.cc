@@ -73,7 +73,8 @@ void Lane::connect(unsigned lane, SpscByteRing& out, SpscByteRing& in, WakeFlag&
     peers_[lane] = {&out, &in, &wake};
 }
 
-// -- Thread -----------------------------------------------------------------------------------------
+// -- Thread
+// -----------------------------------------------------------------------------------------
 
 Status Lane::start(std::function<Status(Lane&)> prepare) {
     running_.store(true, std::memory_order_release);
@@ -127,7 +128,9 @@ void Lane::quiesce() noexcept {
     wake_.notify();
 }
 
-bool Lane::quiesced() const noexcept { return quiesced_.load(std::memory_order_acquire); }
+bool Lane::quiesced() const noexcept {
+    return quiesced_.load(std::memory_order_acquire);
+}
 
 void Lane::request_stop() noexcept {
     stop_wanted_.store(true, std::memory_order_release);
@@ -195,8 +198,7 @@ void Lane::idle(std::uint64_t now_ns) noexcept {
     }
     const std::uint64_t idle_ns = now_ns - idle_since_ns_;
     const std::uint64_t due_ns = next_due_ns();
-    const std::uint64_t sleep_ns =
-        idler_.sleep_for(idle_ns, due_ns > now_ns ? due_ns - now_ns : 0);
+    const std::uint64_t sleep_ns = idler_.sleep_for(idle_ns, due_ns > now_ns ? due_ns - now_ns : 0);
     if (sleep_ns < sleep_worth_ns) {
         if (idler_.pauses(idle_ns)) {
             Idler::pause();
@@ -221,9 +223,8 @@ bool Lane::anything_waiting() noexcept {
         (packets_wanted_ && quiesce_wanted_.load(std::memory_order_acquire))) {
         return true;
     }
-    return std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
-        return peer.in != nullptr && !peer.in->empty();
-    });
+    return std::any_of(peers_.begin(), peers_.end(),
+                       [](const Peer& peer) { return peer.in != nullptr && !peer.in->empty(); });
 }
 
 std::uint64_t Lane::next_due_ns() const noexcept {
@@ -250,8 +251,7 @@ void Lane::finish() noexcept {
                 drained &= group->drain();
             }
         }
-        if ((drained && waiting_ == nullptr) ||
-            options_.clock->monotonic_ns() >= deadline_ns) {
+        if ((drained && waiting_ == nullptr) || options_.clock->monotonic_ns() >= deadline_ns) {
             break;
         }
         if (work == 0) {
@@ -274,7 +274,8 @@ bool Lane::anything_in_rings() noexcept {
     });
 }
 
-// -- One turn ---------------------------------------------------------------------------------------
+// -- One turn
+// ---------------------------------------------------------------------------------------
 
 std::size_t Lane::turn() noexcept {
     const NoAllocScope no_allocations(options_.trap_allocations);
@@ -355,17 +356,14 @@ void Lane::take_datagram(const Polled& port, const Decoded& decoded) noexcept {
         counters_.drops.add(DropReason::not_ours);
         return;
     }
-    const std::size_t door = options_.doors == nullptr
-                                 ? DoorSet::npos
-                                 : options_.doors->find(decoded.destination_port);
+    const std::size_t door =
+        options_.doors == nullptr ? DoorSet::npos : options_.doors->find(decoded.destination_port);
     if (door == DoorSet::npos) {
         counters_.drops.add(DropReason::no_door);
         return;
     }
-    const DropReason reason =
-        (*options_.doors)[door].take(decoded, now_ns_, [this, door](const DoorRecord& record) {
-            take_record(door, record);
-        });
+    const DropReason reason = (*options_.doors)[door].take(
+        decoded, now_ns_, [this, door](const DoorRecord& record) { take_record(door, record); });
     if (reason != DropReason::none) {
         counters_.drops.add(reason);  // the door has counted it for itself
     }
@@ -411,8 +409,7 @@ void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
     if (shard != last_shard_) {
         last_shard_ = shard;
         last_found_.group = group(group_id);
-        last_found_.shard =
-            last_found_.group == nullptr ? nullptr : last_found_.group->find(shard);
+        last_found_.shard = last_found_.group == nullptr ? nullptr : last_found_.group->find(shard);
     }
     if (last_found_.shard == nullptr) {
         drop_record(door, DropReason::unknown_shard);

@@ -1,10 +1,10 @@
-// A lane: one pinned thread that never blocks, and everything it owns. Packets become records of its
-// shards, requests of other threads are served, commits are answered.
+// A lane: one pinned thread that never blocks, and everything it owns. Packets become records of
+// its shards, requests of other threads are served, commits are answered.
 //
 // One turn: receive a burst from each port queue and append its records (or hand them to the lane
 // that owns their shard); take what other lanes handed over; serve the inbox; let the groups seal
-// and queue what is due and submit it; reap completions; send replies and wake-ups. Every step has a
-// budget, so that none starves the others.
+// and queue what is due and submit it; reap completions; send replies and wake-ups. Every step has
+// a budget, so that none starves the others.
 //
 // Runs on: its own thread between start() and stop(); post(), counters() and request_stop() on any.
 // Allocates: before it runs. In a turn only ShardGroup's control operations and chunk lists may.
@@ -47,22 +47,22 @@ struct LaneBudgets {
 
 struct LaneOptions {
     unsigned index = 0;
-    int cpu = -1;                     // pinned there; -1: wherever the kernel likes
+    int cpu = -1;  // pinned there; -1: wherever the kernel likes
     IdleOptions idle;
     LaneBudgets budgets;
     Clock* clock = nullptr;
-    std::vector<Port*> ports;         // the lane polls queue `index` of each that has one
-    std::unique_ptr<DoorSet> doors;   // null: every datagram is dropped as no_door
-    Routes* routes = nullptr;         // the lane is reader `index`; null: every stream is missing
+    std::vector<Port*> ports;        // the lane polls queue `index` of each that has one
+    std::unique_ptr<DoorSet> doors;  // null: every datagram is dropped as no_door
+    Routes* routes = nullptr;        // the lane is reader `index`; null: every stream is missing
     std::size_t inbox_capacity = 4096;
-    unsigned group_count = 1;         // data groups of all lanes; a shard's is 1 + uid % group_count
+    unsigned group_count = 1;  // data groups of all lanes; a shard's is 1 + uid % group_count
     std::uint64_t slow_turn_ns = 1'000'000;
     // How long a stopping lane tries to make everything durable before it cancels what waits.
     std::uint64_t stop_deadline_ns = 10'000'000'000;
     // After an append found no memory, packets stay in the port's ring for at most this long or
     // until an I/O has completed.
     std::uint64_t no_memory_hold_ns = 200'000;
-    bool trap_allocations = true;     // debug builds: abort when a turn allocates (no_alloc.h)
+    bool trap_allocations = true;  // debug builds: abort when a turn allocates (no_alloc.h)
     // Told of every committed frame after the lane's own histogram, on the lane's thread.
     ShardGroup::CommitObserver on_commit = nullptr;
     void* on_commit_context = nullptr;
@@ -82,14 +82,15 @@ struct HandedRecord {
 static_assert(sizeof(HandedRecord) == 24);
 
 class Lane {
-  public:
+public:
     explicit Lane(LaneOptions options);
     ~Lane();
     Lane(const Lane&) = delete;
     Lane& operator=(const Lane&) = delete;
 
-    // -- Before it runs, or in `prepare` ------------------------------------------------------------
-    // `wakes`: the engine's wait() also watches wake_fd(). Must outlive the lane and its thread.
+    // -- Before it runs, or in `prepare`
+    // ------------------------------------------------------------ `wakes`: the engine's wait()
+    // also watches wake_fd(). Must outlive the lane and its thread.
     void set_engine(IoEngine& engine, bool wakes) noexcept;
     void add_group(std::unique_ptr<ShardGroup> group, GroupId id);
     // Records for `lane` go into `out`, its records come from `in`.
@@ -98,9 +99,10 @@ class Lane {
     [[nodiscard]] int wake_fd() const noexcept { return idler_.wake_fd(); }
     [[nodiscard]] WakeFlag& wake_flag() noexcept { return wake_; }
 
-    // -- Its thread -----------------------------------------------------------------------------------
-    // Starts the thread, pins it and runs `prepare` there: the place to open the engine and recover
-    // the groups, since an engine belongs to the thread that first uses it. Returns what `prepare`
+    // -- Its thread
+    // ----------------------------------------------------------------------------------- Starts
+    // the thread, pins it and runs `prepare` there: the place to open the engine and recover the
+    // groups, since an engine belongs to the thread that first uses it. Returns what `prepare`
     // returned; on an error the thread has ended.
     // Errors besides: invalid_argument (the CPU cannot be used; os_errno says why).
     [[nodiscard]] Status start(std::function<Status(Lane&)> prepare);
@@ -113,12 +115,11 @@ class Lane {
     void request_stop() noexcept;
     void join();
 
-    // -- Any thread -----------------------------------------------------------------------------------
-    // False when the inbox is full, which is counted, or the lane has stopped.
+    // -- Any thread
+    // ----------------------------------------------------------------------------------- False
+    // when the inbox is full, which is counted, or the lane has stopped.
     [[nodiscard]] bool post(LaneRequest& request) noexcept;
-    [[nodiscard]] bool running() const noexcept {
-        return running_.load(std::memory_order_acquire);
-    }
+    [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
     // Takes no requests any more.
     [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
     [[nodiscard]] const LaneCounters& counters() const noexcept { return counters_; }
@@ -134,11 +135,11 @@ class Lane {
         return value(id) < groups_by_id_.size() ? groups_by_id_[value(id)] : nullptr;
     }
     [[nodiscard]] IoEngine* engine() noexcept { return engine_; }
-    // Serves and drains what there is, within the deadline, answers the rest as canceled and destroys
-    // the groups. What the thread does before it ends.
+    // Serves and drains what there is, within the deadline, answers the rest as canceled and
+    // destroys the groups. What the thread does before it ends.
     void finish() noexcept;
 
-  private:
+private:
     struct Peer {
         SpscByteRing* out = nullptr;
         SpscByteRing* in = nullptr;
@@ -207,7 +208,7 @@ class Lane {
     bool engine_wakes_ = false;
     std::vector<std::unique_ptr<ShardGroup>> groups_;
     std::vector<ShardGroup*> groups_by_id_;
-    std::vector<Peer> peers_;              // by lane; none for itself
+    std::vector<Peer> peers_;  // by lane; none for itself
     std::vector<Polled> ports_;
 
     // Of the turn under way.
@@ -221,17 +222,17 @@ class Lane {
     ShardUid last_shard_{};
     Found last_found_;
 
-    AppendRequest* appending_ = nullptr;   // begun, budget ended
-    LaneRequest* waiting_ = nullptr;       // for a commit
-    std::vector<ReplyRing*> touched_;      // this turn; signalled at its end
+    AppendRequest* appending_ = nullptr;  // begun, budget ended
+    LaneRequest* waiting_ = nullptr;      // for a commit
+    std::vector<ReplyRing*> touched_;     // this turn; signalled at its end
     bool packets_wanted_ = true;
 
     // Of the loop.
-    std::uint64_t idle_since_ns_ = 0;      // 0: not idle
+    std::uint64_t idle_since_ns_ = 0;  // 0: not idle
 
     std::thread thread_;
     Status prepared_;
-    std::atomic<int> started_{0};          // 0 not yet, 1 prepare is done
+    std::atomic<int> started_{0};  // 0 not yet, 1 prepare is done
     std::atomic<bool> running_{false};
     std::atomic<bool> quiesce_wanted_{false};
     std::atomic<bool> quiesced_{false};

@@ -10,8 +10,8 @@
 namespace penstock {
 namespace {
 
-// What appending a record costs besides its bytes, so that a request of many tiny records has an end
-// to its turn, too.
+// What appending a record costs besides its bytes, so that a request of many tiny records has an
+// end to its turn, too.
 constexpr std::uint64_t record_cost_bytes = 64;
 
 static_assert(std::is_standard_layout_v<AppendRequest::Run>,
@@ -22,7 +22,9 @@ AppendRequest::Run& run_of(CommitWaiter& waiter) noexcept {
                                                   offsetof(AppendRequest::Run, waiter));
 }
 
-Errc code_of(const Status& status) noexcept { return status ? Errc::ok : status.error().code; }
+Errc code_of(const Status& status) noexcept {
+    return status ? Errc::ok : status.error().code;
+}
 
 }  // namespace
 
@@ -58,7 +60,8 @@ std::size_t Lane::serve_inbox() noexcept {
     return served;
 }
 
-// -- Appending --------------------------------------------------------------------------------------
+// -- Appending
+// --------------------------------------------------------------------------------------
 
 void Lane::begin_append(AppendRequest& request) noexcept {
     // One more than the runs, so that a commit inside wait_commit() does not answer a request that
@@ -103,10 +106,9 @@ bool Lane::append_run(AppendRequest& request, AppendRequest::Run& run,
             return false;
         }
         AppendRequest::Item& item = items[request.next_item];
-        item.verdict = found.shard == nullptr
-                           ? AppendVerdict::unknown_shard
-                           : found.group->append(*found.shard, item.record, request.level,
-                                                 item.appended);
+        item.verdict = found.shard == nullptr ? AppendVerdict::unknown_shard
+                                              : found.group->append(*found.shard, item.record,
+                                                                    request.level, item.appended);
         if (item.verdict != AppendVerdict::accepted) {
             // The rest of the run shares its fate: a later record must not overtake this one.
             for (AppendRequest::Item& later : items.subspan(request.next_item)) {
@@ -117,8 +119,8 @@ bool Lane::append_run(AppendRequest& request, AppendRequest::Run& run,
         }
         counters_.records_from_api.add();
         run.waiter.sequence = item.appended.sequence;
-        budget -= std::min(budget, item.record.data.size() + item.record.partition_key.size() +
-                                       record_cost_bytes);
+        budget -= std::min(
+            budget, item.record.data.size() + item.record.partition_key.size() + record_cost_bytes);
         ++request.next_item;
     }
     if (run.waiter.sequence == 0) {
@@ -144,7 +146,8 @@ void Lane::run_done(AppendRequest::Run& run, Errc outcome) noexcept {
     }
 }
 
-// -- Everything else --------------------------------------------------------------------------------
+// -- Everything else
+// --------------------------------------------------------------------------------
 
 void Lane::serve_control(LaneRequest& request) noexcept {
     switch (request.kind) {
@@ -165,9 +168,8 @@ void Lane::serve_control(LaneRequest& request) noexcept {
         }
         case RequestKind::release_lease: {
             auto& lease = static_cast<ReleaseLeaseRequest&>(request);
-            ShardGroup* owner = lease.plan == nullptr
-                                    ? nullptr
-                                    : group(static_cast<GroupId>(lease.plan->group));
+            ShardGroup* owner =
+                lease.plan == nullptr ? nullptr : group(static_cast<GroupId>(lease.plan->group));
             if (owner != nullptr) {
                 owner->release(*lease.plan);
             }
@@ -177,10 +179,9 @@ void Lane::serve_control(LaneRequest& request) noexcept {
         case RequestKind::set_retention: {
             auto& asked = static_cast<SetRetentionRequest&>(request);
             const Found found = locate(asked.shard);
-            reply(request, found.group == nullptr
-                               ? Errc::not_found
-                               : code_of(found.group->set_retention(asked.shard,
-                                                                    asked.retention_ms)));
+            reply(request, found.group == nullptr ? Errc::not_found
+                                                  : code_of(found.group->set_retention(
+                                                        asked.shard, asked.retention_ms)));
             return;
         }
         case RequestKind::shard_status: {
@@ -251,7 +252,8 @@ Lane::Found Lane::locate(ShardUid shard) noexcept {
     return {};
 }
 
-// -- Replies ----------------------------------------------------------------------------------------
+// -- Replies
+// ----------------------------------------------------------------------------------------
 
 void Lane::await(LaneRequest& request) noexcept {
     request.lane_previous = nullptr;

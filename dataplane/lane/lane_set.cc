@@ -17,8 +17,8 @@ Result<std::unique_ptr<LaneSet>> LaneSet::make(LaneSetOptions options, std::stri
         return fail(Errc::invalid_argument);
     }
     if (options.lane_count > options.group_count) {
-        why = "lanes: " + std::to_string(options.lane_count) + " were asked for, but the replica set has " +
-              std::to_string(options.group_count) +
+        why = "lanes: " + std::to_string(options.lane_count) +
+              " were asked for, but the replica set has " + std::to_string(options.group_count) +
               " data groups and a lane needs at least one; use fewer lanes";
         return fail(Errc::invalid_argument);
     }
@@ -71,13 +71,15 @@ LaneSet::LaneSet(LaneSetOptions options)
     }
 }
 
-LaneSet::~LaneSet() { stop(); }
+LaneSet::~LaneSet() {
+    stop();
+}
 
 Status LaneSet::start(const std::function<Status(Lane&)>& prepare, std::string& why) {
     for (const auto& lane : lanes_) {
         if (const Status status = lane->start(prepare); !status) {
-            why = "lane " + std::to_string(lane->index()) + " did not start: " +
-                  describe(status.error());
+            why = "lane " + std::to_string(lane->index()) +
+                  " did not start: " + describe(status.error());
             stop();
             return status;
         }

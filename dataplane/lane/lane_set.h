@@ -25,10 +25,10 @@ struct LaneSetOptions {
     // One lane per CPU; empty: `lane_count` lanes that the kernel places.
     std::vector<unsigned> cpus;
     unsigned lane_count = 1;
-    unsigned group_count = 1;                      // data groups 1..group_count, on all lanes
+    unsigned group_count = 1;  // data groups 1..group_count, on all lanes
     std::vector<DoorSpec> doors;
-    std::vector<Port*> ports;                      // must outlive the set's run
-    std::size_t handover_ring_bytes = 1U << 20;    // per pair of lanes and direction
+    std::vector<Port*> ports;                    // must outlive the set's run
+    std::size_t handover_ring_bytes = 1U << 20;  // per pair of lanes and direction
     std::size_t inbox_capacity = 4096;
     IdleOptions idle;
     LaneBudgets budgets;
@@ -44,20 +44,20 @@ struct LaneSetOptions {
 };
 
 class LaneSet final : public ShardService {
-  public:
-    // Errors: invalid_argument, with `why` (no lane, more lanes than data groups, a CPU that cannot be
-    // used); already_exists (two doors on one UDP port).
+public:
+    // Errors: invalid_argument, with `why` (no lane, more lanes than data groups, a CPU that cannot
+    // be used); already_exists (two doors on one UDP port).
     [[nodiscard]] static Result<std::unique_ptr<LaneSet>> make(LaneSetOptions options,
                                                                std::string& why);
     // Stops.
     ~LaneSet() override;
 
     // Starts the lanes one after the other, each on its own thread. `prepare` runs there and opens
-    // the lane's engine and groups: those for which lane_of() names it. On an error the lanes started
-    // before are stopped and `why` names the lane.
+    // the lane's engine and groups: those for which lane_of() names it. On an error the lanes
+    // started before are stopped and `why` names the lane.
     [[nodiscard]] Status start(const std::function<Status(Lane&)>& prepare, std::string& why);
-    // First all lanes stop taking packets, then all finish. Idempotent. Requests still unanswered at
-    // the deadline come back as canceled.
+    // First all lanes stop taking packets, then all finish. Idempotent. Requests still unanswered
+    // at the deadline come back as canceled.
     void stop();
 
     // -- ShardService -----------------------------------------------------------------------------
@@ -73,8 +73,8 @@ class LaneSet final : public ShardService {
     [[nodiscard]] GroupId group_for(ShardUid shard) const noexcept {
         return static_cast<GroupId>(1 + value(shard) % options_.group_count);
     }
-    // Replaces what the lanes route by. One publisher at a time is let in; the table before is freed
-    // once no lane can hold it.
+    // Replaces what the lanes route by. One publisher at a time is let in; the table before is
+    // freed once no lane can hold it.
     void publish(std::unique_ptr<const RouteTable> table);
     // Frees replaced tables; returns how many are still held. publish() does it, too.
     std::size_t reclaim_routes();
@@ -83,7 +83,7 @@ class LaneSet final : public ShardService {
     [[nodiscard]] const Lane& lane(unsigned index) const noexcept { return *lanes_[index]; }
     [[nodiscard]] const std::vector<DoorSpec>& doors() const noexcept { return options_.doors; }
 
-  private:
+private:
     explicit LaneSet(LaneSetOptions options);
 
     LaneSetOptions options_;
@@ -92,7 +92,7 @@ class LaneSet final : public ShardService {
     Routes routes_;
     // rings_[from * lanes + to]; null where from == to.
     std::vector<std::unique_ptr<SpscByteRing>> rings_;
-    std::vector<std::unique_ptr<Lane>> lanes_;   // after the rings they use
+    std::vector<std::unique_ptr<Lane>> lanes_;  // after the rings they use
     bool stopped_ = false;
 };
 

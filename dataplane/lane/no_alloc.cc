@@ -19,10 +19,16 @@ constinit thread_local int forbidden_depth = 0;
 NoAllocScope::NoAllocScope(bool active) noexcept : active_(active) {
     forbidden_depth += active_ ? 1 : 0;
 }
-NoAllocScope::~NoAllocScope() { forbidden_depth -= active_ ? 1 : 0; }
+NoAllocScope::~NoAllocScope() {
+    forbidden_depth -= active_ ? 1 : 0;
+}
 
-AllowAllocScope::AllowAllocScope() noexcept : outer_(forbidden_depth) { forbidden_depth = 0; }
-AllowAllocScope::~AllowAllocScope() { forbidden_depth = outer_; }
+AllowAllocScope::AllowAllocScope() noexcept : outer_(forbidden_depth) {
+    forbidden_depth = 0;
+}
+AllowAllocScope::~AllowAllocScope() {
+    forbidden_depth = outer_;
+}
 
 bool allocation_trap_built_in() noexcept {
 #ifdef PENSTOCK_TRAP_ALLOCATIONS
@@ -70,10 +76,18 @@ void* allocate_or_die(std::size_t bytes, std::size_t alignment) noexcept {
 using penstock::allocate;
 using penstock::allocate_or_die;
 
-void* operator new(std::size_t n) { return allocate_or_die(n, 1); }
-void* operator new[](std::size_t n) { return allocate_or_die(n, 1); }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1); }
-void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1); }
+void* operator new(std::size_t n) {
+    return allocate_or_die(n, 1);
+}
+void* operator new[](std::size_t n) {
+    return allocate_or_die(n, 1);
+}
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+    return allocate(n, 1);
+}
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept {
+    return allocate(n, 1);
+}
 void* operator new(std::size_t n, std::align_val_t a) {
     return allocate_or_die(n, static_cast<std::size_t>(a));
 }
@@ -86,16 +100,40 @@ void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noe
 void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
     return allocate(n, static_cast<std::size_t>(a));
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete(void* p) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p) noexcept {
+    std::free(p);
+}
+void operator delete(void* p, std::size_t) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::size_t) noexcept {
+    std::free(p);
+}
+void operator delete(void* p, const std::nothrow_t&) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, const std::nothrow_t&) noexcept {
+    std::free(p);
+}
+void operator delete(void* p, std::align_val_t) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::align_val_t) noexcept {
+    std::free(p);
+}
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept {
+    std::free(p);
+}
+void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+    std::free(p);
+}
 #endif

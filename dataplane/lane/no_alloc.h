@@ -9,25 +9,25 @@
 namespace penstock {
 
 class NoAllocScope {
-  public:
+public:
     // A scope that isn't `active` does nothing.
     explicit NoAllocScope(bool active = true) noexcept;
     ~NoAllocScope();
     NoAllocScope(const NoAllocScope&) = delete;
     NoAllocScope& operator=(const NoAllocScope&) = delete;
 
-  private:
+private:
     bool active_;
 };
 
 class AllowAllocScope {
-  public:
+public:
     AllowAllocScope() noexcept;
     ~AllowAllocScope();
     AllowAllocScope(const AllowAllocScope&) = delete;
     AllowAllocScope& operator=(const AllowAllocScope&) = delete;
 
-  private:
+private:
     int outer_;
 };
 

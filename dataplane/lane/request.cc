@@ -12,9 +12,13 @@ void ReplyRing::push(LaneRequest& request) noexcept {
     signal();
 }
 
-void ReplyRing::push_quietly(LaneRequest& request) noexcept { PENSTOCK_CHECK(ring_.push(&request)); }
+void ReplyRing::push_quietly(LaneRequest& request) noexcept {
+    PENSTOCK_CHECK(ring_.push(&request));
+}
 
-void ReplyRing::signal() noexcept { wake_.notify(); }
+void ReplyRing::signal() noexcept {
+    wake_.notify();
+}
 
 LaneRequest* ReplyRing::pop() noexcept {
     if (LaneRequest* request = ring_.pop(); request != nullptr) {

@@ -28,7 +28,14 @@ struct RequestWaiter : CommitWaiter {
 };
 
 enum class RequestKind : std::uint8_t {
-    append, read_plan, release_lease, add_shard, drop_shard, set_retention, shard_status, snapshot,
+    append,
+    read_plan,
+    release_lease,
+    add_shard,
+    drop_shard,
+    set_retention,
+    shard_status,
+    snapshot,
     call
 };
 
@@ -38,9 +45,9 @@ struct LaneRequest {
     LaneRequest(const LaneRequest&) = delete;
     LaneRequest& operator=(const LaneRequest&) = delete;
     RequestKind kind;
-    Errc outcome = Errc::ok;          // set by the lane
-    ReplyRing* reply_to = nullptr;    // set by the requester; null: the lane drops it silently
-    void* context = nullptr;          // the requester's own
+    Errc outcome = Errc::ok;        // set by the lane
+    ReplyRing* reply_to = nullptr;  // set by the requester; null: the lane drops it silently
+    void* context = nullptr;        // the requester's own
 
     // The lane's while the request is its: the lane itself, and its list of unanswered requests.
     Lane* lane = nullptr;
@@ -54,18 +61,18 @@ struct AppendRequest : LaneRequest {
     AppendRequest() noexcept : LaneRequest(RequestKind::append) {}
 
     struct Item {
-        RecordIn record;                                      // in
-        AppendVerdict verdict = AppendVerdict::no_memory;     // out
-        Appended appended;                                    // out, if accepted
+        RecordIn record;                                   // in
+        AppendVerdict verdict = AppendVerdict::no_memory;  // out
+        Appended appended;                                 // out, if accepted
     };
     // A run of items for one shard. The waiter is the lane's to use.
     struct Run {
         ShardUid shard{};
         std::uint32_t first_item = 0;
         std::uint32_t item_count = 0;
-        Errc committed = Errc::ok;                            // out: fate of the accepted items
+        Errc committed = Errc::ok;  // out: fate of the accepted items
         CommitWaiter waiter;
-        AppendRequest* owner = nullptr;                       // set by the lane
+        AppendRequest* owner = nullptr;  // set by the lane
     };
     AckLevel level = AckLevel::quorum;
     std::vector<Item> items;
@@ -74,7 +81,7 @@ struct AppendRequest : LaneRequest {
     // turns.
     std::uint32_t runs_pending = 0;
     std::uint32_t next_run = 0;
-    std::uint32_t next_item = 0;                              // within next_run
+    std::uint32_t next_item = 0;  // within next_run
 };
 
 // Asks where records of a shard are. See ReadPlan for what to do with the answer.
@@ -83,7 +90,7 @@ struct ReadPlanRequest : LaneRequest {
     ShardUid shard{};
     ReadStart start;
     std::uint32_t max_bytes = 1U << 20;
-    ReadPlan plan;                                            // out
+    ReadPlan plan;  // out
 };
 
 // Gives back the memory a ReadPlan lent.
@@ -100,7 +107,7 @@ struct AddShardRequest : LaneRequest {
     ShardUid shard{};
     GroupId group{};
     std::int64_t retention_ms = 24LL * 3600 * 1000;
-    RequestWaiter waiter;                                     // the lane's
+    RequestWaiter waiter;  // the lane's
 };
 
 // Removes a shard and frees its space; answered when that is durable on two replicas. Dropping an
@@ -109,7 +116,7 @@ struct DropShardRequest : LaneRequest {
     DropShardRequest() noexcept : LaneRequest(RequestKind::drop_shard) {}
     ShardUid shard{};
     GroupId group{};
-    RequestWaiter waiter;                                     // the lane's
+    RequestWaiter waiter;  // the lane's
 };
 
 struct SetRetentionRequest : LaneRequest {
@@ -122,15 +129,15 @@ struct SetRetentionRequest : LaneRequest {
 struct ShardStatusRequest : LaneRequest {
     ShardStatusRequest() noexcept : LaneRequest(RequestKind::shard_status) {}
     ShardUid shard{};
-    ShardStatus status;                                       // out
+    ShardStatus status;  // out
 };
 
 // Counters and gauges of one group. Outcome not_found if this lane does not run it.
 struct SnapshotRequest : LaneRequest {
     SnapshotRequest() noexcept : LaneRequest(RequestKind::snapshot) {}
     GroupId group{};
-    GroupCounters counters;                                   // out
-    GroupGauges gauges;                                       // out
+    GroupCounters counters;  // out
+    GroupGauges gauges;      // out
 };
 
 // Runs a function on the lane's thread between two turns, for rare control operations such as
@@ -149,7 +156,7 @@ struct CallRequest : LaneRequest {
 // pop that found the ring empty asks for the next wake-up, so an owner that is busy costs lanes no
 // system call, and one that stops popping early must pop again without waiting.
 class ReplyRing {
-  public:
+public:
     // `capacity` must cover every request the owner can have posted: a lane never waits here.
     explicit ReplyRing(std::size_t capacity);
     ReplyRing(const ReplyRing&) = delete;
@@ -166,7 +173,7 @@ class ReplyRing {
     // Readable while requests wait. The owner reads it to clear it before popping.
     [[nodiscard]] int event_fd() const noexcept { return wake_.fd(); }
 
-  private:
+private:
     MpscRing<LaneRequest> ring_;
     WakeFlag wake_;
 };
@@ -174,7 +181,7 @@ class ReplyRing {
 // Everything the control plane may ask of the lanes; the lanes implement it, tests replace it.
 // Runs on: any thread.
 class ShardService {
-  public:
+public:
     virtual ~ShardService() = default;
     // Puts a request into the inbox of the lane that owns its group. False when the inbox is full:
     // push back to the caller (throttle). The lane of an AppendRequest is that of its first run;

@@ -25,7 +25,7 @@ inline constexpr std::size_t apart_bytes = 2 * cache_line_bytes;
 // producer may fill it, one more when the consumer may take it.
 template <typename T>
 class MpscRing {
-  public:
+public:
     // Rounded up to a power of two.
     explicit MpscRing(std::size_t capacity)
         : slots_(std::bit_ceil(capacity < 2 ? std::size_t{2} : capacity)),
@@ -76,7 +76,7 @@ class MpscRing {
     }
     [[nodiscard]] std::size_t capacity() const noexcept { return slots_.size(); }
 
-  private:
+private:
     struct Slot {
         std::atomic<std::size_t> turn{0};
         T* item = nullptr;
@@ -88,10 +88,10 @@ class MpscRing {
 };
 
 // One producer, one consumer, records of any length up to half the ring. A record is claimed as one
-// contiguous span, filled in place and seen by the consumer when it is committed; several claims may
-// share one commit. Where a record would cross the end, the rest is padding and it starts over.
+// contiguous span, filled in place and seen by the consumer when it is committed; several claims
+// may share one commit. Where a record would cross the end, the rest is padding and it starts over.
 class SpscByteRing {
-  public:
+public:
     // Rounded up to a power of two.
     explicit SpscByteRing(std::size_t bytes)
         : size_(std::bit_ceil(bytes < 4096 ? std::size_t{4096} : bytes)),
@@ -166,7 +166,7 @@ class SpscByteRing {
         return read_.taken == write_.position.load(std::memory_order_acquire);
     }
 
-  private:
+private:
     static constexpr std::size_t header_bytes = 8;
     static constexpr std::uint64_t padding_mark = ~std::uint64_t{0};
 

@@ -13,7 +13,9 @@ WakeFlag::WakeFlag(bool armed) noexcept : armed_(armed) {
     PENSTOCK_CHECK(fd_ >= 0);
 }
 
-WakeFlag::~WakeFlag() { close(fd_); }
+WakeFlag::~WakeFlag() {
+    close(fd_);
+}
 
 void WakeFlag::signal() noexcept {
     const std::uint64_t one = 1;

@@ -1,10 +1,10 @@
 // Wakes a thread that may sleep on a file descriptor, at the price of one system call only if it
 // really sleeps.
 //
-// The sleeper arms the flag, then looks at its queue once more, then sleeps on fd(). Whoever has put
-// something into the queue calls notify() afterwards. Both are read-modify-writes of one variable,
-// so either notify() sees the armed flag and writes the descriptor, or arm() happened after and the
-// sleeper's second look sees what was put in. No wake-up is lost.
+// The sleeper arms the flag, then looks at its queue once more, then sleeps on fd(). Whoever has
+// put something into the queue calls notify() afterwards. Both are read-modify-writes of one
+// variable, so either notify() sees the armed flag and writes the descriptor, or arm() happened
+// after and the sleeper's second look sees what was put in. No wake-up is lost.
 //
 // Runs on: notify() any thread; arm(), disarm() and clear() the sleeper only.
 // Allocates: an eventfd at construction.
@@ -16,7 +16,7 @@
 namespace penstock {
 
 class WakeFlag {
-  public:
+public:
     explicit WakeFlag(bool armed) noexcept;
     ~WakeFlag();
     WakeFlag(const WakeFlag&) = delete;
@@ -37,7 +37,7 @@ class WakeFlag {
     void clear() noexcept;
     [[nodiscard]] int fd() const noexcept { return fd_; }
 
-  private:
+private:
     void signal() noexcept;
 
     alignas(64) std::atomic<bool> armed_;

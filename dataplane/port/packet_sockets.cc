@@ -18,12 +18,12 @@ std::vector<int> open_packet_sockets() {
     while (const dirent* const entry = ::readdir(directory)) {
         int fd = -1;
         const char* const name = entry->d_name;
-        const bool is_number =
-            std::from_chars(name, name + std::strlen(name), fd).ec == std::errc{};  // not "." and ".."
+        const bool is_number = std::from_chars(name, name + std::strlen(name), fd).ec ==
+                               std::errc{};  // not "." and ".."
         int domain = 0;
         socklen_t size = sizeof domain;
-        if (is_number &&
-            ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_PACKET) {
+        if (is_number && ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+            domain == AF_PACKET) {
             sockets.push_back(fd);
         }
     }

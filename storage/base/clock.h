@@ -6,7 +6,7 @@
 namespace penstock {
 
 class Clock {
-  public:
+public:
     virtual ~Clock() = default;
     // Nanoseconds that only grow; the origin means nothing.
     [[nodiscard]] virtual std::uint64_t monotonic_ns() noexcept = 0;
@@ -15,7 +15,7 @@ class Clock {
 };
 
 class SystemClock final : public Clock {
-  public:
+public:
     [[nodiscard]] std::uint64_t monotonic_ns() noexcept override;
     [[nodiscard]] std::int64_t wall_ms() noexcept override;
 };

@@ -13,6 +13,8 @@ std::uint32_t crc32c_extend(std::uint32_t crc, Bytes more) noexcept {
     return ~crc32_iscsi(bytes, static_cast<int>(more.size()), ~crc);
 }
 
-std::uint32_t crc32c(Bytes bytes) noexcept { return crc32c_extend(0, bytes); }
+std::uint32_t crc32c(Bytes bytes) noexcept {
+    return crc32c_extend(0, bytes);
+}
 
 }  // namespace penstock

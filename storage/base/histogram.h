@@ -1,5 +1,5 @@
-// Log-linear histogram of durations: 32 buckets to each power of two, so that a percentile is off by
-// less than 2 % whatever its size.
+// Log-linear histogram of durations: 32 buckets to each power of two, so that a percentile is off
+// by less than 2 % whatever its size.
 //
 // Runs on: add() on one thread, snapshot() on any.
 // Allocates: nothing; a histogram is 9 KiB.
@@ -59,8 +59,8 @@ struct HistogramSnapshot {
         largest = std::max(largest, other.largest);
     }
 
-    // The value below or at which `share` (0..1) of all values lie; the middle of its bucket. 0 when
-    // there are none.
+    // The value below or at which `share` (0..1) of all values lie; the middle of its bucket. 0
+    // when there are none.
     [[nodiscard]] std::uint64_t percentile(double share) const noexcept {
         if (count == 0) {
             return 0;
@@ -93,7 +93,7 @@ struct HistogramSnapshot {
 };
 
 class Histogram {
-  public:
+public:
     // `weight` values of this size.
     void add(std::uint64_t value, std::uint64_t weight = 1) noexcept {
         value = std::min(value, HistogramLayout::value_max);
@@ -121,7 +121,7 @@ class Histogram {
         return out;
     }
 
-  private:
+private:
     static void bump(std::atomic<std::uint64_t>& cell, std::uint64_t n) noexcept {
         cell.store(cell.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
     }

@@ -22,9 +22,15 @@ inline constexpr unsigned quorum_count = 2;
 using ReplicaMask = std::uint8_t;
 inline constexpr ReplicaMask all_replicas = 0b111;
 
-[[nodiscard]] constexpr std::uint64_t value(ShardUid id) noexcept { return static_cast<std::uint64_t>(id); }
-[[nodiscard]] constexpr std::uint32_t value(GroupId id) noexcept { return static_cast<std::uint32_t>(id); }
-[[nodiscard]] constexpr std::uint64_t value(Epoch id) noexcept { return static_cast<std::uint64_t>(id); }
+[[nodiscard]] constexpr std::uint64_t value(ShardUid id) noexcept {
+    return static_cast<std::uint64_t>(id);
+}
+[[nodiscard]] constexpr std::uint32_t value(GroupId id) noexcept {
+    return static_cast<std::uint32_t>(id);
+}
+[[nodiscard]] constexpr std::uint64_t value(Epoch id) noexcept {
+    return static_cast<std::uint64_t>(id);
+}
 
 // The 128-bit hash space partition keys map into, as Kinesis has it.
 struct Hash128 {

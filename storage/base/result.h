@@ -29,10 +29,10 @@ enum class Errc : std::uint16_t {
     lost = 15,                // a range that was committed has no good copy left
     wait_for_replica = 16,    // doubt: an absent replica may hold the missing frame
     timed_out = 17,
-    canceled = 18,            // the thing was stopped before it finished
-    trimmed = 19,             // the position lies before the trim horizon
-    not_empty = 20,           // the place holds data that is not ours to overwrite
-    unavailable = 21,         // right now; retry
+    canceled = 18,     // the thing was stopped before it finished
+    trimmed = 19,      // the position lies before the trim horizon
+    not_empty = 20,    // the place holds data that is not ours to overwrite
+    unavailable = 21,  // right now; retry
 };
 
 // What a person is told about an Errc when nothing more specific is known.
@@ -66,17 +66,17 @@ using Status = Result<void>;
 #define PENSTOCK_CONCAT(a, b) PENSTOCK_CONCAT_(a, b)
 
 // Returns the error of `expr` from the calling function, which must return a Result.
-#define PENSTOCK_TRY_VOID(expr)                                     \
-    do {                                                            \
-        if (auto penstock_try_ = (expr); !penstock_try_) {          \
-            return std::unexpected(penstock_try_.error());          \
-        }                                                           \
+#define PENSTOCK_TRY_VOID(expr)                            \
+    do {                                                   \
+        if (auto penstock_try_ = (expr); !penstock_try_) { \
+            return std::unexpected(penstock_try_.error()); \
+        }                                                  \
     } while (false)
 
 // Declares `var` with the value of `expr`, or returns its error.
-#define PENSTOCK_TRY(var, expr)                                             \
-    auto PENSTOCK_CONCAT(penstock_try_, __LINE__) = (expr);                 \
-    if (!PENSTOCK_CONCAT(penstock_try_, __LINE__)) {                        \
+#define PENSTOCK_TRY(var, expr)                                                   \
+    auto PENSTOCK_CONCAT(penstock_try_, __LINE__) = (expr);                       \
+    if (!PENSTOCK_CONCAT(penstock_try_, __LINE__)) {                              \
         return std::unexpected(PENSTOCK_CONCAT(penstock_try_, __LINE__).error()); \
-    }                                                                       \
+    }                                                                             \
     auto var = std::move(*PENSTOCK_CONCAT(penstock_try_, __LINE__))

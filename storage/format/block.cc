@@ -40,20 +40,32 @@ BlockFault check(Bytes bytes, std::uint32_t magic, std::uint64_t set_id, std::ui
 
 const char* describe(BlockFault fault) noexcept {
     switch (fault) {
-        case BlockFault::none: return "intact";
-        case BlockFault::not_a_block: return "not a block";
-        case BlockFault::header_damaged: return "header damaged";
-        case BlockFault::payload_damaged: return "payload damaged";
-        case BlockFault::foreign: return "of another set or group";
-        case BlockFault::unknown_version: return "unknown format version";
-        case BlockFault::malformed: return "malformed";
-        case BlockFault::truncated: return "truncated";
+        case BlockFault::none:
+            return "intact";
+        case BlockFault::not_a_block:
+            return "not a block";
+        case BlockFault::header_damaged:
+            return "header damaged";
+        case BlockFault::payload_damaged:
+            return "payload damaged";
+        case BlockFault::foreign:
+            return "of another set or group";
+        case BlockFault::unknown_version:
+            return "unknown format version";
+        case BlockFault::malformed:
+            return "malformed";
+        case BlockFault::truncated:
+            return "truncated";
     }
     return "unknown";
 }
 
-void seal_header(JournalBlockHeader& header, std::byte* block) noexcept { seal(header, block); }
-void seal_header(StateBlockHeader& header, std::byte* block) noexcept { seal(header, block); }
+void seal_header(JournalBlockHeader& header, std::byte* block) noexcept {
+    seal(header, block);
+}
+void seal_header(StateBlockHeader& header, std::byte* block) noexcept {
+    seal(header, block);
+}
 
 BlockFault check_block(Bytes bytes, std::uint64_t set_id, std::uint32_t group,
                        JournalBlockHeader& out) noexcept {

@@ -16,14 +16,22 @@ std::uint32_t header_crc_of(const std::byte* frame) noexcept {
 
 const char* describe(FrameFault fault) noexcept {
     switch (fault) {
-        case FrameFault::none: return "intact";
-        case FrameFault::not_a_frame: return "not a frame";
-        case FrameFault::truncated: return "truncated";
-        case FrameFault::header_damaged: return "header damaged";
-        case FrameFault::payload_damaged: return "payload damaged";
-        case FrameFault::unknown_version: return "unknown format version";
-        case FrameFault::foreign: return "of another replica set";
-        case FrameFault::malformed: return "malformed";
+        case FrameFault::none:
+            return "intact";
+        case FrameFault::not_a_frame:
+            return "not a frame";
+        case FrameFault::truncated:
+            return "truncated";
+        case FrameFault::header_damaged:
+            return "header damaged";
+        case FrameFault::payload_damaged:
+            return "payload damaged";
+        case FrameFault::unknown_version:
+            return "unknown format version";
+        case FrameFault::foreign:
+            return "of another replica set";
+        case FrameFault::malformed:
+            return "malformed";
     }
     return "unknown";
 }
@@ -92,9 +100,9 @@ std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_
                             std::byte* to) noexcept {
     RecordHeader header;
     header.length = static_cast<std::uint32_t>(record_bytes(record));
-    header.flags = static_cast<std::uint8_t>(
-        (record.explicit_hash != nullptr ? record_has_hash : 0) |
-        (record.producer != nullptr ? record_has_producer : 0));
+    header.flags =
+        static_cast<std::uint8_t>((record.explicit_hash != nullptr ? record_has_hash : 0) |
+                                  (record.producer != nullptr ? record_has_producer : 0));
     header.key_bytes = static_cast<std::uint16_t>(record.partition_key.size());
     header.arrival_delta_ms = arrival_delta_ms;
     header.data_bytes = static_cast<std::uint32_t>(record.data.size());
@@ -136,10 +144,11 @@ bool RecordWalker::next(RecordView& out) noexcept {
         return false;
     }
     const auto header = load<RecordHeader>(rest_.data());
-    const std::uint64_t extras = ((header.flags & record_has_hash) != 0 ? sizeof(Hash128) : 0) +
-                                 ((header.flags & record_has_producer) != 0 ? sizeof(ProducerMark) : 0);
-    const std::uint64_t expected = sizeof(RecordHeader) + extras + header.key_bytes +
-                                   std::uint64_t{header.data_bytes};
+    const std::uint64_t extras =
+        ((header.flags & record_has_hash) != 0 ? sizeof(Hash128) : 0) +
+        ((header.flags & record_has_producer) != 0 ? sizeof(ProducerMark) : 0);
+    const std::uint64_t expected =
+        sizeof(RecordHeader) + extras + header.key_bytes + std::uint64_t{header.data_bytes};
     if (header.type != RecordType::data || header.length != expected ||
         header.length > rest_.size() ||
         (header.flags & ~(record_has_hash | record_has_producer)) != 0) {
@@ -170,7 +179,8 @@ bool records_add_up(const FrameHeader& header, Bytes payload) noexcept {
     while (walker.next(record)) {
         ++count;
     }
-    return !walker.malformed() && (header.kind != FrameKind::records || count == header.record_count);
+    return !walker.malformed() &&
+           (header.kind != FrameKind::records || count == header.record_count);
 }
 
 }  // namespace penstock

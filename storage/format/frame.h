@@ -36,27 +36,27 @@ inline constexpr std::uint32_t frame_payload_max = 16U * 1024 * 1024 - 128;
 
 struct FrameHeader {
     std::uint32_t magic = frame_magic;
-    std::uint32_t header_crc = 0;           // CRC-32C of bytes 8..127
+    std::uint32_t header_crc = 0;  // CRC-32C of bytes 8..127
     std::uint8_t version = frame_version;
     FrameKind kind = FrameKind::records;
-    std::uint8_t refuse_flags = 0;          // an unknown bit: this build must not use the frame
-    std::uint8_t read_only_flags = 0;       // an unknown bit: readable, but do not append after it
-    std::uint32_t payload_crc = 0;          // CRC-32C of the payload
+    std::uint8_t refuse_flags = 0;     // an unknown bit: this build must not use the frame
+    std::uint8_t read_only_flags = 0;  // an unknown bit: readable, but do not append after it
+    std::uint32_t payload_crc = 0;     // CRC-32C of the payload
     std::uint32_t payload_bytes = 0;
     std::uint32_t record_count = 0;
     std::uint64_t shard = 0;
     std::uint64_t epoch = 0;
     std::uint64_t first_sequence = 0;
-    std::uint64_t previous_epoch = 0;       // of the frame this one follows in its shard,
-    std::uint64_t previous_sequence = 0;    // its last sequence,
-    std::uint64_t committed_through = 0;    // shard's commit point when this frame was handed out
+    std::uint64_t previous_epoch = 0;     // of the frame this one follows in its shard,
+    std::uint64_t previous_sequence = 0;  // its last sequence,
+    std::uint64_t committed_through = 0;  // shard's commit point when this frame was handed out
     std::int64_t first_arrival_ms = 0;
     std::int64_t last_arrival_ms = 0;
-    std::uint32_t previous_crc = 0;         // and its header CRC; 0 for a shard's first frame
+    std::uint32_t previous_crc = 0;  // and its header CRC; 0 for a shard's first frame
     std::uint32_t group = 0;
-    std::uint32_t key_id = 0;               // encryption key of the payload, 0 = clear
-    std::uint32_t reserved = 0;             // 0
-    std::uint8_t tag[16] = {};              // AEAD tag of an encrypted payload
+    std::uint32_t key_id = 0;    // encryption key of the payload, 0 = clear
+    std::uint32_t reserved = 0;  // 0
+    std::uint8_t tag[16] = {};   // AEAD tag of an encrypted payload
     std::uint64_t set_id = 0;
 
     [[nodiscard]] std::uint64_t last_sequence() const noexcept {
@@ -106,7 +106,7 @@ inline constexpr std::uint8_t record_has_hash = 1;
 inline constexpr std::uint8_t record_has_producer = 2;
 
 struct RecordHeader {
-    std::uint32_t length = 0;            // of the whole record, this header included
+    std::uint32_t length = 0;  // of the whole record, this header included
     RecordType type = RecordType::data;
     std::uint8_t flags = 0;
     std::uint16_t key_bytes = 0;
@@ -124,13 +124,13 @@ std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_
 
 // Walks the records of a frame that check_frame() accepted.
 class RecordWalker {
-  public:
+public:
     RecordWalker(const FrameHeader& header, Bytes payload) noexcept;
     // False at the end, or on a malformed record (see malformed()).
     [[nodiscard]] bool next(RecordView& out) noexcept;
     [[nodiscard]] bool malformed() const noexcept { return malformed_; }
 
-  private:
+private:
     Bytes rest_;
     std::uint64_t sequence_;
     std::int64_t first_arrival_ms_;

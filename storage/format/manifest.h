@@ -36,8 +36,8 @@ struct EpochBegunEntry {
     std::uint64_t epoch = 0;          // of the writer of this generation
     std::uint64_t started_epoch = 0;  // the newest epoch with an epoch_started entry; 0: none
     std::int64_t wall_ms = 0;
-    std::uint64_t taking = 0;         // replicas that take writes now
-    std::uint64_t taken_part = 0;     // or did at any time in the epoch
+    std::uint64_t taking = 0;      // replicas that take writes now
+    std::uint64_t taken_part = 0;  // or did at any time in the epoch
 };
 struct ShardEntry {
     static constexpr auto type = ManifestType::shard;
@@ -47,9 +47,9 @@ struct ShardEntry {
     std::uint64_t end_sequence = 0;   // last record in segments,
     std::uint64_t end_epoch = 0;      // its frame's epoch
     std::int64_t last_arrival_ms = 0;
-    std::uint64_t next_ordinal = 0;   // of the next chunk
+    std::uint64_t next_ordinal = 0;  // of the next chunk
     std::int64_t retention_ms = 0;
-    std::uint32_t end_crc = 0;        // and header CRC
+    std::uint32_t end_crc = 0;  // and header CRC
     std::uint32_t closed = 0;
 };
 struct DropShardEntry {
@@ -64,22 +64,22 @@ struct ContainerEntry {
 struct TakeChunkEntry {
     static constexpr auto type = ManifestType::take_chunk;
     std::uint64_t uid = 0;
-    std::uint64_t ordinal = 0;        // counts up within the shard
+    std::uint64_t ordinal = 0;  // counts up within the shard
     std::uint32_t container = 0;
     std::uint32_t unit = 0;
     std::uint32_t units = 0;
-    std::uint32_t missing = 0;        // replicas without a whole copy
+    std::uint32_t missing = 0;  // replicas without a whole copy
 };
 struct PointEntry {
     static constexpr auto type = ManifestType::point;
     std::uint64_t uid = 0;
     std::uint64_t ordinal = 0;
-    std::uint64_t offset = 0;         // within the chunk: where the next frame goes
-    std::uint64_t sequence = 0;       // last one before it
-    std::uint64_t epoch = 0;          // of its frame
-    std::int64_t arrival_ms = 0;      // of that record
-    std::uint32_t crc = 0;            // of its frame's header
-    std::uint32_t sealed = 0;         // 1: nothing more is written to the chunk
+    std::uint64_t offset = 0;     // within the chunk: where the next frame goes
+    std::uint64_t sequence = 0;   // last one before it
+    std::uint64_t epoch = 0;      // of its frame
+    std::int64_t arrival_ms = 0;  // of that record
+    std::uint32_t crc = 0;        // of its frame's header
+    std::uint32_t sealed = 0;     // 1: nothing more is written to the chunk
 };
 struct TrimEntry {
     static constexpr auto type = ManifestType::trim;
@@ -101,7 +101,7 @@ struct LostRangeEntry {
     static constexpr auto type = ManifestType::lost_range;
     std::uint64_t uid = 0;
     std::uint64_t from = 0;
-    std::uint64_t until = 0;          // first sequence after it
+    std::uint64_t until = 0;  // first sequence after it
 };
 struct NextSequenceEntry {
     static constexpr auto type = ManifestType::next_sequence;
@@ -132,7 +132,7 @@ struct ReplicaBlankEntry {
 // Encodes an entry into a small buffer; view it with bytes().
 template <typename Entry>
 class EncodedEntry {
-  public:
+public:
     explicit EncodedEntry(const Entry& entry) noexcept {
         static_assert(std::has_unique_object_representations_v<Entry>);
         bytes_[0] = static_cast<std::byte>(Entry::type);
@@ -140,7 +140,7 @@ class EncodedEntry {
     }
     [[nodiscard]] Bytes bytes() const noexcept { return bytes_; }
 
-  private:
+private:
     std::byte bytes_[8 + sizeof(Entry)] = {};
 };
 

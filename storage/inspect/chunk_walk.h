@@ -32,7 +32,7 @@ struct PendingFrame {
 using PendingFrames = std::map<Sequence, PendingFrame>;  // by first sequence
 
 class ChunkWalker {
-  public:
+public:
     ChunkWalker(IoEngine& engine, const SetGeometry& geometry, GroupId group, ReplicaMask readable,
                 SetReport& report);
     ~ChunkWalker();
@@ -44,7 +44,7 @@ class ChunkWalker {
     // Collects the frames of `epoch` behind the recorded ends of chunks that are not sealed.
     void collect_tail(const ShardTable& shard, std::uint64_t epoch, PendingFrames& into);
 
-  private:
+private:
     // What a replica shows at a place of the chunk.
     struct Copy {
         FrameFault fault = FrameFault::not_a_frame;

@@ -15,7 +15,7 @@
 namespace penstock {
 
 class FileWindow {
-  public:
+public:
     // `capacity_bytes` bounds what view() can show at once.
     FileWindow(IoEngine& engine, std::size_t capacity_bytes) noexcept
         : engine_(engine), capacity_(align_up(capacity_bytes, block_bytes)) {}
@@ -41,7 +41,7 @@ class FileWindow {
                      std::uint64_t need, std::uint64_t piece_bytes, std::uint64_t limit);
     Bytes load(std::uint64_t at, std::uint64_t need, std::uint64_t piece_bytes);
 
-  private:
+private:
     IoEngine& engine_;
     std::size_t capacity_;
     std::byte* buffer_ = nullptr;

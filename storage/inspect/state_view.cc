@@ -25,10 +25,14 @@ std::string state_name(GroupId group, unsigned slot) {
 
 const char* describe(StateKind kind) noexcept {
     switch (kind) {
-        case StateKind::none: return "none";
-        case StateKind::snapshot: return "snapshot";
-        case StateKind::snapshot_last: return "snapshot, last";
-        case StateKind::delta: return "delta";
+        case StateKind::none:
+            return "none";
+        case StateKind::snapshot:
+            return "snapshot";
+        case StateKind::snapshot_last:
+            return "snapshot, last";
+        case StateKind::delta:
+            return "delta";
     }
     return "unknown";
 }

@@ -10,27 +10,42 @@ namespace penstock {
 
 const char* describe(DifferenceLevel level) noexcept {
     switch (level) {
-        case DifferenceLevel::note: return "note";
-        case DifferenceLevel::damage: return "damage";
-        case DifferenceLevel::lost: return "LOST";
+        case DifferenceLevel::note:
+            return "note";
+        case DifferenceLevel::damage:
+            return "damage";
+        case DifferenceLevel::lost:
+            return "LOST";
     }
     return "unknown";
 }
 
 const char* describe(DifferenceKind kind) noexcept {
     switch (kind) {
-        case DifferenceKind::place: return "place";
-        case DifferenceKind::superblock: return "superblock";
-        case DifferenceKind::state_log: return "state-log";
-        case DifferenceKind::manifest: return "manifest";
-        case DifferenceKind::journal: return "journal";
-        case DifferenceKind::file: return "file";
-        case DifferenceKind::frame: return "frame";
-        case DifferenceKind::padding: return "padding";
-        case DifferenceKind::chain: return "chain";
-        case DifferenceKind::records: return "records";
-        case DifferenceKind::lagging: return "lagging";
-        case DifferenceKind::pending: return "pending";
+        case DifferenceKind::place:
+            return "place";
+        case DifferenceKind::superblock:
+            return "superblock";
+        case DifferenceKind::state_log:
+            return "state-log";
+        case DifferenceKind::manifest:
+            return "manifest";
+        case DifferenceKind::journal:
+            return "journal";
+        case DifferenceKind::file:
+            return "file";
+        case DifferenceKind::frame:
+            return "frame";
+        case DifferenceKind::padding:
+            return "padding";
+        case DifferenceKind::chain:
+            return "chain";
+        case DifferenceKind::records:
+            return "records";
+        case DifferenceKind::lagging:
+            return "lagging";
+        case DifferenceKind::pending:
+            return "pending";
     }
     return "unknown";
 }
@@ -269,7 +284,7 @@ Result<GroupTable> table_of(const SetGeometry& geometry, const StateRead& read) 
 namespace {
 
 class GroupVerifier {
-  public:
+public:
     GroupVerifier(const VerifyOptions& options, IoEngine& engine, GroupId group, SetReport& report)
         : options_(options), engine_(engine), group_(group), report_(report) {
         summary_.group = value(group);
@@ -289,7 +304,7 @@ class GroupVerifier {
         return {};
     }
 
-  private:
+private:
     struct JournalBlock {
         SeenJournalBlock seen;  // of a replica that has it sound, else with a sound header
         ReplicaMask intact = 0;

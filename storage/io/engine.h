@@ -26,21 +26,21 @@ enum class FileHandle : std::uint32_t {};
 inline constexpr FileHandle no_file{0xffffffffU};
 
 enum class IoKind : std::uint8_t {
-    read,           // short at end of file
-    write,          // unsynced: may be lost, torn or reordered by a power loss until a flush completes
+    read,   // short at end of file
+    write,  // unsynced: may be lost, torn or reordered by a power loss until a flush completes
     write_durable,  // completes only once the bytes survive a power loss (O_DSYNC or write+flush)
-    flush,          // completes once every write of this file completed before it was queued is durable
-    allocate,       // grow the file to `offset + length` with zeroes already written; data unused.
-                    // Off the calling thread; durable with the file's metadata when it completes.
+    flush,     // completes once every write of this file completed before it was queued is durable
+    allocate,  // grow the file to `offset + length` with zeroes already written; data unused.
+               // Off the calling thread; durable with the file's metadata when it completes.
 };
 
 struct IoRequest {
     IoKind kind = IoKind::read;
     FileHandle file = no_file;
-    std::uint64_t offset = 0;      // multiple of block_bytes
-    std::byte* data = nullptr;     // aligned to block_bytes
-    std::uint64_t length = 0;      // multiple of block_bytes
-    std::uint64_t cookie = 0;      // returned as it is; callers put kind | slot | generation in it
+    std::uint64_t offset = 0;   // multiple of block_bytes
+    std::byte* data = nullptr;  // aligned to block_bytes
+    std::uint64_t length = 0;   // multiple of block_bytes
+    std::uint64_t cookie = 0;   // returned as it is; callers put kind | slot | generation in it
 };
 
 struct IoCompletion {
@@ -52,14 +52,15 @@ struct IoCompletion {
 enum class OpenMode : std::uint8_t { existing, create_or_existing, read_only };
 
 class IoEngine {
-  public:
+public:
     IoEngine() = default;
     IoEngine(const IoEngine&) = delete;
     IoEngine& operator=(const IoEngine&) = delete;
     virtual ~IoEngine() = default;
 
     // Opens `name` in the directory of `replica` for O_DIRECT I/O. Blocks; start-up and rare events
-    // only. A created file's directory entry is durable on return. Errors: not_found, io_failed, ...
+    // only. A created file's directory entry is durable on return. Errors: not_found, io_failed,
+    // ...
     [[nodiscard]] virtual Result<FileHandle> open(unsigned replica, std::string_view name,
                                                   OpenMode mode) = 0;
     virtual void close(FileHandle file) = 0;

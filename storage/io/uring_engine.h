@@ -46,8 +46,8 @@ struct UringOptions {
                                                  -1};  // -1: the replica is absent; not owned
     std::array<FlushMode, replica_count> flush_modes{};
     std::array<int, replica_count> lock_fds{-1, -1, -1};  // registered in the ring; not owned
-    unsigned entries = 256;     // requests accepted and not reaped, at most; 1 to 4096
-    bool huge_pages = false;    // try 2 MiB pages for allocate_buffer()
+    unsigned entries = 256;   // requests accepted and not reaped, at most; 1 to 4096
+    bool huge_pages = false;  // try 2 MiB pages for allocate_buffer()
     // wait() also returns when this event descriptor is readable. Its owner reads it to clear it,
     // otherwise wait() returns at once again. Not owned.
     int wake_fd = -1;
@@ -75,9 +75,10 @@ public:
     [[nodiscard]] std::size_t in_flight() const noexcept override { return in_flight_; }
     [[nodiscard]] std::byte* allocate_buffer(std::size_t bytes) override;
 
-    // Another directory takes the replica's place, -1 for none; open files stay with the old one. Its
-    // lock takes the old one's place in the ring, so the old directory can be locked by others.
-    void set_directory(unsigned replica, int directory_fd, FlushMode mode, int lock_fd = -1) noexcept;
+    // Another directory takes the replica's place, -1 for none; open files stay with the old one.
+    // Its lock takes the old one's place in the ring, so the old directory can be locked by others.
+    void set_directory(unsigned replica, int directory_fd, FlushMode mode,
+                       int lock_fd = -1) noexcept;
     // False once a file of the replica could be opened without O_DIRECT only (some tmpfs).
     [[nodiscard]] bool direct(unsigned replica) const noexcept { return replicas_[replica].direct; }
     // Whether buffers got 2 MiB pages, and whether the kernel took them as registered buffers.

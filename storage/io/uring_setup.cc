@@ -96,8 +96,7 @@ Status UringEngine::start(const UringOptions& options) {
     if (!known) {
         return fail(Errc::unsupported, EOPNOTSUPP);
     }
-    const int registered =
-        io_uring_register_files(&ring_, options.lock_fds.data(), replica_count);
+    const int registered = io_uring_register_files(&ring_, options.lock_fds.data(), replica_count);
     if (registered != 0) {
         return fail(Errc::io_failed, -registered);
     }

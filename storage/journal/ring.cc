@@ -51,11 +51,11 @@ Status JournalRing::open_replica(unsigned replica) {
     PENSTOCK_TRY_VOID(open_existing(replica, sizes));
     for (std::uint32_t number = 0; number < sizes.size(); ++number) {
         if (sizes[number] < options_.geometry.journal_file_bytes) {
-            PENSTOCK_TRY(grown,
-                         run_one(engine_, {.kind = IoKind::allocate,
-                                           .file = files_[replica][number],
-                                           .offset = sizes[number],
-                                           .length = options_.geometry.journal_file_bytes - sizes[number]}));
+            PENSTOCK_TRY(grown, run_one(engine_, {.kind = IoKind::allocate,
+                                                  .file = files_[replica][number],
+                                                  .offset = sizes[number],
+                                                  .length = options_.geometry.journal_file_bytes -
+                                                            sizes[number]}));
             (void)grown;
         }
     }
@@ -128,8 +128,8 @@ bool JournalRing::seal(Block& block, std::uint64_t now_ns) noexcept {
     block.issued_ns = now_ns;
     file_ = file;
     offset_ = offset + length;
-    records_.push_back({block.number, file, offset, length,
-                        static_cast<std::uint32_t>(block.frames.size())});
+    records_.push_back(
+        {block.number, file, offset, length, static_cast<std::uint32_t>(block.frames.size())});
     order_.push_back(static_cast<std::uint32_t>(&block - blocks_.data()));
     open_ = nullptr;
     return true;
@@ -246,9 +246,9 @@ std::uint64_t JournalRing::used_bytes() const noexcept {
 }
 
 unsigned JournalRing::in_flight() const noexcept {
-    return static_cast<unsigned>(std::count_if(order_.begin(), order_.end(), [this](std::uint32_t slot) {
-        return !blocks_[slot].settled;
-    }));
+    return static_cast<unsigned>(
+        std::count_if(order_.begin(), order_.end(),
+                      [this](std::uint32_t slot) { return !blocks_[slot].settled; }));
 }
 
 bool JournalRing::starved() const noexcept {

@@ -35,7 +35,7 @@ struct FrameRef {
 };
 
 class JournalRing {
-  public:
+public:
     struct Options {
         GroupId group{};
         Epoch epoch{};
@@ -51,12 +51,12 @@ class JournalRing {
         std::uint64_t number = 0;
         std::uint32_t file = 0;
         std::uint64_t offset = 0;
-        std::uint32_t bytes = 0;        // used so far
-        std::uint32_t length = 0;       // on disk, once sealed
+        std::uint32_t bytes = 0;   // used so far
+        std::uint32_t length = 0;  // on disk, once sealed
         ReplicaMask outstanding = 0;
         ReplicaMask to_queue = 0;
         ReplicaMask durable = 0;
-        bool settled = false;           // durable on a quorum
+        bool settled = false;  // durable on a quorum
         std::uint64_t issued_ns = 0;
         std::vector<FrameRef> frames;
     };
@@ -105,20 +105,21 @@ class JournalRing {
     [[nodiscard]] std::uint64_t size_bytes() const noexcept {
         return options_.geometry.journal_file_bytes * options_.geometry.journal_files;
     }
-    [[nodiscard]] unsigned in_flight() const noexcept;   // blocks not yet durable on a quorum
+    [[nodiscard]] unsigned in_flight() const noexcept;  // blocks not yet durable on a quorum
     [[nodiscard]] bool anything_outstanding() const noexcept;
-    // Every buffer is held by a block that is durable on a quorum: a slow replica stops all writing.
+    // Every buffer is held by a block that is durable on a quorum: a slow replica stops all
+    // writing.
     [[nodiscard]] bool starved() const noexcept;
     [[nodiscard]] std::uint64_t outstanding_bytes(unsigned replica) const noexcept;
     [[nodiscard]] std::uint64_t oldest_outstanding_ns(unsigned replica) const noexcept;
 
-  private:
+private:
     struct Record {
         std::uint64_t number = 0;
         std::uint32_t file = 0;
         std::uint64_t offset = 0;
         std::uint32_t length = 0;
-        std::uint32_t frames = 0;   // still needed
+        std::uint32_t frames = 0;  // still needed
     };
     void settle() noexcept;
 
@@ -127,8 +128,8 @@ class JournalRing {
     std::array<std::vector<FileHandle>, replica_count> files_;
     std::vector<Block> blocks_;
     Block* open_ = nullptr;
-    std::deque<std::uint32_t> order_;   // sealed blocks whose buffers are held, oldest first
-    std::deque<Record> records_;        // blocks whose places are held, oldest first
+    std::deque<std::uint32_t> order_;  // sealed blocks whose buffers are held, oldest first
+    std::deque<Record> records_;       // blocks whose places are held, oldest first
     std::uint64_t next_number_ = 1;
     std::uint64_t durable_through_ = 0;
     std::uint32_t file_ = 0;

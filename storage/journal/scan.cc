@@ -10,7 +10,7 @@ namespace penstock {
 namespace {
 
 class Scanner {
-  public:
+public:
     Scanner(IoEngine& engine, const SetGeometry& geometry, GroupId group, std::uint64_t epoch,
             const std::function<bool(std::uint64_t, Sequence)>& wanted)
         : engine_(engine), geometry_(geometry), group_(group), epoch_(epoch), wanted_(wanted) {}
@@ -18,8 +18,7 @@ class Scanner {
     Status scan_file(unsigned replica, std::uint32_t number, std::byte* buffer) {
         const auto file = engine_.open(replica, journal_name(group_, number), OpenMode::read_only);
         if (!file) {
-            return file.error().code == Errc::not_found ? Status{}
-                                                        : std::unexpected(file.error());
+            return file.error().code == Errc::not_found ? Status{} : std::unexpected(file.error());
         }
         std::uint64_t have = 0;
         Status status = load(*file, buffer, have);
@@ -52,7 +51,7 @@ class Scanner {
         return std::move(scan_);
     }
 
-  private:
+private:
     [[nodiscard]] std::uint64_t place(std::uint32_t file, std::uint64_t offset) const noexcept {
         return file * geometry_.journal_file_bytes + offset;
     }
@@ -82,8 +81,9 @@ class Scanner {
             for (std::size_t i = 0; i < count; ++i) {
                 --in_flight;
                 if (done[i].result != static_cast<std::int64_t>(done[i].cookie)) {
-                    error = Error{Errc::io_failed,
-                                  static_cast<std::uint16_t>(done[i].result < 0 ? -done[i].result : 5), 0};
+                    error = Error{
+                        Errc::io_failed,
+                        static_cast<std::uint16_t>(done[i].result < 0 ? -done[i].result : 5), 0};
                 }
             }
         }
@@ -110,8 +110,8 @@ class Scanner {
             const bool sound =
                 header.epoch == epoch_ &&
                 take_block(header, file, at, bit, bytes.subspan(at, header.used_bytes));
-            // A block that is not sound may have been overwritten in part by a newer one that begins
-            // behind its header, so only whole ones are stepped over.
+            // A block that is not sound may have been overwritten in part by a newer one that
+            // begins behind its header, so only whole ones are stepped over.
             at += sound ? align_up(header.used_bytes, block_bytes) : block_bytes;
         }
     }
@@ -134,8 +134,8 @@ class Scanner {
         std::uint64_t at = sizeof header;
         for (std::uint32_t i = 0; i < header.frame_count; ++i) {
             FrameHeader frame;
-            const FrameFault fault = check_frame(bytes.subspan(std::min<std::uint64_t>(at, bytes.size())),
-                                                 geometry_.set_id, frame);
+            const FrameFault fault = check_frame(
+                bytes.subspan(std::min<std::uint64_t>(at, bytes.size())), geometry_.set_id, frame);
             if (fault == FrameFault::payload_damaged) {
                 sound = false;  // its header still says where the next one is
                 at += frame.total_bytes();
@@ -187,7 +187,7 @@ class Scanner {
     std::uint64_t epoch_;
     const std::function<bool(std::uint64_t, Sequence)>& wanted_;
     JournalScan scan_;
-    std::set<std::uint64_t> damaged_;   // places with a block header that fails its checksum
+    std::set<std::uint64_t> damaged_;  // places with a block header that fails its checksum
 };
 
 }  // namespace
@@ -201,7 +201,8 @@ Result<JournalScan> scan_journal(IoEngine& engine, const SetGeometry& geometry, 
     }
     Scanner scanner(engine, geometry, group, epoch, wanted);
     for (unsigned r = 0; r < replica_count; ++r) {
-        for (std::uint32_t file = 0; file < geometry.journal_files && (readable >> r & 1) != 0; ++file) {
+        for (std::uint32_t file = 0; file < geometry.journal_files && (readable >> r & 1) != 0;
+             ++file) {
             if (const Status scanned = scanner.scan_file(r, file, buffer); !scanned) {
                 return std::unexpected(Error{scanned.error().code, scanned.error().os_errno, r});
             }

@@ -22,9 +22,9 @@ struct ProducerMark {
 // One record to append. Views must live during the call only: the bytes are copied once, into the
 // shard's open frame.
 struct RecordIn {
-    Bytes partition_key;                        // 1..256 bytes of UTF-8 (Kinesis' limit)
-    Bytes data;                                 // up to max_record_bytes
-    const Hash128* explicit_hash = nullptr;     // kept for readers if the producer gave one
+    Bytes partition_key;                     // 1..256 bytes of UTF-8 (Kinesis' limit)
+    Bytes data;                              // up to max_record_bytes
+    const Hash128* explicit_hash = nullptr;  // kept for readers if the producer gave one
     const ProducerMark* producer = nullptr;
 };
 
@@ -34,14 +34,14 @@ inline constexpr std::uint32_t max_key_bytes = 1024;  // 256 Unicode characters
 
 enum class AppendVerdict : std::uint8_t {
     accepted,
-    no_memory,       // the lane's buffers are full: push back, retry soon
-    disk_full,       // the reserve would be touched: push back until retention or an operator helps
-    no_quorum,       // fewer than two replicas take writes
-    needs_all,       // level `all` was asked for and a replica is out
+    no_memory,  // the lane's buffers are full: push back, retry soon
+    disk_full,  // the reserve would be touched: push back until retention or an operator helps
+    no_quorum,  // fewer than two replicas take writes
+    needs_all,  // level `all` was asked for and a replica is out
     unknown_shard,
     shard_closed,
     too_large,
-    count_           // number of verdicts, for counters
+    count_  // number of verdicts, for counters
 };
 [[nodiscard]] const char* describe(AppendVerdict verdict) noexcept;
 

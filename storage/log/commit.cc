@@ -7,11 +7,14 @@ namespace penstock {
 
 namespace {
 
-ReplicaMask bit_of(unsigned replica) noexcept { return static_cast<ReplicaMask>(1U << replica); }
+ReplicaMask bit_of(unsigned replica) noexcept {
+    return static_cast<ReplicaMask>(1U << replica);
+}
 
 Error io_error(unsigned replica, std::int64_t result) noexcept {
     const int code = result < 0 ? static_cast<int>(-result) : 5;  // a short write: EIO
-    return {code == 28 ? Errc::no_space : Errc::io_failed, static_cast<std::uint16_t>(code), replica};
+    return {code == 28 ? Errc::no_space : Errc::io_failed, static_cast<std::uint16_t>(code),
+            replica};
 }
 
 }  // namespace
@@ -19,16 +22,29 @@ Error io_error(unsigned replica, std::int64_t result) noexcept {
 void GroupCore::complete(const IoCompletion& completion) noexcept {
     const Cookie cookie = Cookie::unpack(completion.cookie);
     switch (cookie.kind) {
-        case OpKind::none: break;
+        case OpKind::none:
+            break;
         case OpKind::state_write:
-        case OpKind::state_grow: state->complete(cookie, completion.result); break;
-        case OpKind::journal_write: complete_journal(cookie, completion.result); break;
-        case OpKind::segment_write: complete_segment(cookie, completion.result); break;
-        case OpKind::segment_flush: complete_flush(cookie, completion.result); break;
-        case OpKind::container_grow: complete_grow(cookie, completion.result); break;
+        case OpKind::state_grow:
+            state->complete(cookie, completion.result);
+            break;
+        case OpKind::journal_write:
+            complete_journal(cookie, completion.result);
+            break;
+        case OpKind::segment_write:
+            complete_segment(cookie, completion.result);
+            break;
+        case OpKind::segment_flush:
+            complete_flush(cookie, completion.result);
+            break;
+        case OpKind::container_grow:
+            complete_grow(cookie, completion.result);
+            break;
         case OpKind::refill_read:
         case OpKind::refill_write:
-        case OpKind::refill_flush: complete_refill(cookie, completion.result); break;
+        case OpKind::refill_flush:
+            complete_refill(cookie, completion.result);
+            break;
     }
 }
 
@@ -247,7 +263,8 @@ void GroupCore::fail_waiters(ShardLog& shard, Errc outcome, bool only_all) noexc
 void GroupCore::pop_settled(ShardLog& shard) noexcept {
     while (shard.buffers != nullptr && shard.buffers->state == BufferState::settled) {
         FrameBuffer& buffer = *shard.buffers;
-        PENSTOCK_CHECK(shard.frames == buffer.first && buffer.last->last_sequence() <= shard.committed);
+        PENSTOCK_CHECK(shard.frames == buffer.first &&
+                       buffer.last->last_sequence() <= shard.committed);
         // Chunks left behind are full: nothing more is written to them.
         while (shard.settled_ordinal < buffer.ordinal) {
             record(PointEntry{.uid = value(shard.uid),
@@ -296,7 +313,7 @@ void GroupCore::pop_settled(ShardLog& shard) noexcept {
         }
         shard.pending_bytes -= buffer.used;
         pending_total -= buffer.used;
-        shard.pending_since_ns = shard.buffers == nullptr     ? 0
+        shard.pending_since_ns = shard.buffers == nullptr  ? 0
                                  : shard.frames != nullptr ? shard.frames->opened_ns
                                                            : shard.frame_opened_ns;
         buffer.orphan = true;

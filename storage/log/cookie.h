@@ -9,8 +9,16 @@
 namespace penstock {
 
 enum class OpKind : std::uint8_t {
-    none = 0, state_write, state_grow, journal_write, segment_write, segment_flush, container_grow,
-    refill_read, refill_write, refill_flush,
+    none = 0,
+    state_write,
+    state_grow,
+    journal_write,
+    segment_write,
+    segment_flush,
+    container_grow,
+    refill_read,
+    refill_write,
+    refill_flush,
 };
 
 // slot: 22 bits, generation: 16 bits, replica: 2 bits.
@@ -22,7 +30,8 @@ struct Cookie {
     unsigned replica = 0;
 
     [[nodiscard]] std::uint64_t pack() const noexcept {
-        return (static_cast<std::uint64_t>(kind) << 56) | (static_cast<std::uint64_t>(group) << 40) |
+        return (static_cast<std::uint64_t>(kind) << 56) |
+               (static_cast<std::uint64_t>(group) << 40) |
                (static_cast<std::uint64_t>(generation) << 24) |
                (static_cast<std::uint64_t>(slot & 0x3fffffU) << 2) | (replica & 3U);
     }

@@ -17,12 +17,13 @@
 namespace penstock {
 
 class FramePool {
-  public:
+public:
     static constexpr std::size_t smallest = 4096;
     static constexpr std::size_t largest = 16U << 20;
 
     // `bytes` is rounded up to a multiple of `largest`.
-    [[nodiscard]] static Result<std::unique_ptr<FramePool>> open(IoEngine& engine, std::size_t bytes);
+    [[nodiscard]] static Result<std::unique_ptr<FramePool>> open(IoEngine& engine,
+                                                                 std::size_t bytes);
     FramePool(const FramePool&) = delete;
     FramePool& operator=(const FramePool&) = delete;
 
@@ -33,7 +34,7 @@ class FramePool {
     [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_; }
 
-  private:
+private:
     static constexpr unsigned orders = 13;  // 4 KiB << 12 = 16 MiB
     struct Free {
         Free* next;

@@ -31,15 +31,24 @@ std::uint32_t frame_slots(const FramePool& pool) noexcept {
 
 const char* describe(AppendVerdict verdict) noexcept {
     switch (verdict) {
-        case AppendVerdict::accepted: return "accepted";
-        case AppendVerdict::no_memory: return "the lane's buffers are full";
-        case AppendVerdict::disk_full: return "the disks are full";
-        case AppendVerdict::no_quorum: return "fewer than two replicas take writes";
-        case AppendVerdict::needs_all: return "level all was asked for and a replica is out";
-        case AppendVerdict::unknown_shard: return "the shard does not exist";
-        case AppendVerdict::shard_closed: return "the shard is closed";
-        case AppendVerdict::too_large: return "the record is too large";
-        case AppendVerdict::count_: break;
+        case AppendVerdict::accepted:
+            return "accepted";
+        case AppendVerdict::no_memory:
+            return "the lane's buffers are full";
+        case AppendVerdict::disk_full:
+            return "the disks are full";
+        case AppendVerdict::no_quorum:
+            return "fewer than two replicas take writes";
+        case AppendVerdict::needs_all:
+            return "level all was asked for and a replica is out";
+        case AppendVerdict::unknown_shard:
+            return "the shard does not exist";
+        case AppendVerdict::shard_closed:
+            return "the shard is closed";
+        case AppendVerdict::too_large:
+            return "the record is too large";
+        case AppendVerdict::count_:
+            break;
     }
     return "unknown";
 }
@@ -89,7 +98,8 @@ ShardLog* GroupCore::add_shard_log(ShardTable& shard_table) {
 
 // -- Appending ------------------------------------------------------------------------------------
 
-AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level) noexcept {
+AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes,
+                               AckLevel level) noexcept {
     if (!replicas.has_quorum()) {
         return AppendVerdict::no_quorum;
     }
@@ -125,8 +135,9 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
     }
     const std::int64_t arrival = std::max(wall_ms, shard.last_arrival_ms);
     FrameBuffer* buffer = shard.buffers_last;
-    const bool fits = shard.frame_records != 0 && buffer->used + bytes <= buffer->capacity &&
-                      arrival - shard.frame_first_arrival_ms <= std::numeric_limits<std::uint32_t>::max();
+    const bool fits =
+        shard.frame_records != 0 && buffer->used + bytes <= buffer->capacity &&
+        arrival - shard.frame_first_arrival_ms <= std::numeric_limits<std::uint32_t>::max();
     if (!fits) {
         if (!open_frame(shard, bytes)) {
             return AppendVerdict::no_memory;
@@ -168,7 +179,8 @@ void GroupCore::mark_dirty(ShardLog& shard) noexcept {
 
 FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noexcept {
     shard.buffer_wish = std::max(shard.buffer_wish, buffer_smallest);
-    const std::uint64_t wish = FramePool::rounded(std::max<std::uint64_t>(shard.buffer_wish, at_least));
+    const std::uint64_t wish =
+        FramePool::rounded(std::max<std::uint64_t>(shard.buffer_wish, at_least));
     FrameBuffer* buffer = buffers.take();
     if (buffer == nullptr) {
         return nullptr;
@@ -345,7 +357,8 @@ void GroupCore::timers() noexcept {
     refresh_full();
     relieve_journal();
     relieve_memory();
-    // What has waited long in memory goes to its segment, so that a quiet node has little to recover.
+    // What has waited long in memory goes to its segment, so that a quiet node has little to
+    // recover.
     constexpr std::uint64_t move_after_ns = 2'000'000'000;
     for (ShardLog* shard : shard_order) {
         if (shard->pending_since_ns != 0 && now_ns - shard->pending_since_ns > move_after_ns &&
@@ -396,8 +409,9 @@ bool GroupCore::drain() noexcept {
 ShardGroup::ShardGroup(std::unique_ptr<GroupCore> core) noexcept : core_(std::move(core)) {}
 ShardGroup::~ShardGroup() = default;
 
-Result<std::unique_ptr<ShardGroup>> ShardGroup::recover(const GroupOptions& options, IoEngine& engine,
-                                                        Clock& clock, FramePool& pool) {
+Result<std::unique_ptr<ShardGroup>> ShardGroup::recover(const GroupOptions& options,
+                                                        IoEngine& engine, Clock& clock,
+                                                        FramePool& pool) {
     auto core = std::make_unique<GroupCore>(options, engine, clock, pool);
     PENSTOCK_TRY_VOID(core->recover());
     return std::unique_ptr<ShardGroup>(new ShardGroup(std::move(core)));
@@ -430,10 +444,18 @@ void ShardGroup::wait_commit(ShardLog& shard, CommitWaiter& waiter) noexcept {
     }
 }
 
-void ShardGroup::complete(const IoCompletion& completion) noexcept { core_->complete(completion); }
-std::size_t ShardGroup::turn() noexcept { return core_->turn(); }
-std::uint64_t ShardGroup::next_due_ns() const noexcept { return core_->next_due_ns(); }
-bool ShardGroup::drain() noexcept { return core_->drain(); }
+void ShardGroup::complete(const IoCompletion& completion) noexcept {
+    core_->complete(completion);
+}
+std::size_t ShardGroup::turn() noexcept {
+    return core_->turn();
+}
+std::uint64_t ShardGroup::next_due_ns() const noexcept {
+    return core_->next_due_ns();
+}
+bool ShardGroup::drain() noexcept {
+    return core_->drain();
+}
 
 void ShardGroup::add_shard(ShardUid shard, std::int64_t retention_ms, CommitWaiter& done) noexcept {
     GroupCore& core = *core_;
@@ -504,13 +526,16 @@ Status ShardGroup::shard_status(ShardUid shard, ShardStatus& out) noexcept {
 void ShardGroup::replica_out(unsigned replica) noexcept {
     core_->lagging[replica] = false;
     core_->leave(replica);
-    core_->replicas.counting = static_cast<ReplicaMask>(core_->replicas.counting & ~(1U << replica));
+    core_->replicas.counting =
+        static_cast<ReplicaMask>(core_->replicas.counting & ~(1U << replica));
     for (ShardLog* shard : core_->shard_order) {
         core_->wake(*shard);
     }
 }
 
-void ShardGroup::replica_in(unsigned replica, bool counts) noexcept { core_->begin_join(replica, counts); }
+void ShardGroup::replica_in(unsigned replica, bool counts) noexcept {
+    core_->begin_join(replica, counts);
+}
 
 void ShardGroup::replica_counts(unsigned replica) noexcept {
     core_->replicas.counting = static_cast<ReplicaMask>(core_->replicas.counting | (1U << replica));
@@ -519,8 +544,12 @@ void ShardGroup::replica_counts(unsigned replica) noexcept {
     }
 }
 
-bool ShardGroup::replica_complete(unsigned replica) const noexcept { return core_->complete_on(replica); }
-const GroupCounters& ShardGroup::counters() const noexcept { return core_->counters; }
+bool ShardGroup::replica_complete(unsigned replica) const noexcept {
+    return core_->complete_on(replica);
+}
+const GroupCounters& ShardGroup::counters() const noexcept {
+    return core_->counters;
+}
 
 GroupGauges ShardGroup::gauges() const noexcept {
     const GroupCore& core = *core_;
@@ -529,8 +558,10 @@ GroupGauges ShardGroup::gauges() const noexcept {
     out.journal_size_bytes = core.journal->size_bytes();
     out.memory_used_bytes = core.pool.used_bytes();
     out.memory_size_bytes = core.pool.size_bytes();
-    out.segment_free_bytes = core.table.space().free_units() * core.options.geometry.chunk_unit_bytes;
-    out.segment_size_bytes = core.table.space().total_units() * core.options.geometry.chunk_unit_bytes;
+    out.segment_free_bytes =
+        core.table.space().free_units() * core.options.geometry.chunk_unit_bytes;
+    out.segment_size_bytes =
+        core.table.space().total_units() * core.options.geometry.chunk_unit_bytes;
     out.shards = static_cast<std::uint32_t>(core.shards.size());
     out.taking_writes = core.replicas.taking;
     out.disk_full = core.disk_full;

@@ -33,10 +33,10 @@ struct GroupCore;
 
 struct GroupOptions {
     GroupId group{};
-    Epoch epoch{};                         // promised durably on two voting replicas already
+    Epoch epoch{};  // promised durably on two voting replicas already
     SetGeometry geometry;
-    ReplicaMask voting = all_replicas;     // whose superblock says so; read by recovery
-    ReplicaMask filling = 0;               // open, but neither vote nor count until filled
+    ReplicaMask voting = all_replicas;  // whose superblock says so; read by recovery
+    ReplicaMask filling = 0;            // open, but neither vote nor count until filled
     // Commit interval of the journal: how long small frames gather before a block is written when
     // the drive is idle. While blocks are in flight the next one gathers anyway.
     std::uint64_t linger_ns = 200'000;
@@ -62,7 +62,7 @@ struct GroupCounters {
     std::uint64_t segment_bytes = 0;
     std::uint64_t manifest_entries = 0;
     std::uint64_t chunks_freed = 0;
-    std::uint64_t unrepaired_pieces = 0;   // copied to a returning replica without a good source
+    std::uint64_t unrepaired_pieces = 0;  // copied to a returning replica without a good source
     std::array<std::uint64_t, static_cast<std::size_t>(AppendVerdict::count_)> verdicts{};
 };
 
@@ -74,19 +74,19 @@ struct GroupGauges {
     std::uint64_t segment_free_bytes = 0;
     std::uint64_t segment_size_bytes = 0;
     std::uint32_t shards = 0;
-    ReplicaMask taking_writes = 0;    // replicas that get new writes
-    ReplicaMask complete = 0;         // replicas that lack nothing
+    ReplicaMask taking_writes = 0;  // replicas that get new writes
+    ReplicaMask complete = 0;       // replicas that lack nothing
     bool disk_full = false;
-    bool retention_held = false;      // the clock leapt
+    bool retention_held = false;  // the clock leapt
     std::array<std::uint64_t, replica_count> missing_chunks{};
     std::uint64_t lost_records = 0;
 };
 
 class ShardGroup {
-  public:
-    // Recovers the group from its replicas and starts its epoch, or makes an empty one if the set is
-    // new. Blocks on the engine; no other I/O may be in flight on it.
-    // Errors: not_enough_replicas, wait_for_replica (detail = shard), corrupt, io_failed, no_space.
+public:
+    // Recovers the group from its replicas and starts its epoch, or makes an empty one if the set
+    // is new. Blocks on the engine; no other I/O may be in flight on it. Errors:
+    // not_enough_replicas, wait_for_replica (detail = shard), corrupt, io_failed, no_space.
     [[nodiscard]] static Result<std::unique_ptr<ShardGroup>> recover(const GroupOptions& options,
                                                                      IoEngine& engine, Clock& clock,
                                                                      FramePool& pool);
@@ -102,8 +102,8 @@ class ShardGroup {
     void wait_commit(ShardLog& shard, CommitWaiter& waiter) noexcept;
     // One completion whose cookie names this group (see group_of_cookie).
     void complete(const IoCompletion& completion) noexcept;
-    // Seals and queues what is due, advances commit points, runs timers. Returns the work done, 0 if
-    // none. The caller submits the engine afterwards.
+    // Seals and queues what is due, advances commit points, runs timers. Returns the work done, 0
+    // if none. The caller submits the engine afterwards.
     std::size_t turn() noexcept;
     // Monotonic time at which turn() has work without any new event; UINT64_MAX if none.
     [[nodiscard]] std::uint64_t next_due_ns() const noexcept;
@@ -156,7 +156,7 @@ class ShardGroup {
     // The shards this group knows.
     void list_shards(std::span<ShardUid> out, std::size_t& count) const noexcept;
 
-  private:
+private:
     explicit ShardGroup(std::unique_ptr<GroupCore> core) noexcept;
     std::unique_ptr<GroupCore> core_;
 };

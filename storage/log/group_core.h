@@ -33,7 +33,7 @@ namespace penstock {
 // Objects of one kind in slots that never move; a slot is named by its number.
 template <typename T>
 class SlotTable {
-  public:
+public:
     explicit SlotTable(std::uint32_t count) : slots_(count), free_(count) {
         for (std::uint32_t i = 0; i < count; ++i) {
             free_[i] = count - 1 - i;
@@ -54,7 +54,7 @@ class SlotTable {
     [[nodiscard]] T& at(std::uint32_t slot) noexcept { return slots_[slot]; }
     [[nodiscard]] std::size_t free_count() const noexcept { return free_.size(); }
 
-  private:
+private:
     std::vector<T> slots_;
     std::vector<std::uint32_t> free_;
 };
@@ -62,7 +62,7 @@ class SlotTable {
 // One flush of all containers with unflushed writes, on every replica that takes writes.
 struct FlushRound {
     bool active = false;
-    std::uint64_t ticket = 0;                  // buffers written with a ticket ≤ this are covered
+    std::uint64_t ticket = 0;  // buffers written with a ticket ≤ this are covered
     std::array<std::uint32_t, replica_count> outstanding{};
     ReplicaMask failed = 0;
     ReplicaMask sent = 0;
@@ -72,7 +72,8 @@ struct FlushRound {
 struct ContainerGrowth {
     bool active = false;
     std::uint32_t container = 0;
-    std::uint16_t round = 0;        // in its requests' cookies: late answers of an earlier one are ignored
+    std::uint16_t round =
+        0;  // in its requests' cookies: late answers of an earlier one are ignored
     ReplicaMask outstanding = 0;
     ReplicaMask ok = 0;
     ReplicaMask no_space = 0;
@@ -84,8 +85,8 @@ struct Joining {
     enum class Step : std::uint8_t { none, waiting, files, taking };
     Step step = Step::none;
     bool counts = false;
-    std::uint16_t round = 0;                   // as in ContainerGrowth
-    std::uint32_t outstanding = 0;             // grow requests
+    std::uint16_t round = 0;        // as in ContainerGrowth
+    std::uint32_t outstanding = 0;  // grow requests
     bool failed = false;
 };
 
@@ -96,15 +97,21 @@ struct RefillCopy {
     std::uint64_t uid = 0;
     std::uint64_t ordinal = 0;
     std::uint64_t offset = 0;
-    std::uint64_t until = 0;                   // what has to be copied ends here
+    std::uint64_t until = 0;  // what has to be copied ends here
     std::uint64_t length = 0;
     std::uint64_t window = 0;
-    Sequence last = 0;                         // last one copied, or before the chunk
-    Sequence piece_last = 0;                   // last one of the piece that is written now
+    Sequence last = 0;        // last one copied, or before the chunk
+    Sequence piece_last = 0;  // last one of the piece that is written now
     std::uint16_t generation = 0;
     ReplicaMask tried = 0;
-    bool relaxed = false;                      // a hole in the chain is passed over
-    enum class Step : std::uint8_t { idle, reading, writing, flushing, recording } step = Step::idle;
+    bool relaxed = false;  // a hole in the chain is passed over
+    enum class Step : std::uint8_t {
+        idle,
+        reading,
+        writing,
+        flushing,
+        recording
+    } step = Step::idle;
 };
 
 struct RecoveredShard;
@@ -113,8 +120,10 @@ struct GroupCore {
     GroupCore(const GroupOptions& o, IoEngine& e, Clock& c, FramePool& p);
     ~GroupCore();
 
-    // -- group.cc ----------------------------------------------------------------------------------
-    AppendVerdict append(ShardLog& shard, const RecordIn& record, AckLevel level, Appended& out) noexcept;
+    // -- group.cc
+    // ----------------------------------------------------------------------------------
+    AppendVerdict append(ShardLog& shard, const RecordIn& record, AckLevel level,
+                         Appended& out) noexcept;
     AppendVerdict admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level) noexcept;
     bool open_frame(ShardLog& shard, std::uint64_t payload_bytes) noexcept;
     void seal_frame(ShardLog& shard) noexcept;
@@ -127,7 +136,8 @@ struct GroupCore {
     void timers() noexcept;
     bool drain() noexcept;
 
-    // -- commit.cc ---------------------------------------------------------------------------------
+    // -- commit.cc
+    // ---------------------------------------------------------------------------------
     void complete(const IoCompletion& completion) noexcept;
     void complete_journal(const Cookie& cookie, std::int64_t result) noexcept;
     void complete_segment(const Cookie& cookie, std::int64_t result) noexcept;
@@ -142,7 +152,8 @@ struct GroupCore {
     void free_buffer(FrameBuffer& buffer) noexcept;
     void release_orphan(FrameBuffer& buffer) noexcept;
 
-    // -- writes.cc ---------------------------------------------------------------------------------
+    // -- writes.cc
+    // ---------------------------------------------------------------------------------
     std::size_t gather() noexcept;
     void journal_shard(ShardLog& shard) noexcept;
     void go_direct(ShardLog& shard) noexcept;
@@ -176,13 +187,15 @@ struct GroupCore {
     }
     void refresh_full() noexcept;
 
-    // -- refill.cc ---------------------------------------------------------------------------------
+    // -- refill.cc
+    // ---------------------------------------------------------------------------------
     void replica_failed(unsigned replica, Error why) noexcept;
     void leave(unsigned replica) noexcept;
     void begin_join(unsigned replica, bool counts) noexcept;
     [[nodiscard]] bool has_outstanding(unsigned replica) const noexcept;
     void forget_copies(unsigned replica) noexcept;
-    [[nodiscard]] bool refill_in_flight(std::uint64_t uid, std::uint64_t before_ordinal) const noexcept;
+    [[nodiscard]] bool refill_in_flight(std::uint64_t uid,
+                                        std::uint64_t before_ordinal) const noexcept;
     void finish_join(unsigned replica) noexcept;
     [[nodiscard]] bool has_spare(unsigned without) const noexcept;
     void watch_lag() noexcept;
@@ -195,14 +208,16 @@ struct GroupCore {
     [[nodiscard]] bool complete_on(unsigned replica) const noexcept;
     void abandon_refill() noexcept;
 
-    // -- retention.cc ------------------------------------------------------------------------------
+    // -- retention.cc
+    // ------------------------------------------------------------------------------
     void apply_retention() noexcept;
     void seal_idle_chunk(ShardLog& shard, std::int64_t horizon_ms) noexcept;
     void trim_shard(ShardLog& shard, std::uint64_t first_ordinal) noexcept;
     void finish_drops() noexcept;
     void watch_clock() noexcept;
 
-    // -- recover.cc --------------------------------------------------------------------------------
+    // -- recover.cc
+    // --------------------------------------------------------------------------------
     Status recover();
     Status recover_from(ReplicaMask readable, bool& reading);
     Status open_outputs(const StateRead& read, std::uint32_t first_journal_file);
@@ -211,42 +226,44 @@ struct GroupCore {
     Status start_epoch();
     [[nodiscard]] EpochBegunEntry epoch_begun() const noexcept;
 
-    // -- plan.cc -----------------------------------------------------------------------------------
-    Status plan_read(ShardUid uid, const ReadStart& start, std::uint32_t max_bytes, ReadPlan& out) noexcept;
+    // -- plan.cc
+    // -----------------------------------------------------------------------------------
+    Status plan_read(ShardUid uid, const ReadStart& start, std::uint32_t max_bytes,
+                     ReadPlan& out) noexcept;
 
     GroupOptions options;
     IoEngine& engine;
     Clock& clock;
     FramePool& pool;
     ReplicaView replicas;
-    ReplicaMask taken_part = 0;                   // took writes at any time in this epoch
+    ReplicaMask taken_part = 0;  // took writes at any time in this epoch
     GroupTable table;
     std::unique_ptr<StateLog> state;
     std::unique_ptr<JournalRing> journal;
     std::unordered_map<std::uint64_t, std::unique_ptr<ShardLog>> shards;
-    std::vector<ShardLog*> shard_order;           // for round-robin work
+    std::vector<ShardLog*> shard_order;  // for round-robin work
     SlotTable<FrameBuffer> buffers;
     SlotTable<FrameMeta> frames;
     std::array<std::vector<FileHandle>, replica_count> containers;
 
-    ShardLog* dirty = nullptr;                    // shards with something not handed out
+    ShardLog* dirty = nullptr;  // shards with something not handed out
     ShardLog* dirty_last = nullptr;
-    FrameBuffer* write_queue = nullptr;           // closed buffers to write, in order
+    FrameBuffer* write_queue = nullptr;  // closed buffers to write, in order
     FrameBuffer* write_queue_last = nullptr;
-    std::vector<std::uint32_t> writing;           // buffers with writes in flight or to queue
-    std::vector<std::uint32_t> unflushed;         // buffers in state `written`
+    std::vector<std::uint32_t> writing;    // buffers with writes in flight or to queue
+    std::vector<std::uint32_t> unflushed;  // buffers in state `written`
     FlushRound flush;
     bool flush_wanted = false;
     std::vector<bool> unflushed_containers;
     std::uint64_t unflushed_bytes = 0;
-    std::uint64_t pending_total = 0;              // bytes in buffers not settled, all shards
-    unsigned writes_in_flight = 0;                // segment writes not yet done on a quorum
-    std::uint64_t flush_ticket = 1;               // given to plain writes
+    std::uint64_t pending_total = 0;  // bytes in buffers not settled, all shards
+    unsigned writes_in_flight = 0;    // segment writes not yet done on a quorum
+    std::uint64_t flush_ticket = 1;   // given to plain writes
     std::uint64_t oldest_unflushed_ns = 0;
     ContainerGrowth growth;
     std::uint16_t grow_round = 0;
-    bool manifest_written = false;                // this epoch's first generation is durable
-    std::array<std::uint32_t, replica_count> segment_outstanding{};   // writes, orphans' too
+    bool manifest_written = false;  // this epoch's first generation is durable
+    std::array<std::uint32_t, replica_count> segment_outstanding{};  // writes, orphans' too
     std::uint64_t growth_retry_ns = 0;
     std::array<Joining, replica_count> joining;
     RefillCopy refill;
@@ -260,18 +277,18 @@ struct GroupCore {
     std::uint64_t next_timer_ns = 0;
     std::uint64_t last_lag_look_ns = 0;
     std::uint64_t next_retention_ns = 0;
-    std::uint64_t points_asked_through = 0;       // journal block a points entry will free
+    std::uint64_t points_asked_through = 0;  // journal block a points entry will free
     bool points_in_flight = false;
     bool disk_full = false;
-    bool recovering = true;                       // no space is taken ahead of need
+    bool recovering = true;  // no space is taken ahead of need
     bool relieving = false;
     bool memory_short = false;
-    std::int64_t clock_offset_ms = 0;             // wall - monotonic when it was last believed
+    std::int64_t clock_offset_ms = 0;  // wall - monotonic when it was last believed
     bool clock_known = false;
     bool retention_held = false;
     std::uint64_t retention_held_until_ns = 0;
     std::array<std::uint64_t, replica_count> left_ns{};
-    std::array<bool, replica_count> lagging{};    // left because slow: comes back by itself
+    std::array<bool, replica_count> lagging{};  // left because slow: comes back by itself
     GroupCounters counters;
     std::uint64_t lost_records = 0;
     ShardGroup::CommitObserver commit_observer = nullptr;

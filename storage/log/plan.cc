@@ -20,9 +20,8 @@ Sequence sequence_at(const ShardLog& shard, std::int64_t timestamp_ms) {
         return std::max(table.trim_sequence, shard.settled.sequence + 1);
     }
     const auto chunk = std::partition_point(
-        table.chunks.begin(), table.chunks.end(), [&](const Chunk& c) {
-            return c.end_offset != 0 && c.end_arrival_ms < timestamp_ms;
-        });
+        table.chunks.begin(), table.chunks.end(),
+        [&](const Chunk& c) { return c.end_offset != 0 && c.end_arrival_ms < timestamp_ms; });
     if (chunk == table.chunks.end()) {
         return table.chunks.back().end_sequence + 1;
     }
@@ -53,9 +52,15 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
     out.end_sequence = shard.committed + 1;
     out.newest_arrival_ms = shard.committed_arrival_ms;
     switch (start.from) {
-        case ReadFrom::sequence: out.first_sequence = start.sequence; break;
-        case ReadFrom::trim_horizon: out.first_sequence = shard_table.trim_sequence; break;
-        case ReadFrom::latest: out.first_sequence = out.end_sequence; break;
+        case ReadFrom::sequence:
+            out.first_sequence = start.sequence;
+            break;
+        case ReadFrom::trim_horizon:
+            out.first_sequence = shard_table.trim_sequence;
+            break;
+        case ReadFrom::latest:
+            out.first_sequence = out.end_sequence;
+            break;
         case ReadFrom::timestamp:
             out.first_sequence = sequence_at(shard, start.timestamp_ms);
             out.timestamp_ms = start.timestamp_ms;
@@ -75,11 +80,11 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
     // -- Segments ------------------------------------------------------------------------------
     std::uint64_t budget = max_bytes;
     auto chunk = std::partition_point(
-        shard_table.chunks.begin(), shard_table.chunks.end(), [&](const Chunk& c) {
-            return c.sealed && c.end_sequence < out.first_sequence;
-        });
+        shard_table.chunks.begin(), shard_table.chunks.end(),
+        [&](const Chunk& c) { return c.sealed && c.end_sequence < out.first_sequence; });
     Sequence at = out.first_sequence;
-    for (; chunk != shard_table.chunks.end() && out.extent_count < ReadPlan::extents_max && budget != 0;
+    for (; chunk != shard_table.chunks.end() && out.extent_count < ReadPlan::extents_max &&
+           budget != 0;
          ++chunk) {
         // The manifest's points lag behind what has settled in the chunk that is written now.
         const bool current = chunk->ordinal == shard.settled_ordinal;
@@ -99,13 +104,15 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
             from = point.offset;
             before = point.sequence;
         }
-        // The wanted record begins before the next point, however far that is: a plan always leads on.
-        const std::uint64_t want = std::min(end - from, beyond - from + align_up(budget, block_bytes));
+        // The wanted record begins before the next point, however far that is: a plan always leads
+        // on.
+        const std::uint64_t want =
+            std::min(end - from, beyond - from + align_up(budget, block_bytes));
         ReadExtent& extent = out.extents[out.extent_count++];
         extent.container = chunk->run.container;
         extent.replicas = static_cast<ReplicaMask>(all_replicas & ~chunk->missing);
         if ((extent.replicas & replicas.taking) == 0) {
-            extent.replicas = all_replicas;   // parts of it may be there; the reader verifies
+            extent.replicas = all_replicas;  // parts of it may be there; the reader verifies
         }
         extent.offset = container_offset(*chunk) + from;
         extent.length = want;
@@ -116,7 +123,8 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         }
         at = end_sequence + 1;
     }
-    if (budget == 0 || (out.extent_count == ReadPlan::extents_max && chunk != shard_table.chunks.end())) {
+    if (budget == 0 ||
+        (out.extent_count == ReadPlan::extents_max && chunk != shard_table.chunks.end())) {
         return {};
     }
 

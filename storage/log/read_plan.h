@@ -31,31 +31,32 @@ struct ReadStart {
 struct ReadExtent {
     std::uint32_t container = 0;
     ReplicaMask replicas = 0;
-    std::uint64_t offset = 0;   // multiple of block_bytes
-    std::uint64_t length = 0;   // multiple of block_bytes; later bytes belong to nobody or others
-    Sequence before_sequence = 0;   // its first frame follows this one, or one after it
+    std::uint64_t offset = 0;  // multiple of block_bytes
+    std::uint64_t length = 0;  // multiple of block_bytes; later bytes belong to nobody or others
+    Sequence before_sequence = 0;  // its first frame follows this one, or one after it
 };
 
 // A sealed frame in the lane's memory, lent read-only until the plan is released.
 struct ReadFrame {
     const std::byte* data = nullptr;
     std::uint32_t length = 0;
-    std::uint32_t buffer = 0;   // the lane's
+    std::uint32_t buffer = 0;  // the lane's
 };
 
 struct ReadPlan {
     static constexpr std::size_t extents_max = 8;
     static constexpr std::size_t frames_max = 64;
 
-    Sequence first_sequence = 0;   // records from here on answer the request; skip earlier ones
-    Sequence trim_sequence = 0;    // first record kept (trim horizon)
-    Sequence end_sequence = 0;     // first sequence after the newest committed record; show none from here on
-    std::int64_t newest_arrival_ms = 0;   // of the newest committed record, 0 if none was ever
-    std::int64_t timestamp_ms = 0;        // for ReadFrom::timestamp: skip records that arrived before
+    Sequence first_sequence = 0;  // records from here on answer the request; skip earlier ones
+    Sequence trim_sequence = 0;   // first record kept (trim horizon)
+    Sequence end_sequence =
+        0;  // first sequence after the newest committed record; show none from here on
+    std::int64_t newest_arrival_ms = 0;  // of the newest committed record, 0 if none was ever
+    std::int64_t timestamp_ms = 0;  // for ReadFrom::timestamp: skip records that arrived before
     std::uint32_t group = 0;
     std::uint64_t shard = 0;
-    std::uint32_t extent_count = 0;       // read these first, in order,
-    std::uint32_t frame_count = 0;        // then these
+    std::uint32_t extent_count = 0;  // read these first, in order,
+    std::uint32_t frame_count = 0;   // then these
     std::array<ReadExtent, extents_max> extents{};
     std::array<ReadFrame, frames_max> frames{};
     // The part of the request that is known to be lost on every replica, if it starts right at
@@ -65,7 +66,7 @@ struct ReadPlan {
 
 struct ShardStatus {
     Sequence trim_sequence = 0;
-    Sequence end_sequence = 0;        // first sequence that will be given out after the committed ones
+    Sequence end_sequence = 0;  // first sequence that will be given out after the committed ones
     std::int64_t newest_arrival_ms = 0;
     std::uint64_t stored_bytes = 0;   // in segments, of one replica
     std::uint64_t pending_bytes = 0;  // in memory and journal, not in segments yet

@@ -17,17 +17,17 @@ struct RecoveredShard {
         std::vector<std::byte> bytes;
     };
     std::vector<Frame> frames;
-    Sequence committed_through = 0;   // largest any of its frames carries
+    Sequence committed_through = 0;  // largest any of its frames carries
     std::vector<LostRange> lost;
 };
 
 namespace {
 
-constexpr std::uint64_t next_sequence_gap = std::uint64_t{1} << 32;   // R7
+constexpr std::uint64_t next_sequence_gap = std::uint64_t{1} << 32;  // R7
 
 // Reads of many small places at once.
 class BatchReader {
-  public:
+public:
     struct Read {
         FileHandle file = no_file;
         std::uint64_t offset = 0;
@@ -72,12 +72,12 @@ class BatchReader {
 
 // Follows one shard's chain from its recorded end through its segment, then through the journal.
 class ChainFollower {
-  public:
+public:
     ChainFollower(GroupCore& core, const JournalScan& scan, ReplicaMask readable,
                   ReplicaMask may_hold, std::byte* window)
         : core_(core), scan_(scan), readable_(readable), may_hold_(may_hold), window_(window) {}
 
-    static constexpr std::uint64_t window_bytes = 17U << 20;   // the largest frame, and a block
+    static constexpr std::uint64_t window_bytes = 17U << 20;  // the largest frame, and a block
 
     Status follow(RecoveredShard& shard, bool look_in_segment) {
         end_ = shard.table->end;
@@ -90,8 +90,8 @@ class ChainFollower {
         resume_ = Place{};
         behind_ = Place{};
         passed_bytes_ = 0;
-        // Writes of one shard go their ways independently: a frame that only the journal has may stand
-        // between two that only the segment has. So both are followed until neither leads on.
+        // Writes of one shard go their ways independently: a frame that only the journal has may
+        // stand between two that only the segment has. So both are followed until neither leads on.
         for (bool look = look_in_segment, on = true; on;) {
             if (look) {
                 PENSTOCK_TRY_VOID(follow_segment(shard));
@@ -107,7 +107,7 @@ class ChainFollower {
         return end_of_chain(shard);
     }
 
-  private:
+private:
     [[nodiscard]] bool follows(const FrameHeader& header) const noexcept {
         return header.previous_sequence == end_.sequence && header.previous_epoch == end_.epoch &&
                header.previous_crc == end_.crc && header.epoch == core_.table.started_epoch();
@@ -136,7 +136,7 @@ class ChainFollower {
             const ScannedFrame& frame = next->second;
             if (!follows(frame.header)) {
                 if (taken) {
-                    break;   // the segment first
+                    break;  // the segment first
                 }
                 PENSTOCK_TRY(go_on, over_hole(shard, frame.header));
                 if (!go_on) {
@@ -159,20 +159,23 @@ class ChainFollower {
                 continue;
             }
             const std::uint64_t begin = align_up(
-                number == behind_.chunk ? std::max(behind_.at, chunk.end_offset) : chunk.end_offset, block_bytes);
-            const std::uint64_t end = std::min(begin + passed_bytes_ + block_bytes, core_.chunk_capacity(chunk));
+                number == behind_.chunk ? std::max(behind_.at, chunk.end_offset) : chunk.end_offset,
+                block_bytes);
+            const std::uint64_t end =
+                std::min(begin + passed_bytes_ + block_bytes, core_.chunk_capacity(chunk));
             for (unsigned r = 0; r < replica_count && begin < end; ++r) {
                 if ((readable_ >> r & 1) == 0) {
                     continue;
                 }
-                PENSTOCK_TRY(all, view(r, chunk, begin, end - begin));   // one read for all the looks
+                PENSTOCK_TRY(all,
+                             view(r, chunk, begin, end - begin));  // one read for all the looks
                 (void)all;
                 for (std::uint64_t at = begin; at < end;) {
                     PENSTOCK_TRY(bytes, view(r, chunk, at, sizeof(FrameHeader)));
                     FrameHeader header;
-                    const bool ours =
-                        check_frame_header(bytes, core_.options.geometry.set_id, header) == FrameFault::none &&
-                        header.shard == value(shard.table->uid);
+                    const bool ours = check_frame_header(bytes, core_.options.geometry.set_id,
+                                                         header) == FrameFault::none &&
+                                      header.shard == value(shard.table->uid);
                     if (ours && follows(header)) {
                         resume_ = Place{number, at};
                         return true;
@@ -199,7 +202,8 @@ class ChainFollower {
         }
         // Records of the hole were committed. An absent replica may hold them.
         if (may_hold_ != 0 && !core_.options.accept_loss) {
-            return fail(Errc::wait_for_replica, 0, static_cast<std::uint32_t>(value(shard.table->uid)));
+            return fail(Errc::wait_for_replica, 0,
+                        static_cast<std::uint32_t>(value(shard.table->uid)));
         }
         shard.lost.push_back({end_.sequence + 1, later.first_sequence});
         return true;
@@ -213,11 +217,12 @@ class ChainFollower {
             }
             shard.lost.push_back({end_.sequence + 1, shard.committed_through + 1});
         }
-        // R8: damaged is not absent. A damaged copy here may be a committed frame's whose other copy
-        // is on a voting replica that could not be read.
+        // R8: damaged is not absent. A damaged copy here may be a committed frame's whose other
+        // copy is on a voting replica that could not be read.
         const bool doubt = in_doubt_ || !scan_.missing.empty();
         if (doubt && may_hold_ != 0 && !core_.options.accept_loss) {
-            return fail(Errc::wait_for_replica, 0, static_cast<std::uint32_t>(value(shard.table->uid)));
+            return fail(Errc::wait_for_replica, 0,
+                        static_cast<std::uint32_t>(value(shard.table->uid)));
         }
         return {};
     }
@@ -259,8 +264,8 @@ class ChainFollower {
         std::uint64_t known = 0;
         bool damaged = false;
         for (unsigned r = 0; r < replica_count; ++r) {
-            // A replica that left lacks part of the chunk; what it has may be the one copy that can be
-            // read of a frame that was committed before it left.
+            // A replica that left lacks part of the chunk; what it has may be the one copy that can
+            // be read of a frame that was committed before it left.
             if ((readable_ >> r & 1) == 0) {
                 continue;
             }
@@ -274,9 +279,10 @@ class ChainFollower {
             if (fault != FrameFault::none || header.shard != value(shard.table->uid)) {
                 continue;
             }
-            if (header.epoch == core_.table.started_epoch() && header.last_sequence() <= end_.sequence) {
-                // An earlier, unfinished recovery has moved it already; or it stands on this replica
-                // alone, from the place's previous use.
+            if (header.epoch == core_.table.started_epoch() &&
+                header.last_sequence() <= end_.sequence) {
+                // An earlier, unfinished recovery has moved it already; or it stands on this
+                // replica alone, from the place's previous use.
                 known = std::max(known, header.total_bytes());
                 continue;
             }
@@ -292,12 +298,13 @@ class ChainFollower {
             take(shard, header, whole.subspan(0, sizeof header + header.payload_bytes));
             return header.total_bytes();
         }
-        in_doubt_ = in_doubt_ || damaged;   // no other replica that was read has it
+        in_doubt_ = in_doubt_ || damaged;  // no other replica that was read has it
         return known;
     }
 
     // `length` bytes of the chunk on a replica, as many as there are.
-    Result<Bytes> view(unsigned replica, const Chunk& chunk, std::uint64_t at, std::uint64_t length) {
+    Result<Bytes> view(unsigned replica, const Chunk& chunk, std::uint64_t at,
+                       std::uint64_t length) {
         if (!core_.ensure_container_file(replica, chunk.run.container)) {
             return Bytes{};
         }
@@ -305,8 +312,9 @@ class ChainFollower {
         const std::uint64_t from = align_down(base + at, block_bytes);
         const std::uint64_t skip = base + at - from;
         // Small looks stay small: most shards have nothing behind their end.
-        const std::uint64_t want = std::min(align_up(skip + length, length > block_bytes ? 1U << 20 : block_bytes),
-                                            base + core_.chunk_capacity(chunk) - from);
+        const std::uint64_t want =
+            std::min(align_up(skip + length, length > block_bytes ? 1U << 20 : block_bytes),
+                     base + core_.chunk_capacity(chunk) - from);
         const FileHandle file = core_.containers[replica][chunk.run.container];
         const bool have = replica == window_replica_ && chunk.run.container == window_container_ &&
                           from >= window_from_ && from + want <= window_from_ + window_have_;
@@ -335,35 +343,37 @@ class ChainFollower {
     GroupCore& core_;
     const JournalScan& scan_;
     ReplicaMask readable_;
-    ReplicaMask may_hold_;      // absent replicas that took part in the epoch
+    ReplicaMask may_hold_;  // absent replicas that took part in the epoch
     std::byte* window_;
     unsigned window_replica_ = replica_count;
     std::uint32_t window_container_ = 0;
     std::uint64_t window_from_ = 0;
     std::uint64_t window_have_ = 0;
     ChainEnd end_;
-    Place resume_;                     // where the segment is followed from
-    Place behind_;                     // behind the last frame that was taken from it
-    std::uint64_t passed_bytes_ = 0;   // of frames taken from the journal since
+    Place resume_;                    // where the segment is followed from
+    Place behind_;                    // behind the last frame that was taken from it
+    std::uint64_t passed_bytes_ = 0;  // of frames taken from the journal since
     bool in_doubt_ = false;
 };
 
 // Which shards have a frame right behind their recorded end on any replica: one small read each,
 // many at once, so that start-up does not grow with what is stored.
-std::vector<bool> probe_ends(GroupCore& core, std::vector<RecoveredShard>& shards, ReplicaMask readable,
-                             std::byte* buffer, std::size_t buffer_size) {
+std::vector<bool> probe_ends(GroupCore& core, std::vector<RecoveredShard>& shards,
+                             ReplicaMask readable, std::byte* buffer, std::size_t buffer_size) {
     std::vector<bool> found(shards.size(), false);
     std::vector<BatchReader::Read> reads;
-    std::vector<std::pair<std::size_t, std::uint64_t>> what;   // shard, offset in the block read
+    std::vector<std::pair<std::size_t, std::uint64_t>> what;  // shard, offset in the block read
     const std::size_t batch = buffer_size / block_bytes;
     const auto flush_batch = [&] {
         BatchReader::run(core.engine, reads);
         for (std::size_t i = 0; i < reads.size(); ++i) {
             const auto [shard, skip] = what[i];
-            const auto have = static_cast<std::uint64_t>(std::max<std::int64_t>(reads[i].result, 0));
+            const auto have =
+                static_cast<std::uint64_t>(std::max<std::int64_t>(reads[i].result, 0));
             // A failed read is looked at again, one by one, where its error is told.
-            found[shard] = found[shard] || reads[i].result < 0 ||
-                           (have >= skip + 4 && load<std::uint32_t>(reads[i].data + skip) == frame_magic);
+            found[shard] =
+                found[shard] || reads[i].result < 0 ||
+                (have >= skip + 4 && load<std::uint32_t>(reads[i].data + skip) == frame_magic);
         }
         reads.clear();
         what.clear();
@@ -374,7 +384,8 @@ std::vector<bool> probe_ends(GroupCore& core, std::vector<RecoveredShard>& shard
                 continue;
             }
             for (unsigned r = 0; r < replica_count; ++r) {
-                if ((readable >> r & 1) == 0 || !core.ensure_container_file(r, chunk.run.container)) {
+                if ((readable >> r & 1) == 0 ||
+                    !core.ensure_container_file(r, chunk.run.container)) {
                     continue;
                 }
                 const std::uint64_t at = core.container_offset(chunk) + chunk.end_offset;
@@ -407,8 +418,8 @@ EpochBegunEntry GroupCore::epoch_begun() const noexcept {
 
 Status GroupCore::open_outputs(const StateRead& read, std::uint32_t first_journal_file) {
     journal = std::make_unique<JournalRing>(
-        engine, JournalRing::Options{options.group, options.epoch, options.geometry, first_journal_file,
-                                     &replicas});
+        engine, JournalRing::Options{options.group, options.epoch, options.geometry,
+                                     first_journal_file, &replicas});
     PENSTOCK_TRY_VOID(journal->allocate_buffers());
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((replicas.taking >> r & 1) != 0) {
@@ -492,10 +503,12 @@ Status GroupCore::adopt(RecoveredShard& recovered) {
         meta->first_sequence = frame.header.first_sequence;
         meta->opened_ns = now_ns;
         meta->last_arrival_ms = frame.header.last_arrival_ms;
-        meta->identity = {frame.header.last_sequence(), frame.header.epoch, frame.header.header_crc};
+        meta->identity = {frame.header.last_sequence(), frame.header.epoch,
+                          frame.header.header_crc};
         meta->submitted = true;
         std::memcpy(buffer->data + buffer->used, frame.bytes.data(), frame.bytes.size());
-        std::memset(buffer->data + buffer->used + frame.bytes.size(), 0, bytes - frame.bytes.size());
+        std::memset(buffer->data + buffer->used + frame.bytes.size(), 0,
+                    bytes - frame.bytes.size());
         buffer->used += bytes;
         shard.pending_bytes += bytes;
         pending_total += bytes;
@@ -536,11 +549,13 @@ Status GroupCore::start_epoch() {
                 record(SealChunkEntry{uid, chunk.ordinal});
             }
         }
-        record(NextSequenceEntry{uid, std::max(shard.end.sequence, shard.next_sequence) + next_sequence_gap});
+        record(NextSequenceEntry{
+            uid, std::max(shard.end.sequence, shard.next_sequence) + next_sequence_gap});
     }
     bool started = false;
     record(EpochStartedEntry{value(options.epoch)}, [&started] { started = true; });
-    // What a slower replica still owes comes back here too: the engine's next user may be another group.
+    // What a slower replica still owes comes back here too: the engine's next user may be another
+    // group.
     PENSTOCK_TRY_VOID(pump_until([&] { return started && engine.in_flight() == 0; }));
     for (ShardLog* shard : shard_order) {
         ShardTable& shard_table = *shard->table;
@@ -558,7 +573,7 @@ Status GroupCore::start_epoch() {
     }
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((replicas.taking >> r & 1) != 0 && !complete_on(r)) {
-            joining[r].step = Joining::Step::taking;   // its refill goes on
+            joining[r].step = Joining::Step::taking;  // its refill goes on
         }
     }
     return {};
@@ -577,31 +592,34 @@ Status GroupCore::recover() {
             return done;
         }
         readable = static_cast<ReplicaMask>(readable & ~(1U << done.error().detail));
-        table = GroupTable(
-            static_cast<std::uint32_t>(options.geometry.container_bytes / options.geometry.chunk_unit_bytes));
+        table = GroupTable(static_cast<std::uint32_t>(options.geometry.container_bytes /
+                                                      options.geometry.chunk_unit_bytes));
     }
 }
 
 Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
     const auto absent = static_cast<ReplicaMask>(all_replicas & ~(readable | options.filling));
     const bool writable = __builtin_popcount(readable) >= static_cast<int>(quorum_count);
-    PENSTOCK_TRY(read, read_state_log(engine, options.geometry.set_id, options.group, readable, absent,
-                                      options.accept_loss || !writable));
+    PENSTOCK_TRY(read, read_state_log(engine, options.geometry.set_id, options.group, readable,
+                                      absent, options.accept_loss || !writable));
     if (!replay_state(read, [this](bool, Bytes entry) { return table.apply(entry); })) {
         return fail(Errc::corrupt, 0, value(options.group));
     }
     const std::uint64_t counted = table.started_epoch();
-    const std::function<bool(std::uint64_t, Sequence)> wanted = [this](std::uint64_t uid, Sequence last) {
+    const std::function<bool(std::uint64_t, Sequence)> wanted = [this](std::uint64_t uid,
+                                                                       Sequence last) {
         const ShardTable* shard = table.find(static_cast<ShardUid>(uid));
         return shard != nullptr && last > shard->end.sequence;
     };
-    PENSTOCK_TRY(scan, scan_journal(engine, options.geometry, options.group, counted, readable, wanted));
+    PENSTOCK_TRY(scan,
+                 scan_journal(engine, options.geometry, options.group, counted, readable, wanted));
     if (!read.found) {
         // A journal or segments without any manifest: metadata is missing, not empty.
         for (unsigned r = 0; r < replica_count; ++r) {
             const bool segments =
                 (readable >> r & 1) != 0 &&
-                engine.open(r, container_name(value(options.group), 0), OpenMode::read_only).has_value();
+                engine.open(r, container_name(value(options.group), 0), OpenMode::read_only)
+                    .has_value();
             if (scan.any_block || segments) {
                 return fail(Errc::corrupt, 0, value(options.group));
             }
@@ -625,7 +643,8 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
         PENSTOCK_TRY_VOID(follower.follow(found[i], in_segment[i]));
     }
 
-    // -- Outputs of this epoch ---------------------------------------------------------------------
+    // -- Outputs of this epoch
+    // ---------------------------------------------------------------------
     reading = false;
     replicas.counting = readable;
     replicas.taking = writable ? readable : ReplicaMask{0};
@@ -644,7 +663,8 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
         for (RecoveredShard& shard : found) {
             PENSTOCK_TRY_VOID(adopt(shard));
             ShardLog& log = *shards.at(value(shard.table->uid));
-            log.committed = std::max(log.committed, std::min(shard.committed_through, log.submitted));
+            log.committed =
+                std::max(log.committed, std::min(shard.committed_through, log.submitted));
         }
         recovering = false;
         return {};

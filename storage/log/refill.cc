@@ -15,7 +15,9 @@ constexpr std::uint64_t starving_ns = 100'000'000;
 constexpr std::uint64_t lag_rest_ns = 1'000'000'000;
 constexpr std::uint64_t refill_window = 2U << 20;
 
-ReplicaMask bit_of(unsigned replica) noexcept { return static_cast<ReplicaMask>(1U << replica); }
+ReplicaMask bit_of(unsigned replica) noexcept {
+    return static_cast<ReplicaMask>(1U << replica);
+}
 
 }  // namespace
 
@@ -136,7 +138,8 @@ void GroupCore::begin_join(unsigned replica, bool counts) noexcept {
     join = Joining{};
     join.counts = counts;
     if (has_outstanding(replica)) {
-        join.step = Joining::Step::waiting;   // a late write would land on what is written from now on
+        join.step =
+            Joining::Step::waiting;  // a late write would land on what is written from now on
         return;
     }
     join.step = Joining::Step::files;
@@ -152,8 +155,9 @@ void GroupCore::begin_join(unsigned replica, bool counts) noexcept {
         if (have >= want) {
             return;
         }
-        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)), join.round,
-                            0, replica};
+        const Cookie cookie{OpKind::container_grow,
+                            static_cast<std::uint16_t>(value(options.group)), join.round, 0,
+                            replica};
         if (engine.queue({.kind = IoKind::allocate,
                           .file = file,
                           .offset = have,
@@ -171,7 +175,8 @@ void GroupCore::begin_join(unsigned replica, bool counts) noexcept {
         for (std::uint32_t file = 0; file < sizes.size(); ++file) {
             grow(journal->file(replica, file), sizes[file], options.geometry.journal_file_bytes);
         }
-        for (std::uint32_t container = 0; container < table.space().container_count(); ++container) {
+        for (std::uint32_t container = 0; container < table.space().container_count();
+             ++container) {
             if (!table.space().has_container(container)) {
                 continue;
             }
@@ -211,8 +216,8 @@ void GroupCore::finish_join(unsigned replica) noexcept {
     const ReplicaMask bit = bit_of(replica);
     // A container added meanwhile has no file of full length here yet: begin again.
     for (std::uint32_t container = 0; container < table.space().container_count(); ++container) {
-        if (table.space().has_container(container) &&
-            (containers[replica].size() <= container || containers[replica][container] == no_file)) {
+        if (table.space().has_container(container) && (containers[replica].size() <= container ||
+                                                       containers[replica][container] == no_file)) {
             const bool counts = join.counts;
             join = Joining{};
             begin_join(replica, counts);
@@ -221,7 +226,7 @@ void GroupCore::finish_join(unsigned replica) noexcept {
     }
     forget_copies(replica);
     if (!join.counts) {
-        record(ReplicaBlankEntry{replica});   // before any chunk of it is read or refilled
+        record(ReplicaBlankEntry{replica});  // before any chunk of it is read or refilled
     }
     replicas.taking = static_cast<ReplicaMask>(replicas.taking | bit);
     taken_part = static_cast<ReplicaMask>(taken_part | bit);
@@ -287,7 +292,7 @@ void GroupCore::rewrite_pending() noexcept {
             // Written again in its place, flushed, wherever that did not happen yet.
             if (!buffer->direct) {
                 buffer->done = buffer->flushed;
-                buffer->discount = buffer->outstanding;   // these are not flushed
+                buffer->discount = buffer->outstanding;  // these are not flushed
             }
             buffer->direct = true;
             buffer->to_queue = static_cast<ReplicaMask>(replicas.taking & ~buffer->flushed);
@@ -312,8 +317,8 @@ bool GroupCore::complete_on(unsigned replica) const noexcept {
 // -- Copying --------------------------------------------------------------------------------------
 
 void GroupCore::abandon_refill() noexcept {
-    // The completion of what is in flight finds another generation, and the buffer stays taken until
-    // it came.
+    // The completion of what is in flight finds another generation, and the buffer stays taken
+    // until it came.
     refill.active = false;
     if (refill.step == RefillCopy::Step::idle || refill.step == RefillCopy::Step::recording) {
         refill.step = RefillCopy::Step::idle;
@@ -322,7 +327,8 @@ void GroupCore::abandon_refill() noexcept {
 
 // Whether a copy into such a chunk of the shard may still land.
 bool GroupCore::refill_in_flight(std::uint64_t uid, std::uint64_t before_ordinal) const noexcept {
-    return refill.step != RefillCopy::Step::idle && refill.uid == uid && refill.ordinal < before_ordinal;
+    return refill.step != RefillCopy::Step::idle && refill.uid == uid &&
+           refill.ordinal < before_ordinal;
 }
 
 // The chunk with the fewest copies first (R10).
@@ -332,11 +338,12 @@ bool GroupCore::pick_refill() noexcept {
         for (const Chunk& chunk : shard.chunks) {
             const auto wanted = static_cast<ReplicaMask>(chunk.missing & replicas.taking);
             const auto sources = static_cast<ReplicaMask>(~chunk.missing & replicas.taking);
-            if (wanted == 0 || __builtin_popcount(replicas.taking) < static_cast<int>(quorum_count)) {
+            if (wanted == 0 ||
+                __builtin_popcount(replicas.taking) < static_cast<int>(quorum_count)) {
                 continue;
             }
-            const int copies =
-                static_cast<int>(replica_count) - __builtin_popcount(static_cast<unsigned>(chunk.missing));
+            const int copies = static_cast<int>(replica_count) -
+                               __builtin_popcount(static_cast<unsigned>(chunk.missing));
             if (copies >= best_copies) {
                 continue;
             }
@@ -348,12 +355,14 @@ bool GroupCore::pick_refill() noexcept {
             refill.uid = uid;
             refill.ordinal = chunk.ordinal;
             refill.target = static_cast<unsigned>(__builtin_ctz(wanted));
-            refill.source = sources == 0 ? refill.target : static_cast<unsigned>(__builtin_ctz(sources));
+            refill.source =
+                sources == 0 ? refill.target : static_cast<unsigned>(__builtin_ctz(sources));
             refill.window = refill_window;
             refill.last = chunk.before_sequence;
             const ShardLog& log = *shards.at(uid);
             // What settled later was written by writes the target took part in.
-            refill.until = chunk.ordinal == log.settled_ordinal ? log.settled_offset : chunk.end_offset;
+            refill.until =
+                chunk.ordinal == log.settled_ordinal ? log.settled_offset : chunk.end_offset;
         }
     }
     return best_copies <= static_cast<int>(replica_count);
@@ -391,7 +400,8 @@ std::size_t GroupCore::refill_step() noexcept {
     const OpKind kind = reading ? OpKind::refill_read : OpKind::refill_flush;
     const unsigned replica = reading ? refill.source : refill.target;
     ++refill.generation;
-    const Cookie cookie{kind, static_cast<std::uint16_t>(value(options.group)), refill.generation, 0, replica};
+    const Cookie cookie{kind, static_cast<std::uint16_t>(value(options.group)), refill.generation,
+                        0, replica};
     refill.length = std::min(refill.window, refill.until - refill.offset);
     if (!engine.queue({.kind = reading ? IoKind::read : IoKind::flush,
                        .file = containers[replica][chunk->run.container],
@@ -411,7 +421,8 @@ void GroupCore::complete_refill(const Cookie& cookie, std::int64_t result) noexc
     if (!refill.active) {
         return;
     }
-    const auto short_of = static_cast<std::int64_t>(step == RefillCopy::Step::flushing ? 0 : refill.length);
+    const auto short_of =
+        static_cast<std::int64_t>(step == RefillCopy::Step::flushing ? 0 : refill.length);
     if (result < short_of) {
         const Error why{result == -28 ? Errc::no_space : Errc::io_failed,
                         static_cast<std::uint16_t>(result < 0 ? -result : 5), cookie.replica};
@@ -420,7 +431,9 @@ void GroupCore::complete_refill(const Cookie& cookie, std::int64_t result) noexc
         return;
     }
     switch (step) {
-        case RefillCopy::Step::reading: refill_read_done(); break;
+        case RefillCopy::Step::reading:
+            refill_read_done();
+            break;
         case RefillCopy::Step::writing:
             refill.offset += refill.length;
             refill.last = refill.piece_last;
@@ -430,7 +443,8 @@ void GroupCore::complete_refill(const Cookie& cookie, std::int64_t result) noexc
             record(ChunkRefilledEntry{refill.uid, refill.ordinal, refill.target});
             break;
         case RefillCopy::Step::idle:
-        case RefillCopy::Step::recording: break;
+        case RefillCopy::Step::recording:
+            break;
     }
 }
 
@@ -438,8 +452,9 @@ void GroupCore::complete_refill(const Cookie& cookie, std::int64_t result) noexc
 // whose copy may be good although it is not known to be. False: all were tried.
 bool GroupCore::next_source(const Chunk& chunk) noexcept {
     const auto left = static_cast<ReplicaMask>(replicas.taking & ~refill.tried);
-    for (const ReplicaMask choice : {static_cast<ReplicaMask>(left & ~chunk.missing & ~bit_of(refill.target)),
-                                     static_cast<ReplicaMask>(left & ~bit_of(refill.target)), left}) {
+    for (const ReplicaMask choice :
+         {static_cast<ReplicaMask>(left & ~chunk.missing & ~bit_of(refill.target)),
+          static_cast<ReplicaMask>(left & ~bit_of(refill.target)), left}) {
         if (choice != 0) {
             refill.source = static_cast<unsigned>(__builtin_ctz(choice));
             return true;
@@ -454,10 +469,10 @@ bool GroupCore::next_source(const Chunk& chunk) noexcept {
 // lost and said to be.
 void GroupCore::refill_read_done() noexcept {
     std::uint64_t at = 0;
-    std::uint64_t good = 0;        // ends at a block boundary where the next write begins
+    std::uint64_t good = 0;  // ends at a block boundary where the next write begins
     bool bad = false;
-    Sequence last = refill.last;   // of what was looked at,
-    Sequence good_last = last;     // and of what is good
+    Sequence last = refill.last;  // of what was looked at,
+    Sequence good_last = last;    // and of what is good
     while (at < refill.length) {
         FrameHeader header;
         const Bytes rest{refill_buffer + at, refill.length - at};
@@ -478,20 +493,21 @@ void GroupCore::refill_read_done() noexcept {
             continue;
         }
         if (fault == FrameFault::not_a_frame && at % block_bytes != 0) {
-            at = align_up(at, block_bytes);   // padding behind a write
+            at = align_up(at, block_bytes);  // padding behind a write
             continue;
         }
         bad = fault != FrameFault::truncated;
         break;
     }
     // The piece's end is as good as a next frame when nothing follows it.
-    if (at >= refill.length && !bad && (good == 0 || refill.offset + refill.length == refill.until)) {
+    if (at >= refill.length && !bad &&
+        (good == 0 || refill.offset + refill.length == refill.until)) {
         good = refill.length;
         good_last = last;
     }
     if (good == 0 && !bad && refill.window < refill_buffer_bytes &&
         refill.offset + refill.length < refill.until) {
-        refill.window = refill_buffer_bytes;   // a frame larger than the piece
+        refill.window = refill_buffer_bytes;  // a frame larger than the piece
         return;
     }
     ShardTable* shard = table.find(static_cast<ShardUid>(refill.uid));
@@ -506,12 +522,12 @@ void GroupCore::refill_read_done() noexcept {
             return;
         }
         refill.tried = refill.relaxed ? refill.tried : ReplicaMask{0};
-        refill.relaxed = true;   // records are missing in the chain: what stands behind them counts
+        refill.relaxed = true;  // records are missing in the chain: what stands behind them counts
         if (next_source(*chunk)) {
             return;
         }
-        // No good copy of this piece anywhere that can be read: the target's stays as it is. Readers
-        // verify, and are told which records are gone.
+        // No good copy of this piece anywhere that can be read: the target's stays as it is.
+        // Readers verify, and are told which records are gone.
         good = std::min<std::uint64_t>(refill.length, block_bytes);
         good_last = refill.last;
         ++counters.unrepaired_pieces;
@@ -536,7 +552,7 @@ void GroupCore::refill_read_done() noexcept {
                        .data = refill_buffer,
                        .length = good,
                        .cookie = cookie.pack()})) {
-        return;   // read again next turn
+        return;  // read again next turn
     }
     refill.step = RefillCopy::Step::writing;
 }

@@ -106,7 +106,8 @@ void GroupCore::finish_drops() noexcept {
         ShardLog& shard = *shard_order[i];
         bool busy = !shard.dropping || shard.next_chunk_asked != shard.next_chunk_ready ||
                     refill_in_flight(value(shard.uid), UINT64_MAX);
-        for (const FrameBuffer* buffer = shard.buffers; buffer != nullptr && !busy; buffer = buffer->next) {
+        for (const FrameBuffer* buffer = shard.buffers; buffer != nullptr && !busy;
+             buffer = buffer->next) {
             busy = buffer->outstanding != 0 || buffer->state == BufferState::written ||
                    (buffer->state == BufferState::writing && buffer->to_queue != 0);
         }

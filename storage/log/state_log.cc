@@ -58,9 +58,9 @@ bool replay_state(const StateRead& read, const std::function<bool(bool, Bytes)>&
 
 struct StateLog::Block {
     std::byte* data = nullptr;
-    std::uint16_t generation = 0;     // of the buffer's use, for cookies
+    std::uint16_t generation = 0;  // of the buffer's use, for cookies
     bool used = false;
-    bool settled = false;             // committed, only slow replicas still hold the buffer
+    bool settled = false;  // committed, only slow replicas still hold the buffer
     unsigned slot = 0;
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
@@ -141,7 +141,8 @@ Result<std::unique_ptr<StateLog>> StateLog::open(IoEngine& engine, Options optio
     }
     // Every replica's slot gets the largest size seen, so that layouts stay alike.
     for (unsigned r = 0; r < replica_count; ++r) {
-        for (unsigned slot = 0; slot < 2 && (log->options_.replicas->taking >> r & 1) != 0; ++slot) {
+        for (unsigned slot = 0; slot < 2 && (log->options_.replicas->taking >> r & 1) != 0;
+             ++slot) {
             const auto bytes = engine.size_bytes(log->files_[r][slot]);
             Status grown = bytes ? Status{} : std::unexpected(bytes.error());
             if (bytes && *bytes < log->slot_bytes_[slot]) {
@@ -173,7 +174,8 @@ Status StateLog::go_on_without(unsigned replica, const Status& status) {
     if (status) {
         return {};
     }
-    options_.on_replica_failed(replica, Error{status.error().code, status.error().os_errno, replica});
+    options_.on_replica_failed(replica,
+                               Error{status.error().code, status.error().os_errno, replica});
     replica_lost(replica);
     return options_.replicas->has_quorum() ? Status{} : status;
 }
@@ -189,7 +191,9 @@ void StateLog::append(Bytes entry, std::function<void()> done) {
     }
 }
 
-void StateLog::start_generation() { switching_ = true; }
+void StateLog::start_generation() {
+    switching_ = true;
+}
 
 // The new generation's snapshot holds everything appended so far, so what is not yet in a block is
 // dropped and its waiters wait for the snapshot.
@@ -204,8 +208,8 @@ void StateLog::begin_switch() {
             if ((options_.replicas->taking >> r & 1) == 0) {
                 continue;
             }
-            const Cookie cookie{OpKind::state_grow, static_cast<std::uint16_t>(value(options_.group)),
-                                0, next, r};
+            const Cookie cookie{OpKind::state_grow,
+                                static_cast<std::uint16_t>(value(options_.group)), 0, next, r};
             if (engine_.queue({.kind = IoKind::allocate,
                                .file = files_[r][next],
                                .offset = slot_bytes_[next],
@@ -252,7 +256,7 @@ void StateLog::cut_block() {
         take = std::min(take, snapshot_end_ - stream_base_);
     }
     StateBlockHeader header;
-    header.kind = !in_snapshot ? StateKind::delta
+    header.kind = !in_snapshot                           ? StateKind::delta
                   : stream_base_ + take == snapshot_end_ ? StateKind::snapshot_last
                                                          : StateKind::snapshot;
     header.sent_to = options_.replicas->taking;
@@ -368,7 +372,8 @@ void StateLog::complete(const Cookie& cookie, std::int64_t result) {
             grow_failed_ = true;
             if (result != -28) {
                 options_.on_replica_failed(
-                    cookie.replica, Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
+                    cookie.replica,
+                    Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
             }
         }
         return;
@@ -385,7 +390,8 @@ void StateLog::complete(const Cookie& cookie, std::int64_t result) {
     } else if ((options_.replicas->taking & bit) != 0) {
         options_.on_replica_failed(
             cookie.replica,
-            Error{Errc::io_failed, static_cast<std::uint16_t>(result < 0 ? -result : 5), cookie.replica});
+            Error{Errc::io_failed, static_cast<std::uint16_t>(result < 0 ? -result : 5),
+                  cookie.replica});
     }
     settle();
 }
@@ -418,7 +424,9 @@ void StateLog::settle() {
     }
 }
 
-bool StateLog::idle() const noexcept { return committed_ == stream_end_ && !switching_; }
+bool StateLog::idle() const noexcept {
+    return committed_ == stream_end_ && !switching_;
+}
 
 bool StateLog::outstanding(unsigned replica) const noexcept {
     return (growing_ >> replica & 1) != 0 ||
@@ -431,9 +439,8 @@ bool StateLog::has_in_flight() const noexcept {
     if (growing_ != 0) {
         return true;
     }
-    return std::any_of(order_.begin(), order_.end(), [this](std::uint32_t number) {
-        return blocks_[number]->outstanding != 0;
-    });
+    return std::any_of(order_.begin(), order_.end(),
+                       [this](std::uint32_t number) { return blocks_[number]->outstanding != 0; });
 }
 
 }  // namespace penstock

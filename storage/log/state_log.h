@@ -29,12 +29,12 @@ namespace penstock {
 
 // What reading found, before anything is written.
 struct StateRead {
-    bool found = false;              // false: no generation anywhere, a new log
+    bool found = false;  // false: no generation anywhere, a new log
     std::uint64_t epoch = 0;
     std::uint64_t generation = 0;
     unsigned slot = 0;
-    ReplicaMask sent_to = 0;         // of the last block
-    std::vector<std::byte> stream;   // payloads, joined
+    ReplicaMask sent_to = 0;        // of the last block
+    std::vector<std::byte> stream;  // payloads, joined
     std::uint64_t snapshot_bytes = 0;
     std::array<std::uint64_t, replica_count> blocks{};  // intact ones of this generation
     std::array<bool, replica_count> damaged{};          // a damaged block ended the chain there
@@ -43,9 +43,9 @@ struct StateRead {
 
 // Reads both slots on each replica of `readable`; `absent` are voting replicas that could not be
 // read. Errors: corrupt, wait_for_replica, io_failed.
-[[nodiscard]] Result<StateRead> read_state_log(IoEngine& engine, std::uint64_t set_id, GroupId group,
-                                               ReplicaMask readable, ReplicaMask absent,
-                                               bool accept_loss);
+[[nodiscard]] Result<StateRead> read_state_log(IoEngine& engine, std::uint64_t set_id,
+                                               GroupId group, ReplicaMask readable,
+                                               ReplicaMask absent, bool accept_loss);
 
 // Calls `apply(in_snapshot, entry)` for each entry. False when the stream is malformed.
 [[nodiscard]] bool replay_state(const StateRead& read,
@@ -53,18 +53,18 @@ struct StateRead {
 
 // Collects entries, framed as the stream wants them.
 class StateEntries {
-  public:
+public:
     void add(Bytes entry);
     [[nodiscard]] const std::vector<std::byte>& bytes() const noexcept { return bytes_; }
     [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
     void clear() noexcept { bytes_.clear(); }
 
-  private:
+private:
     std::vector<std::byte> bytes_;
 };
 
 class StateLog {
-  public:
+public:
     struct Options {
         std::uint64_t set_id = 0;
         GroupId group{};
@@ -92,7 +92,7 @@ class StateLog {
     void complete(const Cookie& cookie, std::int64_t result);
     // Queues what can be queued. Returns work done.
     std::size_t turn();
-    [[nodiscard]] bool idle() const noexcept;       // everything appended is committed
+    [[nodiscard]] bool idle() const noexcept;  // everything appended is committed
     [[nodiscard]] bool has_in_flight() const noexcept;
     // Writes to the replica that were not answered yet.
     [[nodiscard]] bool outstanding(unsigned replica) const noexcept;
@@ -106,7 +106,7 @@ class StateLog {
     void replica_lost(unsigned replica);
     [[nodiscard]] std::uint64_t entries() const noexcept { return entries_; }
 
-  private:
+private:
     StateLog(IoEngine& engine, Options options);
     struct Block;
     struct Waiter {
@@ -123,22 +123,22 @@ class StateLog {
     std::array<std::array<FileHandle, 2>, replica_count> files_{};
     std::array<std::uint64_t, 2> slot_bytes_{};
     std::vector<std::unique_ptr<Block>> blocks_;
-    std::deque<std::uint32_t> order_;           // blocks in flight, oldest first
-    std::vector<std::byte> stream_;             // not yet in a block; starts at stream_base_
-    std::uint64_t stream_base_ = 0;             // stream position of stream_[0]
+    std::deque<std::uint32_t> order_;  // blocks in flight, oldest first
+    std::vector<std::byte> stream_;    // not yet in a block; starts at stream_base_
+    std::uint64_t stream_base_ = 0;    // stream position of stream_[0]
     std::uint64_t stream_end_ = 0;
-    std::uint64_t snapshot_end_ = 0;            // stream position where this generation's snapshot ends
-    std::uint64_t committed_ = 0;               // stream position
+    std::uint64_t snapshot_end_ = 0;  // stream position where this generation's snapshot ends
+    std::uint64_t committed_ = 0;     // stream position
     std::deque<Waiter> waiters_;
     std::uint64_t generation_ = 0;
     std::uint64_t index_ = 0;
-    std::array<std::uint64_t, replica_count> durable_blocks_{};   // of this generation
+    std::array<std::uint64_t, replica_count> durable_blocks_{};  // of this generation
     std::uint32_t previous_crc_ = 0;
-    std::uint64_t offset_ = 0;                  // in the slot
+    std::uint64_t offset_ = 0;  // in the slot
     unsigned slot_ = 0;
-    bool switching_ = false;                    // waits to start a generation
-    std::uint64_t switch_at_ = 0;               // stream position where the old generation ends
-    ReplicaMask growing_ = 0;                   // grow requests in flight
+    bool switching_ = false;       // waits to start a generation
+    std::uint64_t switch_at_ = 0;  // stream position where the old generation ends
+    ReplicaMask growing_ = 0;      // grow requests in flight
     bool grow_failed_ = false;
     std::uint64_t entries_ = 0;
 };

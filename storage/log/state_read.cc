@@ -10,20 +10,20 @@ namespace penstock {
 
 namespace {
 
-// One generation in one slot, put together from every replica that was read: each block is committed
-// by two replicas, not always the same two, and stands at the same place on each.
+// One generation in one slot, put together from every replica that was read: each block is
+// committed by two replicas, not always the same two, and stands at the same place on each.
 struct SlotRead {
-    bool complete = false;           // a whole snapshot
+    bool complete = false;  // a whole snapshot
     std::uint64_t epoch = 0;
     std::uint64_t generation = 0;
     unsigned slot = 0;
     std::uint64_t blocks = 0;
-    ReplicaMask sent_to = 0;         // of the last block
+    ReplicaMask sent_to = 0;  // of the last block
     std::vector<std::byte> stream;
     std::uint64_t snapshot_bytes = 0;
-    std::array<std::uint64_t, replica_count> intact{};   // blocks of the chain that a replica has
-    ReplicaMask damaged = 0;         // replicas with damage where the chain ends
-    ReplicaMask beyond = 0;          // replicas with sound blocks of the generation behind its end
+    std::array<std::uint64_t, replica_count> intact{};  // blocks of the chain that a replica has
+    ReplicaMask damaged = 0;                            // replicas with damage where the chain ends
+    ReplicaMask beyond = 0;  // replicas with sound blocks of the generation behind its end
 };
 
 bool same(const SlotRead& a, std::uint64_t epoch, std::uint64_t generation) noexcept {
@@ -32,7 +32,7 @@ bool same(const SlotRead& a, std::uint64_t epoch, std::uint64_t generation) noex
 
 // A slot file of one replica, read through a window.
 class SlotFile {
-  public:
+public:
     static constexpr std::uint64_t window_bytes = 1U << 20;
 
     SlotFile(IoEngine& engine, unsigned replica, std::byte* window)
@@ -48,7 +48,8 @@ class SlotFile {
     // A missing file reads as an empty slot.
     Status open(GroupId group, unsigned slot) {
         const auto file = engine_.open(
-            replica_, "state-" + std::to_string(value(group)) + "-" + std::to_string(slot), OpenMode::read_only);
+            replica_, "state-" + std::to_string(value(group)) + "-" + std::to_string(slot),
+            OpenMode::read_only);
         if (!file) {
             return file.error().code == Errc::not_found ? Status{} : std::unexpected(file.error());
         }
@@ -79,7 +80,7 @@ class SlotFile {
                      std::min<std::uint64_t>(want, window_from_ + window_have_ - offset)};
     }
 
-  private:
+private:
     IoEngine& engine_;
     unsigned replica_;
     std::byte* window_;
@@ -90,7 +91,7 @@ class SlotFile {
 };
 
 class SlotParser {
-  public:
+public:
     using Files = std::array<std::unique_ptr<SlotFile>, replica_count>;
     SlotParser(Files& files, std::uint64_t set_id, GroupId group, unsigned slot)
         : files_(files), set_id_(set_id), group_(group), slot_(slot) {}
@@ -109,8 +110,9 @@ class SlotParser {
         return found;
     }
 
-  private:
-    Result<BlockFault> look(unsigned replica, std::uint64_t offset, StateBlockHeader& header, Bytes& bytes) {
+private:
+    Result<BlockFault> look(unsigned replica, std::uint64_t offset, StateBlockHeader& header,
+                            Bytes& bytes) {
         auto seen = files_[replica]->view(offset);
         if (!seen) {
             return std::unexpected(Error{seen.error().code, seen.error().os_errno, replica});
@@ -134,7 +136,7 @@ class SlotParser {
             Bytes bytes;
             PENSTOCK_TRY(fault, look(replica, at, header, bytes));
             if (fault == BlockFault::not_a_block && at == 0) {
-                return {};   // never used
+                return {};  // never used
             }
             if (fault != BlockFault::none) {
                 continue;
@@ -175,7 +177,7 @@ class SlotParser {
                 }
                 if (fault != BlockFault::none || !same(out, header.epoch, header.generation) ||
                     header.index != out.blocks || header.previous_crc != previous_crc) {
-                    continue;   // left over from an earlier use of the slot
+                    continue;  // left over from an earlier use of the slot
                 }
                 ++out.intact[r];
                 if (!on) {
@@ -246,7 +248,8 @@ Result<StateRead> read_state_log(IoEngine& engine, std::uint64_t set_id, GroupId
     std::vector<SlotRead> generations;
     std::array<std::byte*, replica_count> windows{};
     for (unsigned r = 0; r < replica_count; ++r) {
-        windows[r] = (readable >> r & 1) != 0 ? engine.allocate_buffer(SlotFile::window_bytes) : nullptr;
+        windows[r] =
+            (readable >> r & 1) != 0 ? engine.allocate_buffer(SlotFile::window_bytes) : nullptr;
         if ((readable >> r & 1) != 0 && windows[r] == nullptr) {
             return fail(Errc::no_memory_room);
         }
@@ -273,8 +276,8 @@ Result<StateRead> read_state_log(IoEngine& engine, std::uint64_t set_id, GroupId
             best = &have;
         }
     }
-    // A generation with sound blocks behind a place that is intact nowhere was in use: what it lacks
-    // was committed, and falling back to an older one would forget even more.
+    // A generation with sound blocks behind a place that is intact nowhere was in use: what it
+    // lacks was committed, and falling back to an older one would forget even more.
     ReplicaMask damaged_newest = 0;
     for (const SlotRead& have : generations) {
         if (best == nullptr || &have == best || newer(have, *best)) {
@@ -295,7 +298,8 @@ Result<StateRead> read_state_log(IoEngine& engine, std::uint64_t set_id, GroupId
     // R8: a damaged last block on a replica that was read may have a good, committed copy on a
     // voting one that was not.
     if (best->damaged != 0 && (best->sent_to & absent) != 0 && !accept_loss) {
-        return fail(Errc::wait_for_replica, 0, static_cast<std::uint32_t>(__builtin_ctz(best->damaged)));
+        return fail(Errc::wait_for_replica, 0,
+                    static_cast<std::uint32_t>(__builtin_ctz(best->damaged)));
     }
     out.found = true;
     out.epoch = best->epoch;

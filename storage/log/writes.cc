@@ -335,7 +335,8 @@ std::size_t GroupCore::flush_if_due() noexcept {
     if (flush.active || unflushed.empty()) {
         return 0;
     }
-    if (!flush_wanted && unflushed_bytes < flush_bytes && now_ns - oldest_unflushed_ns < flush_after_ns) {
+    if (!flush_wanted && unflushed_bytes < flush_bytes &&
+        now_ns - oldest_unflushed_ns < flush_after_ns) {
         return 0;
     }
     flush_wanted = false;
@@ -353,7 +354,8 @@ std::size_t GroupCore::flush_if_due() noexcept {
                 containers[r][container] == no_file) {
                 continue;
             }
-            const Cookie cookie{OpKind::segment_flush, static_cast<std::uint16_t>(value(options.group)),
+            const Cookie cookie{OpKind::segment_flush,
+                                static_cast<std::uint16_t>(value(options.group)),
                                 static_cast<std::uint16_t>(flush.ticket), container, r};
             if (!engine.queue({.kind = IoKind::flush,
                                .file = containers[r][container],
@@ -377,8 +379,9 @@ std::size_t GroupCore::flush_if_due() noexcept {
     }
     if (flush_wanted) {
         for (const std::uint32_t slot : unflushed) {
-            unflushed_containers[buffers.at(slot).shard->table->chunk(buffers.at(slot).ordinal)->run.container] =
-                true;
+            unflushed_containers
+                [buffers.at(slot).shard->table->chunk(buffers.at(slot).ordinal)->run.container] =
+                    true;
         }
     }
     if (sent == 0) {
@@ -391,9 +394,11 @@ std::size_t GroupCore::flush_if_due() noexcept {
 // them, and the space is free once the entries are durable (R10).
 void GroupCore::write_points() noexcept {
     const std::uint64_t through = points_in_flight ? 0 : journal->releasable_through();
-    const bool free_journal = through != 0 && (relieving || journal->used_bytes() > journal->size_bytes() / 8);
+    const bool free_journal =
+        through != 0 && (relieving || journal->used_bytes() > journal->size_bytes() / 8);
     for (ShardLog* shard : shard_order) {
-        if (shard->settled_since_point == 0 || (!free_journal && !shard->point_due) || shard->dropping) {
+        if (shard->settled_since_point == 0 || (!free_journal && !shard->point_due) ||
+            shard->dropping) {
             continue;
         }
         record(PointEntry{.uid = value(shard->uid),
@@ -506,8 +511,9 @@ void GroupCore::grow_space() noexcept {
             continue;
         }
         const std::uint64_t have = align_down(*size, block_bytes);
-        const Cookie cookie{OpKind::container_grow, static_cast<std::uint16_t>(value(options.group)),
-                            growth.round, number, r};
+        const Cookie cookie{OpKind::container_grow,
+                            static_cast<std::uint16_t>(value(options.group)), growth.round, number,
+                            r};
         if (engine.queue({.kind = IoKind::allocate,
                           .file = containers[r][number],
                           .offset = have,
@@ -535,7 +541,8 @@ void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcep
         }
         return;
     }
-    if (!growth.active || (cookie.kind == OpKind::container_grow && cookie.generation != growth.round)) {
+    if (!growth.active ||
+        (cookie.kind == OpKind::container_grow && cookie.generation != growth.round)) {
         return;  // of a replica that had left, and the round ended without it
     }
     if (cookie.kind == OpKind::container_grow) {
@@ -545,8 +552,9 @@ void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcep
         } else if (result == -28) {
             growth.no_space = static_cast<ReplicaMask>(growth.no_space | bit);
         } else if ((replicas.taking & bit) != 0) {
-            replica_failed(cookie.replica,
-                           Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
+            replica_failed(
+                cookie.replica,
+                Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
         }
     }
     // A replica that failed just now has ended the round itself by leaving.
@@ -555,7 +563,8 @@ void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcep
     }
     growth.active = false;
     if (!replicas.is_quorum(static_cast<ReplicaMask>(growth.ok & replicas.taking))) {
-        growth_retry_ns = now_ns + 1'000'000'000;  // full: tried again when something may have been freed
+        growth_retry_ns =
+            now_ns + 1'000'000'000;  // full: tried again when something may have been freed
         refresh_full();
         return;
     }

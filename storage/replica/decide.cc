@@ -9,10 +9,18 @@ namespace {
 
 using enum PlaceVerdict;
 
-[[nodiscard]] unsigned voting_of(const PlaceCounts& c) noexcept { return c.count(voting); }
-[[nodiscard]] unsigned filling_of(const PlaceCounts& c) noexcept { return c.count(filling); }
-[[nodiscard]] unsigned founding_of(const PlaceCounts& c) noexcept { return c.count(founding); }
-[[nodiscard]] unsigned empty_of(const PlaceCounts& c) noexcept { return c.count(empty); }
+[[nodiscard]] unsigned voting_of(const PlaceCounts& c) noexcept {
+    return c.count(voting);
+}
+[[nodiscard]] unsigned filling_of(const PlaceCounts& c) noexcept {
+    return c.count(filling);
+}
+[[nodiscard]] unsigned founding_of(const PlaceCounts& c) noexcept {
+    return c.count(founding);
+}
+[[nodiscard]] unsigned empty_of(const PlaceCounts& c) noexcept {
+    return c.count(empty);
+}
 
 // The conditions narrow from row to row; each `after_` is what all rows above leave over.
 [[nodiscard]] bool after_conflicts(const PlaceCounts& c) noexcept {
@@ -129,21 +137,16 @@ constexpr OpenRow rows[] = {
      [](const PlaceCounts& c) noexcept { return after_locked(c) && c.count(damaged) > 0; },
      OpenAction::refuse, Errc::corrupt,
      "no superblock is intact: restore one replica's directory, nothing was changed"},
-    {"strangers",
-     [](const PlaceCounts& c) noexcept { return after_damaged(c) && has_stranger(c); },
+    {"strangers", [](const PlaceCounts& c) noexcept { return after_damaged(c) && has_stranger(c); },
      OpenAction::refuse, Errc::foreign,
      "none of the superblocks may vote in its place: give the set's directories in their order"},
     {"foreign-data",
-     [](const PlaceCounts& c) noexcept {
-         return after_strangers(c) && c.count(foreign_data) > 0;
-     },
+     [](const PlaceCounts& c) noexcept { return after_strangers(c) && c.count(foreign_data) > 0; },
      OpenAction::refuse, Errc::not_empty,
      "expected empty directories or those of a replica set, found other files: give empty "
      "directories"},
     {"some-absent",
-     [](const PlaceCounts& c) noexcept {
-         return after_strangers(c) && c.count(foreign_data) == 0;
-     },
+     [](const PlaceCounts& c) noexcept { return after_strangers(c) && c.count(foreign_data) == 0; },
      OpenAction::refuse, Errc::not_found,
      "no replica is there, and a new set is made only when all three directories can be opened and "
      "are empty"},
@@ -174,15 +177,22 @@ constexpr OpenRow rows[] = {
 
 [[nodiscard]] PlaceVerdict verdict_of_kind(PlaceKind kind) noexcept {
     switch (kind) {
-        case PlaceKind::absent: return absent;
+        case PlaceKind::absent:
+            return absent;
         case PlaceKind::missing:
-        case PlaceKind::empty: return empty;
-        case PlaceKind::locked: return locked;
-        case PlaceKind::foreign_data: return foreign_data;
-        case PlaceKind::damaged: return damaged;
-        case PlaceKind::unsupported: return unsupported;
+        case PlaceKind::empty:
+            return empty;
+        case PlaceKind::locked:
+            return locked;
+        case PlaceKind::foreign_data:
+            return foreign_data;
+        case PlaceKind::damaged:
+            return damaged;
+        case PlaceKind::unsupported:
+            return unsupported;
         case PlaceKind::readable:
-        case PlaceKind::count_: break;
+        case PlaceKind::count_:
+            break;
     }
     return other_set;
 }
@@ -227,17 +237,17 @@ struct SetFacts {
             facts.roster = s.roster;
         }
     }
-    // The first opening needs all three voting and promises on two, so nothing was ever stored if one
-    // is not voting yet or two have promised nothing. One voting replica without a promise proves
-    // nothing: the other two may have gone on without it. And a set that was opened once was
+    // The first opening needs all three voting and promises on two, so nothing was ever stored if
+    // one is not voting yet or two have promised nothing. One voting replica without a promise
+    // proves nothing: the other two may have gone on without it. And a set that was opened once was
     // finished before; a place that knows nothing of it is an old copy, to be filled.
-    facts.unfinished = (facts.unfinished || never_opened >= quorum_count) &&
-                       facts.highest == Epoch{0};
+    facts.unfinished =
+        (facts.unfinished || never_opened >= quorum_count) && facts.highest == Epoch{0};
     return facts;
 }
 
-[[nodiscard]] PlaceVerdict judge(const std::array<PlaceState, replica_count>& places, unsigned place,
-                                 const SetFacts& facts) noexcept {
+[[nodiscard]] PlaceVerdict judge(const std::array<PlaceState, replica_count>& places,
+                                 unsigned place, const SetFacts& facts) noexcept {
     if (!in_set(places[place], facts.set_id)) {
         return verdict_of_kind(places[place].kind);
     }
@@ -265,40 +275,65 @@ struct SetFacts {
 
 const char* describe(PlaceKind kind) noexcept {
     switch (kind) {
-        case PlaceKind::absent: return "cannot be opened";
-        case PlaceKind::missing: return "missing";
-        case PlaceKind::locked: return "locked by another process";
-        case PlaceKind::empty: return "empty";
-        case PlaceKind::foreign_data: return "not a replica";
-        case PlaceKind::readable: return "replica";
-        case PlaceKind::damaged: return "damaged superblock";
-        case PlaceKind::unsupported: return "newer format";
-        case PlaceKind::count_: break;
+        case PlaceKind::absent:
+            return "cannot be opened";
+        case PlaceKind::missing:
+            return "missing";
+        case PlaceKind::locked:
+            return "locked by another process";
+        case PlaceKind::empty:
+            return "empty";
+        case PlaceKind::foreign_data:
+            return "not a replica";
+        case PlaceKind::readable:
+            return "replica";
+        case PlaceKind::damaged:
+            return "damaged superblock";
+        case PlaceKind::unsupported:
+            return "newer format";
+        case PlaceKind::count_:
+            break;
     }
     return "unknown";
 }
 
 const char* describe(PlaceVerdict verdict) noexcept {
     switch (verdict) {
-        case absent: return "cannot be opened";
-        case locked: return "is held by another process";
-        case empty: return "is empty or missing";
-        case foreign_data: return "holds files but no superblock";
-        case damaged: return "has a damaged superblock";
-        case unsupported: return "was written by a newer version";
-        case voting: return "votes";
-        case filling: return "is being filled";
-        case founding: return "is of a set whose making was interrupted";
-        case other_set: return "belongs to another replica set";
-        case doubled: return "holds the same replica as another directory: one of them is a copy";
-        case superseded: return "holds a replica that was replaced";
-        case misplaced: return "holds a replica with another index than its place";
-        case PlaceVerdict::count_: break;
+        case absent:
+            return "cannot be opened";
+        case locked:
+            return "is held by another process";
+        case empty:
+            return "is empty or missing";
+        case foreign_data:
+            return "holds files but no superblock";
+        case damaged:
+            return "has a damaged superblock";
+        case unsupported:
+            return "was written by a newer version";
+        case voting:
+            return "votes";
+        case filling:
+            return "is being filled";
+        case founding:
+            return "is of a set whose making was interrupted";
+        case other_set:
+            return "belongs to another replica set";
+        case doubled:
+            return "holds the same replica as another directory: one of them is a copy";
+        case superseded:
+            return "holds a replica that was replaced";
+        case misplaced:
+            return "holds a replica with another index than its place";
+        case PlaceVerdict::count_:
+            break;
     }
     return "unknown";
 }
 
-std::span<const OpenRow> open_table() noexcept { return rows; }
+std::span<const OpenRow> open_table() noexcept {
+    return rows;
+}
 
 OpenDecision decide_open(const std::array<PlaceState, replica_count>& places,
                          bool existing_flag) noexcept {
@@ -357,9 +392,10 @@ namespace {
     const bool open = decision.action == OpenAction::open;
     if (open && (verdict == empty || verdict == foreign_data || verdict == damaged ||
                  verdict == superseded || verdict == other_set)) {
-        line += verdict == empty ? "; it is left alone: mount its drive, or `penstock replica replace "
-                                 : "; it is left alone: move its contents away, then `penstock "
-                                   "replica replace ";
+        line += verdict == empty
+                    ? "; it is left alone: mount its drive, or `penstock replica replace "
+                    : "; it is left alone: move its contents away, then `penstock "
+                      "replica replace ";
         line += directory + "` makes it a new replica";
     }
     return line;

@@ -20,39 +20,39 @@ namespace penstock {
 
 // What was found at one of the three places.
 enum class PlaceKind : std::uint8_t {
-    absent = 0,       // cannot be opened or read
-    missing = 1,      // no such directory, but it could be made
-    locked = 2,       // another process holds it
-    empty = 3,        // an empty directory, or one whose first superblock write did not finish
-    foreign_data = 4, // files, and no superblock
-    readable = 5,     // a superblock
-    damaged = 6,      // a superblock of which neither slot is intact
-    unsupported = 7,  // a superblock of a newer format
+    absent = 0,        // cannot be opened or read
+    missing = 1,       // no such directory, but it could be made
+    locked = 2,        // another process holds it
+    empty = 3,         // an empty directory, or one whose first superblock write did not finish
+    foreign_data = 4,  // files, and no superblock
+    readable = 5,      // a superblock
+    damaged = 6,       // a superblock of which neither slot is intact
+    unsupported = 7,   // a superblock of a newer format
     count_
 };
 [[nodiscard]] const char* describe(PlaceKind kind) noexcept;
 
 struct PlaceState {
     PlaceKind kind = PlaceKind::absent;
-    Superblock superblock;   // if readable
-    Error error;             // why, for absent, locked, damaged and unsupported
+    Superblock superblock;  // if readable
+    Error error;            // why, for absent, locked, damaged and unsupported
 };
 
 // What a place counts for, once the set is known.
 enum class PlaceVerdict : std::uint8_t {
     absent = 0,
     locked = 1,
-    empty = 2,          // also missing
+    empty = 2,  // also missing
     foreign_data = 3,
     damaged = 4,
     unsupported = 5,
     voting = 6,
     filling = 7,
-    founding = 8,       // of a set whose making was interrupted; nothing was ever stored in it
-    other_set = 9,      // of another set than the one that has the majority
-    doubled = 10,       // the same replica stands in two places: a copied directory
-    superseded = 11,    // was replaced; its successor may vote, it may not
-    misplaced = 12,     // its index is not that of its place
+    founding = 8,     // of a set whose making was interrupted; nothing was ever stored in it
+    other_set = 9,    // of another set than the one that has the majority
+    doubled = 10,     // the same replica stands in two places: a copied directory
+    superseded = 11,  // was replaced; its successor may vote, it may not
+    misplaced = 12,   // its index is not that of its place
     count_
 };
 [[nodiscard]] const char* describe(PlaceVerdict verdict) noexcept;
@@ -62,10 +62,10 @@ enum class OpenAction : std::uint8_t { refuse, make_new, open, open_read_only };
 // Counts of verdicts that the rows look at.
 struct PlaceCounts {
     std::array<unsigned, static_cast<std::size_t>(PlaceVerdict::count_)> of{};
-    bool existing = false;            // the operator says that there is a set
-    bool sets_conflict = false;       // superblocks of several sets, none has two
-    bool geometry_conflict = false;   // voting members of one set that disagree about its sizes
-    bool read_only_feature = false;   // a voting member asks to be left unchanged
+    bool existing = false;           // the operator says that there is a set
+    bool sets_conflict = false;      // superblocks of several sets, none has two
+    bool geometry_conflict = false;  // voting members of one set that disagree about its sizes
+    bool read_only_feature = false;  // a voting member asks to be left unchanged
     [[nodiscard]] unsigned count(PlaceVerdict verdict) const noexcept {
         return of[static_cast<std::size_t>(verdict)];
     }
@@ -88,9 +88,9 @@ struct OpenDecision {
     std::array<PlaceVerdict, replica_count> verdicts{};
     ReplicaMask voting = 0;
     ReplicaMask filling = 0;
-    SetGeometry geometry;              // of the set, if one was found
-    Epoch highest_promised{};          // among all superblocks of the set
-    std::array<std::uint64_t, replica_count> roster{};   // the newest
+    SetGeometry geometry;                               // of the set, if one was found
+    Epoch highest_promised{};                           // among all superblocks of the set
+    std::array<std::uint64_t, replica_count> roster{};  // the newest
     std::uint64_t roster_version = 0;
 };
 

@@ -14,8 +14,8 @@ namespace penstock {
 namespace {
 
 [[nodiscard]] bool same_directory(const std::string& a, const std::string& b) noexcept {
-    struct stat sa {};
-    struct stat sb {};
+    struct stat sa{};
+    struct stat sb{};
     return a == b || (::stat(a.c_str(), &sa) == 0 && ::stat(b.c_str(), &sb) == 0 &&
                       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
 }
@@ -64,8 +64,9 @@ struct KnownSet {
         return fail(Errc::foreign);
     }
     if (member == nullptr) {
-        message = "expected a readable superblock of the set in at least one directory, found none: "
-                  "give the directories of the set with --data";
+        message =
+            "expected a readable superblock of the set in at least one directory, found none: "
+            "give the directories of the set with --data";
         return fail(Errc::not_found);
     }
     if (known.decision.highest_promised == Epoch{0}) {
@@ -118,14 +119,14 @@ struct KnownSet {
 }
 
 class OneDirectoryStore final : public SuperblockStore {
-  public:
+public:
     explicit OneDirectoryStore(int directory_fd) noexcept : fd_(directory_fd) {}
     Result<std::vector<std::byte>> read(unsigned) override { return read_superblock_file(fd_); }
     Status write_slot(unsigned, unsigned slot, const SuperblockSlot& bytes) override {
         return write_superblock_slot(fd_, slot, bytes);
     }
 
-  private:
+private:
     int fd_;
 };
 

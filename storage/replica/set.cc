@@ -22,7 +22,7 @@ using Directories = std::array<std::unique_ptr<ReplicaDirectory>, replica_count>
 
 // The superblocks of the directories that are open.
 class DirectoryStore final : public SuperblockStore {
-  public:
+public:
     explicit DirectoryStore(Directories& directories) noexcept : directories_(directories) {}
 
     Result<std::vector<std::byte>> read(unsigned replica) override {
@@ -38,7 +38,7 @@ class DirectoryStore final : public SuperblockStore {
         return write_superblock_slot(directories_[replica]->fd(), slot, bytes);
     }
 
-  private:
+private:
     Directories& directories_;
 };
 
@@ -106,13 +106,14 @@ void arrange(Places& places) {
     const auto& paths = options.directories;
     for (unsigned i = 0; i < replica_count; ++i) {
         for (unsigned j = i + 1; j < replica_count; ++j) {
-            struct stat a {};
-            struct stat b {};
+            struct stat a{};
+            struct stat b{};
             const bool both =
                 ::stat(paths[i].c_str(), &a) == 0 && ::stat(paths[j].c_str(), &b) == 0;
             if ((both && a.st_dev == b.st_dev && a.st_ino == b.st_ino) || paths[i] == paths[j]) {
-                message = "expected three different directories, found one given twice: " +
-                          paths[i] + " and " + paths[j];
+                message =
+                    "expected three different directories, found one given twice: " + paths[i] +
+                    " and " + paths[j];
                 return fail(Errc::invalid_argument);
             }
         }
@@ -142,7 +143,8 @@ void arrange(Places& places) {
         places.directories[i] = std::move(*opened);
         const DirectoryScan again = scan_directory(path);
         if (again.kind != PlaceKind::empty) {
-            message = "expected " + path + " to stay empty while a set is made, found files in it: "
+            message = "expected " + path +
+                      " to stay empty while a set is made, found files in it: "
                       "another process makes one there; start again";
             return fail(Errc::locked);
         }
@@ -151,7 +153,9 @@ void arrange(Places& places) {
     return {};
 }
 
-[[nodiscard]] std::string describe_epoch(Epoch epoch) { return std::to_string(value(epoch)); }
+[[nodiscard]] std::string describe_epoch(Epoch epoch) {
+    return std::to_string(value(epoch));
+}
 
 }  // namespace
 
@@ -160,7 +164,7 @@ struct ReplicaSet::Core {
     DirectoryStore store{directories};
     std::array<std::string, replica_count> paths;
     std::array<std::string, replica_count> reasons;
-    std::array<Superblock, replica_count> superblocks;   // as last written or read
+    std::array<Superblock, replica_count> superblocks;  // as last written or read
     std::array<DurabilityReport, replica_count> durability{};
     std::array<std::uint64_t, replica_count> roster{};
     std::uint64_t roster_version = 0;
@@ -229,17 +233,33 @@ Result<std::unique_ptr<ReplicaSet>> ReplicaSet::open(const ReplicaSetOptions& op
     return std::unique_ptr<ReplicaSet>(new ReplicaSet(std::move(core)));
 }
 
-Epoch ReplicaSet::epoch() const noexcept { return core_->epoch; }
-const SetGeometry& ReplicaSet::geometry() const noexcept { return core_->geometry; }
-bool ReplicaSet::read_only() const noexcept { return core_->read_only; }
-bool ReplicaSet::made_new() const noexcept { return core_->made_new; }
-ReplicaMask ReplicaSet::voting() const noexcept { return core_->voting; }
-ReplicaMask ReplicaSet::filling() const noexcept { return core_->filling; }
+Epoch ReplicaSet::epoch() const noexcept {
+    return core_->epoch;
+}
+const SetGeometry& ReplicaSet::geometry() const noexcept {
+    return core_->geometry;
+}
+bool ReplicaSet::read_only() const noexcept {
+    return core_->read_only;
+}
+bool ReplicaSet::made_new() const noexcept {
+    return core_->made_new;
+}
+ReplicaMask ReplicaSet::voting() const noexcept {
+    return core_->voting;
+}
+ReplicaMask ReplicaSet::filling() const noexcept {
+    return core_->filling;
+}
 ReplicaMask ReplicaSet::present() const noexcept {
     return static_cast<ReplicaMask>(core_->voting | core_->filling);
 }
-std::array<std::string, replica_count> ReplicaSet::paths() const { return core_->paths; }
-const std::string& ReplicaSet::reason(unsigned replica) const { return core_->reasons[replica]; }
+std::array<std::string, replica_count> ReplicaSet::paths() const {
+    return core_->paths;
+}
+const std::string& ReplicaSet::reason(unsigned replica) const {
+    return core_->reasons[replica];
+}
 const DurabilityReport& ReplicaSet::durability(unsigned replica) const {
     return core_->durability[replica];
 }
@@ -315,11 +335,12 @@ void ReplicaSet::drop(unsigned replica) {
     core_->durability[replica] = {};
 }
 
-// Why the superblock found at a place that was out cannot come (back) into the set; empty if it can.
+// Why the superblock found at a place that was out cannot come (back) into the set; empty if it
+// can.
 std::string ReplicaSet::Core::accept(unsigned i, const PlaceState& place) {
     if (place.kind != PlaceKind::readable) {
-        std::string text = std::string("has no superblock that can be read: ") +
-                           describe(place.kind);
+        std::string text =
+            std::string("has no superblock that can be read: ") + describe(place.kind);
         const bool known = place.error.detail != 0;
         return known ? text + ", " + describe(reason_of(place.error)) : text;
     }
@@ -365,9 +386,10 @@ ReturnOffer ReplicaSet::look_for_return(unsigned replica) {
     }
     const DirectoryScan scan = scan_directory(path);
     if (scan.kind != PlaceKind::readable) {
-        std::string text = path + " " + (scan.kind == PlaceKind::absent ? describe(scan.error)
-                                                                        : std::string("is ") +
-                                                                              describe(scan.kind));
+        std::string text =
+            path + " " +
+            (scan.kind == PlaceKind::absent ? describe(scan.error)
+                                            : std::string("is ") + describe(scan.kind));
         if (scan.kind == PlaceKind::empty || scan.kind == PlaceKind::missing) {
             text += ": mount its drive, or `penstock replica replace " + path +
                     "` makes it a new replica";
@@ -383,7 +405,8 @@ ReturnOffer ReplicaSet::look_for_return(unsigned replica) {
     if (std::string refusal = core.accept(replica, place); !refusal.empty()) {
         return {.reason = path + " " + refusal};
     }
-    // Fencing: nobody may open the returning replica under an older epoch, nor its late writes count.
+    // Fencing: nobody may open the returning replica under an older epoch, nor its late writes
+    // count.
     core.directories[replica] = std::move(*opened);
     Superblock& superblock = core.superblocks[replica];
     superblock = place.superblock;
@@ -401,8 +424,9 @@ ReturnOffer ReplicaSet::look_for_return(unsigned replica) {
     return {.kind = votes ? ReturnKind::returning : ReturnKind::filling, .reason = {}};
 }
 
-// A replica that takes another's place is made known to both other voting replicas first: then no two
-// replicas that can open the set accept the one it replaced, which lacks what the new one commits.
+// A replica that takes another's place is made known to both other voting replicas first: then no
+// two replicas that can open the set accept the one it replaced, which lacks what the new one
+// commits.
 Status ReplicaSet::Core::enter_into_roster(unsigned i) {
     const std::uint64_t id = superblocks[i].replica_id;
     if (roster[i] == id) {
@@ -410,8 +434,8 @@ Status ReplicaSet::Core::enter_into_roster(unsigned i) {
     }
     std::array<std::uint64_t, replica_count> next = roster;
     next[i] = id;
-    // Epochs are never shared by two processes, so neither are versions; nor is one used again after
-    // an attempt that failed half-way.
+    // Epochs are never shared by two processes, so neither are versions; nor is one used again
+    // after an attempt that failed half-way.
     const std::uint64_t version =
         std::max({roster_version + 1, roster_version_tried + 1, value(epoch) << 16});
     roster_version_tried = version;

@@ -12,7 +12,7 @@ namespace {
 
 // The engine's own I/O memory holds both slots.
 class EngineStore final : public SuperblockStore {
-  public:
+public:
     explicit EngineStore(IoEngine& engine)
         : engine_(engine), buffer_(engine.allocate_buffer(superblock_file_bytes)) {}
 
@@ -33,7 +33,7 @@ class EngineStore final : public SuperblockStore {
         return written;
     }
 
-  private:
+private:
     [[nodiscard]] Result<std::uint64_t> request(IoKind kind, FileHandle file, std::uint64_t offset,
                                                 std::uint64_t length) {
         if (buffer_ == nullptr) {
@@ -114,8 +114,8 @@ void add_line(std::string& text, const std::string& line) {
     return planned;
 }
 
-// Two rounds, so that a replica that votes shows that all three superblocks were durable: a crash in
-// between leaves a set that is known to be unfinished.
+// Two rounds, so that a replica that votes shows that all three superblocks were durable: a crash
+// in between leaves a set that is known to be unfinished.
 [[nodiscard]] Status make_set(SuperblockStore& store, OpenedSet& set,
                               const std::array<PlaceState, replica_count>& places,
                               const OpenSetOptions& options, std::string& message,
@@ -161,9 +161,9 @@ void add_line(std::string& text, const std::string& line) {
         }
         if (auto written = advance_superblock(store, i, set.superblocks[i]); !written) {
             last = written.error();
-            add_line(message, "replica " + std::to_string(i) + " (" + names[i] +
-                                  ") is left out, its superblock cannot be written: " +
-                                  describe(last));
+            add_line(message,
+                     "replica " + std::to_string(i) + " (" + names[i] +
+                         ") is left out, its superblock cannot be written: " + describe(last));
             set.voting &= static_cast<ReplicaMask>(~bit(i));
             set.filling &= static_cast<ReplicaMask>(~bit(i));
         }
@@ -201,8 +201,7 @@ Status advance_superblock(SuperblockStore& store, unsigned replica, Superblock& 
         ++next.generation;
         SuperblockSlot bytes;
         encode_superblock(next, bytes);
-        PENSTOCK_TRY_VOID(
-            store.write_slot(replica, superblock_slot_of(next.generation), bytes));
+        PENSTOCK_TRY_VOID(store.write_slot(replica, superblock_slot_of(next.generation), bytes));
         superblock.generation = next.generation;
     }
     return {};
@@ -216,8 +215,7 @@ PlaceState place_from(const Result<std::vector<std::byte>>& bytes) {
     PlaceState place;
     if (!bytes) {
         place.error = bytes.error();
-        place.kind =
-            bytes.error().code == Errc::not_found ? PlaceKind::empty : PlaceKind::absent;
+        place.kind = bytes.error().code == Errc::not_found ? PlaceKind::empty : PlaceKind::absent;
         return place;
     }
     auto superblock = choose_superblock(*bytes);

@@ -11,8 +11,8 @@ namespace {
 // "PNSTKSB1" as it lies on disk.
 constexpr std::uint64_t superblock_magic = 0x3142534b54534e50ULL;
 
-// Bytes 0..159 of a slot; the rest of the 4096 is zero. All of it lies in the first 512-byte sector,
-// which drives write whole, so a torn first write is either complete or invisible.
+// Bytes 0..159 of a slot; the rest of the 4096 is zero. All of it lies in the first 512-byte
+// sector, which drives write whole, so a torn first write is either complete or invisible.
 struct DiskSuperblock {
     std::uint64_t magic;
     std::uint32_t version;
@@ -126,32 +126,48 @@ static_assert(sizeof(DiskSuperblock) <= 512);
 
 const char* describe(ReplicaState state) noexcept {
     switch (state) {
-        case ReplicaState::blank: return "blank";
-        case ReplicaState::filling: return "filling";
-        case ReplicaState::voting: return "voting";
+        case ReplicaState::blank:
+            return "blank";
+        case ReplicaState::filling:
+            return "filling";
+        case ReplicaState::voting:
+            return "voting";
     }
     return "unknown";
 }
 
 const char* describe(SuperblockReason reason) noexcept {
     switch (reason) {
-        case SuperblockReason::ok: return "intact";
-        case SuperblockReason::unwritten: return "never written";
-        case SuperblockReason::bad_magic: return "does not begin with the superblock's magic";
-        case SuperblockReason::bad_checksum: return "the checksum does not match the bytes";
-        case SuperblockReason::unknown_version: return "written by a newer format version";
+        case SuperblockReason::ok:
+            return "intact";
+        case SuperblockReason::unwritten:
+            return "never written";
+        case SuperblockReason::bad_magic:
+            return "does not begin with the superblock's magic";
+        case SuperblockReason::bad_checksum:
+            return "the checksum does not match the bytes";
+        case SuperblockReason::unknown_version:
+            return "written by a newer format version";
         case SuperblockReason::unknown_feature:
             return "uses a feature that this version does not know";
-        case SuperblockReason::bad_set_id: return "the set id is zero";
-        case SuperblockReason::bad_replica_id: return "the replica id is zero";
-        case SuperblockReason::bad_replica_index: return "the replica index is not 0, 1 or 2";
-        case SuperblockReason::bad_state: return "the state is neither filling nor voting";
+        case SuperblockReason::bad_set_id:
+            return "the set id is zero";
+        case SuperblockReason::bad_replica_id:
+            return "the replica id is zero";
+        case SuperblockReason::bad_replica_index:
+            return "the replica index is not 0, 1 or 2";
+        case SuperblockReason::bad_state:
+            return "the state is neither filling nor voting";
         case SuperblockReason::bad_generation:
             return "the generation is zero or belongs in the other slot";
-        case SuperblockReason::bad_geometry: return "the sizes are out of bounds";
-        case SuperblockReason::bad_reserved: return "bytes that must be zero are not";
-        case SuperblockReason::bad_roster: return "the roster contradicts the replica";
-        case SuperblockReason::count_: break;
+        case SuperblockReason::bad_geometry:
+            return "the sizes are out of bounds";
+        case SuperblockReason::bad_reserved:
+            return "bytes that must be zero are not";
+        case SuperblockReason::bad_roster:
+            return "the roster contradicts the replica";
+        case SuperblockReason::count_:
+            break;
     }
     return "unknown";
 }
@@ -164,9 +180,8 @@ bool valid_geometry(const SetGeometry& g) noexcept {
     return g.data_groups >= 1 && g.data_groups <= 4096 && g.journal_files >= 3 &&
            g.journal_files <= 4096 && blocks(g.journal_file_bytes, tebibyte) &&
            blocks(g.container_bytes, tebibyte) && blocks(g.manifest_bytes, tebibyte) &&
-           blocks(g.chunk_unit_bytes, 1ULL << 30) &&
-           g.container_bytes % g.chunk_unit_bytes == 0 && g.chunk_units_max >= 1 &&
-           g.chunk_units_max <= 1U << 20;
+           blocks(g.chunk_unit_bytes, 1ULL << 30) && g.container_bytes % g.chunk_unit_bytes == 0 &&
+           g.chunk_units_max >= 1 && g.chunk_units_max <= 1U << 20;
 }
 
 void encode_superblock(const Superblock& s, SuperblockSlot& out) noexcept {

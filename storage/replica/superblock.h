@@ -38,13 +38,13 @@ enum class ReplicaState : std::uint8_t {
 
 // What a superblock says.
 struct Superblock {
-    SetGeometry geometry;             // with the set id
-    std::uint64_t replica_id = 0;     // random, never 0; two directories with one are copies
-    std::uint8_t replica_index = 0;   // 0..2
+    SetGeometry geometry;            // with the set id
+    std::uint64_t replica_id = 0;    // random, never 0; two directories with one are copies
+    std::uint8_t replica_index = 0;  // 0..2
     ReplicaState state = ReplicaState::blank;
-    Epoch epoch_promised{};           // 0: the set was never opened
-    std::uint64_t generation = 0;     // of this superblock; ≥ 1
-    std::int64_t created_ms = 0;      // of this replica, wall clock
+    Epoch epoch_promised{};        // 0: the set was never opened
+    std::uint64_t generation = 0;  // of this superblock; ≥ 1
+    std::int64_t created_ms = 0;   // of this replica, wall clock
     // The replica ids that may vote, by index, and the version of that list. A replica that was
     // replaced and comes back is in no newer list, so it cannot vote beside its successor's peers.
     std::array<std::uint64_t, replica_count> roster{};
@@ -61,18 +61,18 @@ struct Superblock {
 // Why a slot was not accepted. Numbers appear in `detail` of the error.
 enum class SuperblockReason : std::uint8_t {
     ok = 0,
-    unwritten = 1,         // all zeroes, or the file ends before the slot
+    unwritten = 1,  // all zeroes, or the file ends before the slot
     bad_magic = 2,
     bad_checksum = 3,
     unknown_version = 4,
-    unknown_feature = 5,   // a bit of the refuse word
-    bad_set_id = 6,        // zero
-    bad_replica_id = 7,    // zero, or not possible beside the roster
+    unknown_feature = 5,  // a bit of the refuse word
+    bad_set_id = 6,       // zero
+    bad_replica_id = 7,   // zero, or not possible beside the roster
     bad_replica_index = 8,
     bad_state = 9,
-    bad_generation = 10,   // zero, or of the other slot
+    bad_generation = 10,  // zero, or of the other slot
     bad_geometry = 11,
-    bad_reserved = 12,     // bytes that must be zero are not
+    bad_reserved = 12,  // bytes that must be zero are not
     bad_roster = 13,
     count_
 };
@@ -92,9 +92,10 @@ void encode_superblock(const Superblock& superblock, SuperblockSlot& out) noexce
     return static_cast<unsigned>(generation & 1);
 }
 
-// The newest valid of both slots of a file's bytes, which may be short. Errors as decode_superblock;
-// with several reasons: unsupported before corrupt before not_found, but one slot damaged beside one
-// never written is an unfinished first write, hence not_found (docs/formats/superblock.md).
+// The newest valid of both slots of a file's bytes, which may be short. Errors as
+// decode_superblock; with several reasons: unsupported before corrupt before not_found, but one
+// slot damaged beside one never written is an unfinished first write, hence not_found
+// (docs/formats/superblock.md).
 [[nodiscard]] Result<Superblock> choose_superblock(Bytes file) noexcept;
 
 // Whether the sizes can be worked with: bounds in docs/formats/superblock.md.

@@ -17,7 +17,7 @@ namespace penstock {
 namespace {
 
 class Descriptor {
-  public:
+public:
     explicit Descriptor(int fd) noexcept : fd_(fd) {}
     ~Descriptor() {
         if (fd_ >= 0) {
@@ -28,7 +28,7 @@ class Descriptor {
     Descriptor& operator=(const Descriptor&) = delete;
     [[nodiscard]] int get() const noexcept { return fd_; }
 
-  private:
+private:
     int fd_;
 };
 
@@ -62,8 +62,8 @@ struct alignas(block_bytes) FileBytes {
     return {};
 }
 
-// Files that do not make a directory other people's: the lock, what mkfs makes, and the scratch file of
-// a durability probe that was killed.
+// Files that do not make a directory other people's: the lock, what mkfs makes, and the scratch
+// file of a durability probe that was killed.
 [[nodiscard]] bool holds_no_data(std::string_view name) noexcept {
     return name == "." || name == ".." || name == "lock" || name == "lost+found" ||
            name == "durability-probe.tmp";
@@ -102,7 +102,7 @@ Status write_superblock_slot(int directory_fd, unsigned slot, const SuperblockSl
     if (file.get() < 0) {
         return fail(errno == ENOSPC ? Errc::no_space : Errc::io_failed, errno);
     }
-    struct stat info {};
+    struct stat info{};
     if (::fstat(file.get(), &info) != 0) {
         return fail(Errc::io_failed, errno);
     }
@@ -147,17 +147,17 @@ DirectoryScan scan_directory(const std::string& path) {
         scan.error = fail(Errc::io_failed, errno).error();
         return scan;
     }
-    scan.kind = has_superblock               ? PlaceKind::readable
+    scan.kind = has_superblock             ? PlaceKind::readable
                 : scan.first_other.empty() ? PlaceKind::empty
-                                             : PlaceKind::foreign_data;
+                                           : PlaceKind::foreign_data;
     return scan;
 }
 
 void judge_with_scan(PlaceState& place, const DirectoryScan& scan) noexcept {
     if (place.kind == PlaceKind::empty && !scan.first_other.empty()) {
         place.kind = PlaceKind::damaged;
-        place.error = fail(Errc::corrupt, 0, static_cast<std::uint32_t>(SuperblockReason::unwritten))
-                          .error();
+        place.error =
+            fail(Errc::corrupt, 0, static_cast<std::uint32_t>(SuperblockReason::unwritten)).error();
     }
 }
 

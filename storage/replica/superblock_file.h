@@ -24,15 +24,15 @@ namespace penstock {
 
 // What a directory holds, without a lock and without touching it.
 struct DirectoryScan {
-    PlaceKind kind = PlaceKind::absent;   // absent, missing, empty, foreign_data or readable (has a
-                                          // superblock file; its content was not looked at)
+    PlaceKind kind = PlaceKind::absent;  // absent, missing, empty, foreign_data or readable (has a
+                                         // superblock file; its content was not looked at)
     Error error;
-    std::string first_other;              // a file that is neither superblock nor lock, if any
+    std::string first_other;  // a file that is neither superblock nor lock, if any
 };
 [[nodiscard]] DirectoryScan scan_directory(const std::string& path);
 
-// Adds what the other files tell to what a superblock file told: an unwritten superblock beside data
-// is damage, not an empty directory.
+// Adds what the other files tell to what a superblock file told: an unwritten superblock beside
+// data is damage, not an empty directory.
 void judge_with_scan(PlaceState& place, const DirectoryScan& scan) noexcept;
 
 }  // namespace penstock

@@ -20,7 +20,7 @@ constexpr std::size_t window_bytes = 4U << 20;
 constexpr std::size_t window_bytes_max = 17U << 20;
 
 class DirectoryFiles final : public ContainerFiles {
-  public:
+public:
     explicit DirectoryFiles(std::array<std::string, 3> directories)
         : directories_(std::move(directories)) {}
     ~DirectoryFiles() override {
@@ -53,7 +53,7 @@ class DirectoryFiles final : public ContainerFiles {
         return have;
     }
 
-  private:
+private:
     struct Open {
         int fd = -1;
         dev_t device = 0;
@@ -80,7 +80,7 @@ class DirectoryFiles final : public ContainerFiles {
         const std::string path = directories_[replica] + "/" + container_name(group, container);
         const auto found = files_.find(key_of(replica, group, container));
         if (found != files_.end()) {
-            struct stat now {};
+            struct stat now{};
             if (++found->second.uses % look_again_after != 0) {
                 return found->second.fd;
             }
@@ -97,7 +97,7 @@ class DirectoryFiles final : public ContainerFiles {
         if (fd < 0) {
             return fail(errno == ENOENT ? Errc::not_found : Errc::io_failed, errno, replica);
         }
-        struct stat info {};
+        struct stat info{};
         if (::fstat(fd, &info) != 0) {
             const int code = errno;
             ::close(fd);
@@ -142,8 +142,8 @@ struct SegmentReader::Core {
     Window window;
 
     // Bytes [at, at + length) of an extent on a replica; fewer at its end.
-    Result<Bytes> view(const ReadPlan& plan, const ReadExtent& extent, unsigned replica, std::uint64_t at,
-                       std::uint64_t length, bool again) {
+    Result<Bytes> view(const ReadPlan& plan, const ReadExtent& extent, unsigned replica,
+                       std::uint64_t at, std::uint64_t length, bool again) {
         const std::uint64_t start = align_down(extent.offset + at, block_bytes);
         const std::uint64_t skip = extent.offset + at - start;
         // A frame that begins in the extent may end behind it.
@@ -165,7 +165,8 @@ struct SegmentReader::Core {
                 }
             }
             w.replica = replica_count;  // nothing valid while it is being read
-            const std::uint64_t want = std::min<std::uint64_t>(w.capacity, align_up(limit - start, block_bytes));
+            const std::uint64_t want =
+                std::min<std::uint64_t>(w.capacity, align_up(limit - start, block_bytes));
             PENSTOCK_TRY(got, files.read(replica, plan.group, extent.container, start,
                                          {w.data, static_cast<std::size_t>(want)}));
             w.replica = replica;
@@ -178,14 +179,16 @@ struct SegmentReader::Core {
         if (at_window >= w.have) {
             return Bytes{};
         }
-        return Bytes{w.data + at_window, static_cast<std::size_t>(std::min(length, w.have - at_window))};
+        return Bytes{w.data + at_window,
+                     static_cast<std::size_t>(std::min(length, w.have - at_window))};
     }
 
     enum class Found : std::uint8_t { frame, padding, stale, bad };
 
     // The frame at `at` of the extent on one replica.
-    Found frame_on(const ReadPlan& plan, const ReadExtent& extent, unsigned replica, std::uint64_t at,
-                   Sequence expected, bool again, FrameHeader& header, Bytes& payload) {
+    Found frame_on(const ReadPlan& plan, const ReadExtent& extent, unsigned replica,
+                   std::uint64_t at, Sequence expected, bool again, FrameHeader& header,
+                   Bytes& payload) {
         auto head = view(plan, extent, replica, at, sizeof(FrameHeader), again);
         if (!head) {
             return Found::bad;
@@ -197,15 +200,17 @@ struct SegmentReader::Core {
         if (fault != FrameFault::none) {
             return Found::bad;
         }
-        // A plan begins at a frame whose predecessor was not asked for; from there the chain is followed.
-        const bool follows = expected == 0
-                                 ? header.previous_sequence >= extent.before_sequence &&
-                                       header.previous_sequence < std::max<Sequence>(plan.first_sequence, 1)
-                                 : header.previous_sequence + 1 == expected;
+        // A plan begins at a frame whose predecessor was not asked for; from there the chain is
+        // followed.
+        const bool follows = expected == 0 ? header.previous_sequence >= extent.before_sequence &&
+                                                 header.previous_sequence <
+                                                     std::max<Sequence>(plan.first_sequence, 1)
+                                           : header.previous_sequence + 1 == expected;
         if (header.shard != plan.shard || !follows) {
             return Found::stale;
         }
-        auto whole = view(plan, extent, replica, at, sizeof(FrameHeader) + header.payload_bytes, false);
+        auto whole =
+            view(plan, extent, replica, at, sizeof(FrameHeader) + header.payload_bytes, false);
         if (!whole) {
             return Found::bad;
         }
@@ -218,9 +223,9 @@ struct SegmentReader::Core {
     }
 
     // The same on the first replica that has it; with `take_padding` also where one says padding.
-    Found frame_at(const ReadPlan& plan, const ReadExtent& extent, std::uint64_t at, Sequence expected,
-                   bool take_padding, FrameHeader& header, Bytes& payload, bool& stale,
-                   std::uint32_t& bad_copies) {
+    Found frame_at(const ReadPlan& plan, const ReadExtent& extent, std::uint64_t at,
+                   Sequence expected, bool take_padding, FrameHeader& header, Bytes& payload,
+                   bool& stale, std::uint32_t& bad_copies) {
         bool padding = false;
         for (unsigned r = 0; r < replica_count; ++r) {
             if ((extent.replicas >> r & 1) == 0) {
@@ -286,15 +291,16 @@ Status SegmentReader::read(const ReadPlan& plan, const std::function<bool(const 
         const ReadExtent& extent = plan.extents[i];
         constexpr std::uint64_t no_place = UINT64_MAX;
         std::uint64_t at = 0;
-        std::uint64_t padding_from = no_place;   // skipped on one replica's word, not proved yet
+        std::uint64_t padding_from = no_place;  // skipped on one replica's word, not proved yet
         while (at < extent.length) {
             FrameHeader header;
             Bytes payload;
             bool stale = false;
-            auto found = core_->frame_at(plan, extent, at, expected, padding_from == no_place, header, payload,
-                                         stale, out.bad_copies);
+            auto found = core_->frame_at(plan, extent, at, expected, padding_from == no_place,
+                                         header, payload, stale, out.bad_copies);
             if (found == Core::Found::padding) {
-                const std::uint64_t next = align_up(extent.offset + at, block_bytes) - extent.offset;
+                const std::uint64_t next =
+                    align_up(extent.offset + at, block_bytes) - extent.offset;
                 if (next < extent.length) {
                     padding_from = at;
                     at = next;
@@ -309,14 +315,15 @@ Status SegmentReader::read(const ReadPlan& plan, const std::function<bool(const 
             }
             if (found != Core::Found::frame && padding_from != no_place) {
                 // What looked like padding on one replica may be a frame that it does not have.
-                found = core_->frame_at(plan, extent, padding_from, expected, false, header, payload, stale,
-                                        out.bad_copies);
+                found = core_->frame_at(plan, extent, padding_from, expected, false, header,
+                                        payload, stale, out.bad_copies);
                 at = found == Core::Found::frame ? padding_from : at;
             }
             padding_from = no_place;
             if (found != Core::Found::frame) {
                 if (out.records != 0) {
-                    return {};  // what is in hand first; the next call begins here and says what it is
+                    return {};  // what is in hand first; the next call begins here and says what it
+                                // is
                 }
                 out.stale = stale;
                 return stale ? Status{} : Status(fail(Errc::lost, 0, plan.group));
@@ -331,10 +338,13 @@ Status SegmentReader::read(const ReadPlan& plan, const std::function<bool(const 
     for (std::uint32_t i = 0; i < plan.frame_count; ++i) {
         const Bytes frame{plan.frames[i].data, plan.frames[i].length};
         FrameHeader header;
-        if (check_frame(frame, core_->set_id, header) != FrameFault::none || header.shard != plan.shard) {
-            return fail(Errc::corrupt, 0, plan.group);  // memory was damaged: nothing unverified goes out
+        if (check_frame(frame, core_->set_id, header) != FrameFault::none ||
+            header.shard != plan.shard) {
+            return fail(Errc::corrupt, 0,
+                        plan.group);  // memory was damaged: nothing unverified goes out
         }
-        if (!hand_out(plan, header, frame.subspan(sizeof header, header.payload_bytes), take, out)) {
+        if (!hand_out(plan, header, frame.subspan(sizeof header, header.payload_bytes), take,
+                      out)) {
             return {};
         }
     }

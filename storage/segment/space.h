@@ -17,7 +17,7 @@ struct UnitRun {
 };
 
 class SegmentSpace {
-  public:
+public:
     explicit SegmentSpace(std::uint32_t units_per_container) noexcept
         : units_per_container_(units_per_container) {}
 
@@ -38,7 +38,7 @@ class SegmentSpace {
     [[nodiscard]] std::uint64_t free_units() const noexcept { return free_; }
     [[nodiscard]] std::uint64_t total_units() const noexcept { return total_; }
 
-  private:
+private:
     struct Container {
         std::vector<bool> taken;
         std::uint32_t free = 0;

@@ -44,11 +44,11 @@ bool GroupTable::apply_take(const TakeChunkEntry& entry) {
     chunk.ordinal = entry.ordinal;
     chunk.run = run;
     chunk.missing = static_cast<ReplicaMask>(entry.missing);
-    chunk.before_sequence = shard->chunks.empty() ? shard->end.sequence
-                                                  : shard->chunks.back().end_sequence;
+    chunk.before_sequence =
+        shard->chunks.empty() ? shard->end.sequence : shard->chunks.back().end_sequence;
     chunk.end_sequence = chunk.before_sequence;
-    chunk.end_arrival_ms = shard->chunks.empty() ? shard->last_arrival_ms
-                                                 : shard->chunks.back().end_arrival_ms;
+    chunk.end_arrival_ms =
+        shard->chunks.empty() ? shard->last_arrival_ms : shard->chunks.back().end_arrival_ms;
     shard->chunks.push_back(std::move(chunk));
     shard->next_ordinal = entry.ordinal + 1;
     return true;
@@ -61,7 +61,8 @@ bool GroupTable::apply_point(const PointEntry& entry) {
         return false;
     }
     const Chunk& front = shard->chunks.front();
-    const Chunk* previous = entry.ordinal > front.ordinal ? shard->chunk(entry.ordinal - 1) : nullptr;
+    const Chunk* previous =
+        entry.ordinal > front.ordinal ? shard->chunk(entry.ordinal - 1) : nullptr;
     if (chunk->end_offset == 0 && previous != nullptr) {
         chunk->before_sequence = previous->end_sequence;
     }
@@ -116,13 +117,15 @@ bool GroupTable::apply_trim(const TrimEntry& entry) {
             shard->chunks.front().end_sequence = end_sequence;
         }
     }
-    std::erase_if(shard->lost, [&](const LostRange& range) { return range.until <= entry.trim_sequence; });
+    std::erase_if(shard->lost,
+                  [&](const LostRange& range) { return range.until <= entry.trim_sequence; });
     return true;
 }
 
 bool GroupTable::apply(Bytes bytes) {
     switch (manifest_type(bytes)) {
-        case ManifestType::none: return false;
+        case ManifestType::none:
+            return false;
         case ManifestType::epoch_begun: {
             EpochBegunEntry entry;
             if (!decode(bytes, entry)) {
@@ -259,7 +262,8 @@ bool GroupTable::apply(Bytes bytes) {
 
 namespace {
 
-void snapshot_chunk(const ShardTable& shard, const Chunk& chunk, const std::function<void(Bytes)>& add) {
+void snapshot_chunk(const ShardTable& shard, const Chunk& chunk,
+                    const std::function<void(Bytes)>& add) {
     add(EncodedEntry<TakeChunkEntry>({.uid = value(shard.uid),
                                       .ordinal = chunk.ordinal,
                                       .container = chunk.run.container,
@@ -289,7 +293,8 @@ void snapshot_chunk(const ShardTable& shard, const Chunk& chunk, const std::func
 
 }  // namespace
 
-void GroupTable::snapshot(const EpochBegunEntry& begun, const std::function<void(Bytes)>& add) const {
+void GroupTable::snapshot(const EpochBegunEntry& begun,
+                          const std::function<void(Bytes)>& add) const {
     add(EncodedEntry(begun).bytes());
     for (std::uint32_t container = 0; container < space_.container_count(); ++container) {
         if (space_.has_container(container)) {
@@ -298,8 +303,8 @@ void GroupTable::snapshot(const EpochBegunEntry& begun, const std::function<void
     }
     for (const auto& [uid, shard] : shards_) {
         // The first chunk kept begins behind this; it is all a snapshot needs of what was trimmed.
-        const Sequence before = shard.chunks.empty() ? shard.end.sequence
-                                                     : shard.chunks.front().before_sequence;
+        const Sequence before =
+            shard.chunks.empty() ? shard.end.sequence : shard.chunks.front().before_sequence;
         add(EncodedEntry<ShardEntry>({.uid = uid,
                                       .next_sequence = shard.next_sequence,
                                       .trim_sequence = shard.trim_sequence,

@@ -32,13 +32,13 @@ struct IndexPoint {
 struct Chunk {
     std::uint64_t ordinal = 0;
     UnitRun run;
-    ReplicaMask missing = 0;      // replicas without a whole copy
+    ReplicaMask missing = 0;  // replicas without a whole copy
     bool sealed = false;
-    std::uint64_t end_offset = 0;     // durable up to here
-    Sequence before_sequence = 0;     // last sequence before the chunk
-    Sequence end_sequence = 0;        // last one in it (== before_sequence while empty)
+    std::uint64_t end_offset = 0;  // durable up to here
+    Sequence before_sequence = 0;  // last sequence before the chunk
+    Sequence end_sequence = 0;     // last one in it (== before_sequence while empty)
     std::int64_t end_arrival_ms = 0;
-    std::vector<IndexPoint> index;    // sparse, growing offsets
+    std::vector<IndexPoint> index;  // sparse, growing offsets
 };
 
 struct LostRange {
@@ -56,21 +56,21 @@ struct ChainEnd {
 
 struct ShardTable {
     ShardUid uid{};
-    Sequence next_sequence = 1;     // first one the started epoch could give out
+    Sequence next_sequence = 1;  // first one the started epoch could give out
     Sequence trim_sequence = 1;
     std::int64_t last_arrival_ms = 0;
     std::int64_t retention_ms = 24LL * 3600 * 1000;
     std::uint64_t next_ordinal = 0;
-    ChainEnd end;                   // of what is durable in segments
+    ChainEnd end;  // of what is durable in segments
     bool closed = false;
-    std::deque<Chunk> chunks;       // by ordinal
+    std::deque<Chunk> chunks;  // by ordinal
     std::vector<LostRange> lost;
 
     [[nodiscard]] Chunk* chunk(std::uint64_t ordinal) noexcept;
 };
 
 class GroupTable {
-  public:
+public:
     GroupTable(std::uint32_t units_per_container) : space_(units_per_container) {}
 
     // Applies one entry. False: it contradicts the state (a damaged or foreign manifest).
@@ -80,7 +80,9 @@ class GroupTable {
 
     [[nodiscard]] ShardTable* find(ShardUid uid) noexcept;
     [[nodiscard]] std::map<std::uint64_t, ShardTable>& shards() noexcept { return shards_; }
-    [[nodiscard]] const std::map<std::uint64_t, ShardTable>& shards() const noexcept { return shards_; }
+    [[nodiscard]] const std::map<std::uint64_t, ShardTable>& shards() const noexcept {
+        return shards_;
+    }
     [[nodiscard]] SegmentSpace& space() noexcept { return space_; }
     [[nodiscard]] const SegmentSpace& space() const noexcept { return space_; }
     [[nodiscard]] std::uint64_t writer_epoch() const noexcept { return writer_epoch_; }
@@ -93,7 +95,7 @@ class GroupTable {
     // Distance between index points kept in memory and snapshots.
     static constexpr std::uint64_t index_distance_bytes = 1U << 20;
 
-  private:
+private:
     bool apply_shard(const ShardEntry& entry);
     bool apply_take(const TakeChunkEntry& entry);
     bool apply_point(const PointEntry& entry);

@@ -132,7 +132,7 @@ class Metrics(NodeTest):
                 if re.fullmatch(name + "(_bucket|_sum|_count)?", found):
                     self.assertEqual(set(has) - {"le"}, labels, found)
         self.assertEqual(metrics.get("penstock_records_committed_total", stream="s"), 1)
-        self.assertEqual(metrics.get("penstock_bytes_committed_total", stream="s"), 1)
+        self.assertEqual(metrics.get("penstock_bytes_committed_total", stream="s"), 2)
         self.assertGreaterEqual(metrics.get("penstock_commit_latency_seconds_count"), 1)
 
     def test_every_drop_reason_is_there_from_the_start(self):

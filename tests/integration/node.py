@@ -64,4 +64,4 @@ def main():
     if not os.access(BINARY, os.X_OK):
         sys.exit(f"found no program at {BINARY}; expected a build there, or PENSTOCK_BINARY")
     with ending_on_signals():
-        unittest.main(verbosity=2)
+        unittest.main(verbosity=2, warnings="ignore")   # boto3 leaves closing sockets to the collector

@@ -47,18 +47,19 @@ void tell_story(SimWorld& world, SimNode& node, Model& model) {
     model.add_shard(node, 0, 1, 3'600'000);
     model.add_shard(node, 0, 2, 86'400'000);
     settle();
-    for (unsigned i = 0; i < 6 && !world.down(); ++i) {   // journaled
+    for (unsigned i = 0; i < 6 && !world.down(); ++i) {  // journaled
         model.append(node, 1, 100 + i, AckLevel::quorum);
         node.step();
     }
     settle();
-    for (unsigned i = 0; i < 4 && !world.down(); ++i) {   // direct, rolls chunks of 64 KiB and more
+    for (unsigned i = 0; i < 4 && !world.down(); ++i) {  // direct, rolls chunks of 64 KiB and more
         model.append(node, 1, 70'000, AckLevel::quorum);
         model.append(node, 2, 2'000, AckLevel::all);
         settle();
     }
-    node.drain();   // moves, a flush, points
-    for (unsigned step = 0; step < 45 && !world.down(); ++step) {   // an hour and a half: shard 1 is trimmed
+    node.drain();  // moves, a flush, points
+    for (unsigned step = 0; step < 45 && !world.down();
+         ++step) {  // an hour and a half: shard 1 is trimmed
         world.advance(120'000'000'000);
         node.step();
     }
@@ -134,10 +135,18 @@ void every_io(CrashKind kind, bool recovery_too) {
     EXPECT_GT(n, 150U) << "the story got shorter than it should be";
 }
 
-TEST(CrashAtEveryIo, PowerLossLosesNothingAcknowledged) { every_io(CrashKind::power, false); }
-TEST(CrashAtEveryIo, KillLosesNothingAcknowledged) { every_io(CrashKind::kill, false); }
-TEST(CrashAtEveryIo, PowerLossDuringTheRecoveryToo) { every_io(CrashKind::power, true); }
-TEST(CrashAtEveryIo, KillDuringTheRecoveryToo) { every_io(CrashKind::kill, true); }
+TEST(CrashAtEveryIo, PowerLossLosesNothingAcknowledged) {
+    every_io(CrashKind::power, false);
+}
+TEST(CrashAtEveryIo, KillLosesNothingAcknowledged) {
+    every_io(CrashKind::kill, false);
+}
+TEST(CrashAtEveryIo, PowerLossDuringTheRecoveryToo) {
+    every_io(CrashKind::power, true);
+}
+TEST(CrashAtEveryIo, KillDuringTheRecoveryToo) {
+    every_io(CrashKind::kill, true);
+}
 
 // After one crash in the story, the recovery itself is crashed at every I/O of its own.
 TEST(CrashAtEveryIo, EveryIoOfARecovery) {
@@ -147,7 +156,8 @@ TEST(CrashAtEveryIo, EveryIoOfARecovery) {
                 try {
                     tell_crashed(story, n, kind);
                 } catch (const Broken& broken) {
-                    FAIL() << "story " << story << ", recovery crashed at I/O " << n << ": " << broken.what();
+                    FAIL() << "story " << story << ", recovery crashed at I/O " << n << ": "
+                           << broken.what();
                 }
             }
         }

@@ -11,12 +11,12 @@ namespace {
 
 enum class Look : unsigned { intact, torn, corrupt, missing, misdirected, stale };
 constexpr unsigned look_count = 6;
-constexpr std::array<const char*, look_count> look_names{"intact", "torn", "corrupt", "missing", "misdirected",
-                                                         "stale"};
+constexpr std::array<const char*, look_count> look_names{"intact",  "torn",        "corrupt",
+                                                         "missing", "misdirected", "stale"};
 
 // A journal whose last block holds the last frame of the shard; nothing carries it as committed.
 class DecisionTable : public ::testing::Test {
-  protected:
+protected:
     DecisionTable() {
         options_.geometry = small_geometry();
         std::string message;
@@ -25,7 +25,7 @@ class DecisionTable : public ::testing::Test {
         Model model(world_);
         const auto settle = [&] {
             (*node)->step_until([&] { return model.collect(), model.waiting() == 0; });
-            (*node)->step_until([] { return false; }, 20'000'000);   // the third copy too
+            (*node)->step_until([] { return false; }, 20'000'000);  // the third copy too
         };
         model.add_shard(**node, 0, 1, 86'400'000);
         settle();
@@ -53,12 +53,20 @@ class DecisionTable : public ::testing::Test {
     void make(unsigned replica, Look look) {
         std::vector<std::byte> block(block_bytes);
         const auto bytes = world_.read_raw(replica, name_);
-        std::copy_n(bytes->begin() + static_cast<std::ptrdiff_t>(last_), block_bytes, block.begin());
+        std::copy_n(bytes->begin() + static_cast<std::ptrdiff_t>(last_), block_bytes,
+                    block.begin());
         switch (look) {
-            case Look::intact: return;
-            case Look::torn: std::fill(block.begin() + 512, block.end(), std::byte{0}); break;
-            case Look::corrupt: block[300] ^= std::byte{4}; break;
-            case Look::missing: std::fill(block.begin(), block.end(), std::byte{0}); break;
+            case Look::intact:
+                return;
+            case Look::torn:
+                std::fill(block.begin() + 512, block.end(), std::byte{0});
+                break;
+            case Look::corrupt:
+                block[300] ^= std::byte{4};
+                break;
+            case Look::missing:
+                std::fill(block.begin(), block.end(), std::byte{0});
+                break;
             case Look::misdirected: {
                 auto header = load<JournalBlockHeader>(block.data());
                 header.group = 7;
@@ -66,7 +74,8 @@ class DecisionTable : public ::testing::Test {
                 break;
             }
             case Look::stale:
-                std::copy_n(bytes->begin() + static_cast<std::ptrdiff_t>(before_), block_bytes, block.begin());
+                std::copy_n(bytes->begin() + static_cast<std::ptrdiff_t>(before_), block_bytes,
+                            block.begin());
                 break;
         }
         ASSERT_TRUE(world_.overwrite(replica, name_, last_, block));
@@ -82,10 +91,12 @@ class DecisionTable : public ::testing::Test {
 
 TEST_F(DecisionTable, EveryLookOnEveryReplicaWithEveryTwoOrThreeRead) {
     ASSERT_GT(last_, before_);
-    for (unsigned combination = 0; combination < look_count * look_count * look_count; ++combination) {
-        const std::array<Look, replica_count> looks{static_cast<Look>(combination % look_count),
-                                                    static_cast<Look>(combination / look_count % look_count),
-                                                    static_cast<Look>(combination / look_count / look_count)};
+    for (unsigned combination = 0; combination < look_count * look_count * look_count;
+         ++combination) {
+        const std::array<Look, replica_count> looks{
+            static_cast<Look>(combination % look_count),
+            static_cast<Look>(combination / look_count % look_count),
+            static_cast<Look>(combination / look_count / look_count)};
         for (const ReplicaMask read : std::array<ReplicaMask, 4>{0b111, 0b011, 0b101, 0b110}) {
             bool intact = false;
             bool damaged = false;
@@ -96,13 +107,15 @@ TEST_F(DecisionTable, EveryLookOnEveryReplicaWithEveryTwoOrThreeRead) {
                 where += std::string(" ") + look_names[static_cast<unsigned>(looks[r])];
                 const bool is_read = (read >> r & 1) != 0;
                 intact = intact || (is_read && looks[r] == Look::intact);
-                damaged = damaged || (is_read && (looks[r] == Look::torn || looks[r] == Look::corrupt));
+                damaged =
+                    damaged || (is_read && (looks[r] == Look::torn || looks[r] == Look::corrupt));
             }
             options_.reachable = read;
             std::string message;
             const auto node = SimNode::start(world_, options_, message);
             const bool waits = !intact && damaged && read != all_replicas;
-            ASSERT_EQ(node.has_value(), !waits) << where << " " << (node ? "" : describe(node.error()));
+            ASSERT_EQ(node.has_value(), !waits)
+                << where << " " << (node ? "" : describe(node.error()));
             if (waits) {
                 EXPECT_EQ(node.error().code, Errc::wait_for_replica) << where;
                 continue;

@@ -5,7 +5,6 @@
 
 namespace penstock::test {
 
-
 RecordData::RecordData() : noise_(largest + (1U << 17)), scratch_(largest + 64) {
     SimRandom random(0x5eed);
     for (std::size_t at = 0; at + 8 <= noise_.size(); at += 8) {
@@ -29,7 +28,8 @@ bool RecordData::matches(std::uint64_t serial, std::uint32_t length, Bytes data)
     if (stamp != 0 && load<std::uint64_t>(data.data()) != serial) {
         return false;
     }
-    return std::memcmp(data.data() + stamp, noise_.data() + slice(serial) + stamp, length - stamp) == 0;
+    return std::memcmp(data.data() + stamp, noise_.data() + slice(serial) + stamp,
+                       length - stamp) == 0;
 }
 
 void Model::broken(std::uint64_t uid, Sequence at, const std::string& what) const {
@@ -225,7 +225,8 @@ void Model::read_shard(SimNode& node, std::uint64_t uid, ModelShard& shard, bool
                 const auto known = shard.records.find(record.sequence);
                 if (known == shard.records.end()) {
                     wrong = "was never sent, or is void";
-                } else if (!data_.matches(known->second.serial, known->second.length, record.data)) {
+                } else if (!data_.matches(known->second.serial, known->second.length,
+                                          record.data)) {
                     wrong = "has other data than was sent";
                 } else if (record.arrival_ms != known->second.arrival_ms) {
                     wrong = "has another arrival time";
@@ -250,9 +251,9 @@ void Model::read_shard(SimNode& node, std::uint64_t uid, ModelShard& shard, bool
         }
         // A whole plan without a record: what it points at ends before the committed end.
         if (outcome.records == 0 && outcome.next_sequence == at && ++again > 3) {
-            broken(uid, outcome.next_sequence, "the plan leads nowhere, its end is " +
-                                                   std::to_string(plan.end_sequence >> 32) + ":" +
-                                                   std::to_string(plan.end_sequence & 0xffffffffU));
+            broken(uid, outcome.next_sequence,
+                   "the plan leads nowhere, its end is " + std::to_string(plan.end_sequence >> 32) +
+                       ":" + std::to_string(plan.end_sequence & 0xffffffffU));
         }
         again = outcome.records != 0 ? 0 : again;
         at = outcome.next_sequence;
@@ -281,7 +282,7 @@ void Model::check(SimNode& node, bool after_start) {
         }
         if (after_start) {
             shard.add_acked = true;
-            shard.dropping = false;   // the drop had not happened
+            shard.dropping = false;  // the drop had not happened
         }
         read_shard(node, uid, shard, after_start);
         if (world_.down()) {
@@ -300,7 +301,8 @@ void Model::spot_check(SimNode& node, SimRandom& random) {
     std::advance(chosen, static_cast<std::ptrdiff_t>(random.below(shards_.size())));
     auto& [uid, shard] = *chosen;
     ShardGroup& group = node.group(shard.group);
-    if (shard.dropping || shard.records.empty() || group.find(static_cast<ShardUid>(uid)) == nullptr) {
+    if (shard.dropping || shard.records.empty() ||
+        group.find(static_cast<ShardUid>(uid)) == nullptr) {
         return;
     }
     auto expected = shard.records.begin();
@@ -309,9 +311,9 @@ void Model::spot_check(SimNode& node, SimRandom& random) {
     if (random.below(3) == 0) {
         start.from = ReadFrom::timestamp;
         start.timestamp_ms = expected->second.arrival_ms;
-        expected = std::ranges::lower_bound(
-            shard.records, start.timestamp_ms, {},
-            [](const auto& entry) { return entry.second.arrival_ms; });
+        expected =
+            std::ranges::lower_bound(shard.records, start.timestamp_ms, {},
+                                     [](const auto& entry) { return entry.second.arrival_ms; });
     } else {
         start.from = ReadFrom::sequence;
         start.sequence = expected->first;
@@ -335,9 +337,10 @@ void Model::spot_check(SimNode& node, SimRandom& random) {
             if (expected == shard.records.end()) {
                 wrong = "is beyond all that was sent";
             } else if (expected->first != record.sequence) {
-                wrong = "is not the next one, which is " + std::to_string(expected->first >> 32) + ":" +
-                        std::to_string(expected->first & 0xffffffffU);
-            } else if (!data_.matches(expected->second.serial, expected->second.length, record.data)) {
+                wrong = "is not the next one, which is " + std::to_string(expected->first >> 32) +
+                        ":" + std::to_string(expected->first & 0xffffffffU);
+            } else if (!data_.matches(expected->second.serial, expected->second.length,
+                                      record.data)) {
                 wrong = "has other data than was sent";
             }
             if (!wrong.empty()) {

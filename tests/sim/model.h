@@ -22,14 +22,14 @@ struct Broken : std::runtime_error {
 // Data of a record: stamped with its serial, otherwise a slice of one noise arena, so that large
 // records cost nothing to remember.
 class RecordData {
-  public:
+public:
     static constexpr std::size_t largest = 10U << 20;
     RecordData();
     // Good until the next call.
     [[nodiscard]] Bytes make(std::uint64_t serial, std::uint32_t length);
     [[nodiscard]] bool matches(std::uint64_t serial, std::uint32_t length, Bytes data) const;
 
-  private:
+private:
     [[nodiscard]] std::size_t slice(std::uint64_t serial) const { return serial * 4099 % 65'536; }
     std::vector<std::byte> noise_;
     std::vector<std::byte> scratch_;
@@ -40,22 +40,22 @@ struct SentRecord {
     std::uint32_t length = 0;
     unsigned life = 0;
     std::int64_t arrival_ms = 0;
-    bool must_stay = false;   // acknowledged, or seen by a reader
+    bool must_stay = false;  // acknowledged, or seen by a reader
 };
 
 struct ModelShard {
     unsigned group = 0;
     std::int64_t retention_ms = 0;
     bool add_acked = false;
-    bool dropping = false;     // asked for; from now on it may be there or not
+    bool dropping = false;  // asked for; from now on it may be there or not
     bool drop_acked = false;
     Sequence trim = 1;
-    Sequence highest = 0;      // ever given out
-    std::map<Sequence, SentRecord> records;   // of the log, as far as is known
+    Sequence highest = 0;                    // ever given out
+    std::map<Sequence, SentRecord> records;  // of the log, as far as is known
 };
 
 class Model {
-  public:
+public:
     explicit Model(SimWorld& world) : world_(world) {}
 
     // Appends one record and begins to wait for it. False: the group said no.
@@ -83,7 +83,7 @@ class Model {
     bool tolerate_lost = false;
     std::uint64_t lost_ranges = 0;
 
-  private:
+private:
     struct Waiter : CommitWaiter {
         std::uint64_t uid = 0;
         Sequence at = 0;

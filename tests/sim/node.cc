@@ -9,7 +9,9 @@ namespace {
 constexpr std::uint64_t control_ns = 200'000'000;
 constexpr std::uint64_t rest_ns = 500'000'000;
 
-ReplicaMask bit_of(unsigned replica) { return static_cast<ReplicaMask>(1U << replica); }
+ReplicaMask bit_of(unsigned replica) {
+    return static_cast<ReplicaMask>(1U << replica);
+}
 
 }  // namespace
 
@@ -18,7 +20,8 @@ Result<std::size_t> SimContainerFiles::read(unsigned replica, std::uint32_t grou
                                             MutableBytes into) {
     // Replicas come and go, so every read opens anew.
     world_.attach(*engine_, replica);
-    PENSTOCK_TRY(file, engine_->open(replica, container_name(group, container), OpenMode::read_only));
+    PENSTOCK_TRY(file,
+                 engine_->open(replica, container_name(group, container), OpenMode::read_only));
     auto got = run_one(*engine_, {.kind = IoKind::read,
                                   .file = file,
                                   .offset = offset,
@@ -52,7 +55,8 @@ Status prepare_blank(SimWorld& world, unsigned index) {
         if (place.kind != PlaceKind::readable || r == index) {
             continue;
         }
-        if (newest.geometry.set_id == 0 || place.superblock.roster_version > newest.roster_version) {
+        if (newest.geometry.set_id == 0 ||
+            place.superblock.roster_version > newest.roster_version) {
             newest = place.superblock;
         }
         newest.epoch_promised = std::max(newest.epoch_promised, place.superblock.epoch_promised);
@@ -163,9 +167,8 @@ void SimNode::step() {
         idle = idle && count == 0;
     }
     if (idle && !world_.down()) {
-        const bool quiet = std::ranges::all_of(groups_, [](const auto& made) {
-            return made->engine->in_flight() == 0;
-        });
+        const bool quiet = std::ranges::all_of(
+            groups_, [](const auto& made) { return made->engine->in_flight() == 0; });
         groups_[0]->engine->wait(quiet ? 2'000'000 : groups_.size() == 1 ? 200'000 : 20'000);
     }
     if (world_.now_ns() >= next_control_ns_ && !world_.down() && !opened_.read_only) {
@@ -258,9 +261,8 @@ void SimNode::try_return(unsigned replica) {
 
 void SimNode::finish_filling() {
     for (unsigned r = 0; r < replica_count; ++r) {
-        const bool complete = std::ranges::all_of(groups_, [&](const auto& made) {
-            return made->group->replica_complete(r);
-        });
+        const bool complete = std::ranges::all_of(
+            groups_, [&](const auto& made) { return made->group->replica_complete(r); });
         if ((filling_ >> r & 1) == 0 || !complete) {
             continue;
         }
@@ -272,7 +274,8 @@ void SimNode::finish_filling() {
             if (other == r) {
                 continue;
             }
-            entered = (out_ >> other & 1) == 0 && advance_superblock(*store_, other, block) && entered;
+            entered =
+                (out_ >> other & 1) == 0 && advance_superblock(*store_, other, block) && entered;
         }
         Superblock& own = opened_.superblocks[r];
         own.state = ReplicaState::voting;
@@ -291,9 +294,8 @@ bool SimNode::whole() const {
     if (out_ != 0 || filling_ != 0 || failed_ != 0) {
         return false;
     }
-    return std::ranges::all_of(groups_, [](const auto& made) {
-        return made->group->gauges().complete == all_replicas;
-    });
+    return std::ranges::all_of(
+        groups_, [](const auto& made) { return made->group->gauges().complete == all_replicas; });
 }
 
 }  // namespace penstock::test

@@ -19,24 +19,24 @@ namespace penstock::test {
 
 // Container files of the simulated disks.
 class SimContainerFiles final : public ContainerFiles {
-  public:
+public:
     explicit SimContainerFiles(SimWorld& world) : world_(world), engine_(world.make_engine()) {}
     Result<std::size_t> read(unsigned replica, std::uint32_t group, std::uint32_t container,
                              std::uint64_t offset, MutableBytes into) override;
 
-  private:
+private:
     SimWorld& world_;
     std::unique_ptr<IoEngine> engine_;
 };
 
 struct NodeOptions {
-    SetGeometry geometry;                  // of a set that is made; set_id is drawn
+    SetGeometry geometry;  // of a set that is made; set_id is drawn
     unsigned groups = 1;
     ReplicaMask reachable = all_replicas;  // the others' mounts failed
     bool existing = false;
     bool accept_loss = false;
     bool allow_read_only = false;
-    bool take_back = true;                 // replicas that failed are looked for and taken back
+    bool take_back = true;  // replicas that failed are looked for and taken back
     std::size_t pool_bytes = 48U << 20;
 };
 
@@ -47,7 +47,7 @@ struct NodeOptions {
 [[nodiscard]] Status prepare_blank(SimWorld& world, unsigned index);
 
 class SimNode {
-  public:
+public:
     // Opens the set, promises an epoch, recovers the groups.
     [[nodiscard]] static Result<std::unique_ptr<SimNode>> start(SimWorld& world,
                                                                 const NodeOptions& options,
@@ -74,7 +74,7 @@ class SimNode {
     void drain();
     void hold_back(bool hold) { options_.take_back = !hold; }
 
-  private:
+private:
     struct Group {
         std::unique_ptr<IoEngine> engine;
         std::unique_ptr<FramePool> pool;

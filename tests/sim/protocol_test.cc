@@ -10,7 +10,7 @@ namespace penstock::test {
 namespace {
 
 class Protocol : public ::testing::Test {
-  protected:
+protected:
     Protocol() { options_.geometry = small_geometry(); }
 
     Result<std::unique_ptr<SimNode>> try_start() {
@@ -36,7 +36,8 @@ class Protocol : public ::testing::Test {
         world_.restart();
     }
     void settle(std::uint64_t for_ns = 5'000'000'000) {
-        EXPECT_TRUE(node_->step_until([&] { return model_.collect(), model_.waiting() == 0; }, for_ns));
+        EXPECT_TRUE(
+            node_->step_until([&] { return model_.collect(), model_.waiting() == 0; }, for_ns));
     }
     void add_shards(unsigned count) {
         for (unsigned uid = 1; uid <= count; ++uid) {
@@ -45,7 +46,8 @@ class Protocol : public ::testing::Test {
         settle();
     }
     // `journaled` records are small, so that they stay in the journal; others are written directly.
-    void append(unsigned count, std::uint64_t uid, bool journaled, AckLevel level = AckLevel::quorum) {
+    void append(unsigned count, std::uint64_t uid, bool journaled,
+                AckLevel level = AckLevel::quorum) {
         for (unsigned i = 0; i < count; ++i) {
             ASSERT_TRUE(model_.append(*node_, uid, journaled ? 200 : 100'000, level));
             node_->step();
@@ -86,18 +88,23 @@ bool Protocol::damage_last_journal_frame(unsigned replica, bool header) {
             }
         }
     }
-    return best != 0 && world_.flip_bit(replica, journal_name(GroupId{1}, best_file),
-                                        best_at + (header ? 20 : sizeof(JournalBlockHeader) +
-                                                                     sizeof(FrameHeader) + 40));
+    return best != 0 &&
+           world_.flip_bit(
+               replica, journal_name(GroupId{1}, best_file),
+               best_at + (header ? 20 : sizeof(JournalBlockHeader) + sizeof(FrameHeader) + 40));
 }
 
-// -- The checker itself -----------------------------------------------------------------------------
+// -- The checker itself
+// -----------------------------------------------------------------------------
 
-// A kill loses no issued write, so it cannot find that an ack came before the flush; power loss does.
+// A kill loses no issued write, so it cannot find that an ack came before the flush; power loss
+// does.
 TEST(CheckerCanFail, TwoDrivesThatLieAboutFlushesAreFoundByPowerLoss) {
     unsigned found = 0;
     for (std::uint64_t seed = 1; seed <= 25; ++seed) {
-        found += run_scenario({.seed = seed, .verbose = false, .two_liars = true}).broken.empty() ? 0 : 1;
+        found += run_scenario({.seed = seed, .verbose = false, .two_liars = true}).broken.empty()
+                     ? 0
+                     : 1;
     }
     EXPECT_GT(found, 12U);
 }
@@ -136,7 +143,8 @@ TEST(Simulator, SameSeedGivesTheSameRun) {
     }
 }
 
-// -- R15 ----------------------------------------------------------------------------------------------
+// -- R15
+// ----------------------------------------------------------------------------------------------
 
 TEST_F(Protocol, EveryTwoReplicaStartOrderAfterACrash) {
     for (const CrashKind kind : {CrashKind::power, CrashKind::kill}) {
@@ -203,10 +211,11 @@ TEST_F(Protocol, OneMountLeftIsReadOnlyAndShowsAPrefix) {
     Appended appended;
     RecordIn record;
     record.partition_key = as_bytes("k");
-    EXPECT_EQ((*node)->group(0).append(*shard, record, AckLevel::quorum, appended), AppendVerdict::no_quorum);
+    EXPECT_EQ((*node)->group(0).append(*shard, record, AckLevel::quorum, appended),
+              AppendVerdict::no_quorum);
     ShardStatus status;
     ASSERT_TRUE((*node)->group(0).shard_status(ShardUid{1}, status).has_value());
-    EXPECT_GE(status.end_sequence, 15U);   // all but what no later frame says was committed
+    EXPECT_GE(status.end_sequence, 15U);  // all but what no later frame says was committed
     EXPECT_LE(status.end_sequence, 21U);
     node->reset();
     options_.allow_read_only = false;
@@ -221,7 +230,7 @@ TEST_F(Protocol, AClonedReplicaDoesNotCountTwice) {
     append(5, 1, true);
     stop();
     const SimSnapshot good = world_.snapshot(1);
-    world_.clone(0, 1);   // which of the two is the original cannot be known: neither votes
+    world_.clone(0, 1);  // which of the two is the original cannot be known: neither votes
     const auto node = try_start();
     ASSERT_FALSE(node.has_value());
     EXPECT_EQ(node.error().code, Errc::not_enough_replicas);
@@ -235,7 +244,7 @@ TEST_F(Protocol, ADirectoryRemovedWhileOpenLeavesTheSetAndIsRefilled) {
     add_shards(2);
     append(10, 1, true);
     append(3, 2, false);
-    world_.set_blank(1);   // writes through the old descriptor succeed and go nowhere
+    world_.set_blank(1);  // writes through the old descriptor succeed and go nowhere
     append(10, 1, true);
     ASSERT_TRUE(node_->step_until([&] { return (node_->out() & 0b010) != 0; }));
     append(10, 1, true);
@@ -245,7 +254,7 @@ TEST_F(Protocol, ADirectoryRemovedWhileOpenLeavesTheSetAndIsRefilled) {
     append(5, 2, false);
     node_->drain();
     stop();
-    world_.set_gone(0);   // what was acknowledged is on the refilled one and its peer
+    world_.set_gone(0);  // what was acknowledged is on the refilled one and its peer
     options_.accept_loss = true;
     start();
     check(true);
@@ -297,7 +306,8 @@ TEST_F(Protocol, TenSecondsStallOfOneReplicaKeepsMemoryBoundedAndWritesGoing) {
     std::uint64_t longest_gap = 0;
     std::uint64_t acked = model_.acked();
     while (world_.now_ns() < until) {
-        accepted += model_.append(*node_, 1 + accepted % 3, accepted % 3 == 0 ? 20'000 : 300, AckLevel::quorum);
+        accepted += model_.append(*node_, 1 + accepted % 3, accepted % 3 == 0 ? 20'000 : 300,
+                                  AckLevel::quorum);
         node_->step();
         world_.advance(1'000'000);
         model_.collect();
@@ -309,7 +319,7 @@ TEST_F(Protocol, TenSecondsStallOfOneReplicaKeepsMemoryBoundedAndWritesGoing) {
         most = std::max(most, node_->pool(0).used_bytes());
     }
     EXPECT_GT(accepted, 5'000U);
-    EXPECT_LT(longest_gap, 200'000'000U);   // two replicas go on while the third is stalled
+    EXPECT_LT(longest_gap, 200'000'000U);  // two replicas go on while the third is stalled
     EXPECT_LT(most, node_->pool(0).size_bytes() / 4 * 3);
     ASSERT_TRUE(node_->step_until([&] { return node_->whole(); }));
     settle();
@@ -368,7 +378,8 @@ TEST_F(Protocol, AReplicaThatCannotBeReadDoesNotStopTheStart) {
     }
 }
 
-// -- R9 -------------------------------------------------------------------------------------------------
+// -- R9
+// -------------------------------------------------------------------------------------------------
 
 TEST_F(Protocol, LevelAllIsRefusedWhileAReplicaIsOutAndNeverAckedWithoutIt) {
     start();
@@ -386,7 +397,8 @@ TEST_F(Protocol, LevelAllIsRefusedWhileAReplicaIsOutAndNeverAckedWithoutIt) {
     check(false);
 }
 
-// -- R8 -------------------------------------------------------------------------------------------------
+// -- R8
+// -------------------------------------------------------------------------------------------------
 
 TEST_F(Protocol, DamagedTailWithAVotingReplicaAwayWaits) {
     start();
@@ -395,7 +407,7 @@ TEST_F(Protocol, DamagedTailWithAVotingReplicaAwayWaits) {
     stop();
     ASSERT_TRUE(damage_last_journal_frame(0));
     ASSERT_TRUE(damage_last_journal_frame(1));
-    options_.reachable = 0b011;   // the good copy is on the one that is away
+    options_.reachable = 0b011;  // the good copy is on the one that is away
     auto node = try_start();
     ASSERT_FALSE(node.has_value());
     EXPECT_EQ(node.error().code, Errc::wait_for_replica);
@@ -424,16 +436,16 @@ TEST_F(Protocol, AHoleBelowACommitPointIsReportedAndNothingBehindItIsCut) {
     start();
     add_shards(1);
     append(6, 1, true);
-    node_->step_until([] { return false; }, 20'000'000);   // the third copy lands too
+    node_->step_until([] { return false; }, 20'000'000);  // the third copy lands too
     for (unsigned replica = 0; replica < replica_count; ++replica) {
         ASSERT_TRUE(damage_last_journal_frame(replica));
     }
-    append(6, 1, true);   // these say that what was damaged had been committed
+    append(6, 1, true);  // these say that what was damaged had been committed
     stop();
     start();
     model_.tolerate_lost = true;
     EXPECT_GT(node_->group(0).gauges().lost_records, 0U);
-    EXPECT_THROW(model_.check(*node_, true), Broken);   // the damaged record alone is gone
+    EXPECT_THROW(model_.check(*node_, true), Broken);  // the damaged record alone is gone
     EXPECT_GT(model_.lost_ranges, 0U);
     ShardStatus status;
     ASSERT_TRUE(node_->group(0).shard_status(ShardUid{1}, status).has_value());

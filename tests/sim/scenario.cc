@@ -13,14 +13,31 @@ namespace penstock::test {
 namespace {
 
 enum class Fault : std::uint8_t {
-    none, write_errors, flush_errors, one_error, read_errors, stall, slow, full, gone, old_copy, blank,
-    bit_flips, rotten_blocks, lost_writes, misdirected_writes, read_flips, lying_flush, count_
+    none,
+    write_errors,
+    flush_errors,
+    one_error,
+    read_errors,
+    stall,
+    slow,
+    full,
+    gone,
+    old_copy,
+    blank,
+    bit_flips,
+    rotten_blocks,
+    lost_writes,
+    misdirected_writes,
+    read_flips,
+    lying_flush,
+    count_
 };
 
 constexpr std::array<const char*, static_cast<std::size_t>(Fault::count_)> fault_names{
-    "none", "write_errors", "flush_errors", "one_error", "read_errors", "stall", "slow", "full", "gone",
-    "old_copy", "blank", "bit_flips", "rotten_blocks", "lost_writes", "misdirected_writes", "read_flips",
-    "lying_flush"};
+    "none",       "write_errors", "flush_errors",  "one_error",   "read_errors",
+    "stall",      "slow",         "full",          "gone",        "old_copy",
+    "blank",      "bit_flips",    "rotten_blocks", "lost_writes", "misdirected_writes",
+    "read_flips", "lying_flush"};
 
 // What such a replica holds may be wrong for good, so no other may fail later.
 bool taints(Fault fault) {
@@ -28,7 +45,7 @@ bool taints(Fault fault) {
 }
 
 class Scenario {
-  public:
+public:
     explicit Scenario(const ScenarioOptions& options)
         : options_(options),
           random_(options.seed * 0x9e37 + 17),
@@ -48,7 +65,7 @@ class Scenario {
         if (options.two_liars) {
             world_.faults(0).lies_about_flush = true;
             world_.faults(1).lies_about_flush = true;
-            world_.faults(2).latency_factor = 200;   // acknowledged on the other two
+            world_.faults(2).latency_factor = 200;  // acknowledged on the other two
         }
     }
 
@@ -72,7 +89,7 @@ class Scenario {
         return result;
     }
 
-  private:
+private:
     static SimOptions world_options(std::uint64_t seed) {
         SimOptions options;
         options.seed = seed;
@@ -81,7 +98,8 @@ class Scenario {
 
     void say(const std::string& what) const {
         if (options_.verbose) {
-            std::printf("  %8.3f s: %s\n", static_cast<double>(world_.now_ns()) / 1e9, what.c_str());
+            std::printf("  %8.3f s: %s\n", static_cast<double>(world_.now_ns()) / 1e9,
+                        what.c_str());
             std::fflush(stdout);
         }
     }
@@ -96,7 +114,8 @@ class Scenario {
 
     CrashKind crash_kind() { return random_.below(3) == 0 ? CrashKind::kill : CrashKind::power; }
 
-    // Starts the node, over crashes during the start and through waits for the replica that is away.
+    // Starts the node, over crashes during the start and through waits for the replica that is
+    // away.
     void start() {
         NodeOptions options;
         options.geometry = geometry_;
@@ -121,7 +140,8 @@ class Scenario {
                 return;
             }
             say("did not start: " + describe(started.error()) + " " + message);
-            if (started.error().code == Errc::wait_for_replica && fault_ != Fault::none && attempt < 8) {
+            if (started.error().code == Errc::wait_for_replica && fault_ != Fault::none &&
+                attempt < 8) {
                 if (away_ && random_.below(2) == 0) {
                     bring_back();
                 } else {
@@ -129,8 +149,8 @@ class Scenario {
                 }
                 continue;
             }
-            throw Broken("life " + std::to_string(model_.life()) + ": does not start: " +
-                         describe(started.error()) + " detail " +
+            throw Broken("life " + std::to_string(model_.life()) +
+                         ": does not start: " + describe(started.error()) + " detail " +
                          std::to_string(started.error().detail) + " " + message);
         }
     }
@@ -151,9 +171,10 @@ class Scenario {
             if (node_->whole()) {
                 victim_ = static_cast<unsigned>(random_.below(replica_count));
             }
-            fault_ = random_.below(4) == 0 || options_.two_liars
-                         ? Fault::none
-                         : static_cast<Fault>(random_.below(static_cast<std::uint64_t>(Fault::count_)));
+            fault_ =
+                random_.below(4) == 0 || options_.two_liars
+                    ? Fault::none
+                    : static_cast<Fault>(random_.below(static_cast<std::uint64_t>(Fault::count_)));
         }
         fault_at_ = random_.below(600);
         fault_until_ = fault_at_ + 20 + random_.below(1200);
@@ -180,16 +201,28 @@ class Scenario {
         SimFaults& faults = world_.faults(victim_);
         switch (fault_) {
             case Fault::write_errors:
-                faults.write_error_per_million = static_cast<std::uint32_t>(random_.between(1'000, 60'000));
+                faults.write_error_per_million =
+                    static_cast<std::uint32_t>(random_.between(1'000, 60'000));
                 break;
-            case Fault::flush_errors: faults.flush_error_per_million = 100'000; break;
+            case Fault::flush_errors:
+                faults.flush_error_per_million = 100'000;
+                break;
             case Fault::one_error:
-                world_.fail_at(1 + random_.below(40), 5, io_any, static_cast<ReplicaMask>(1U << victim_));
+                world_.fail_at(1 + random_.below(40), 5, io_any,
+                               static_cast<ReplicaMask>(1U << victim_));
                 break;
-            case Fault::read_errors: faults.read_error_per_million = 100'000; break;
-            case Fault::stall: world_.stall(victim_, random_.between(10'000'000, 12'000'000'000)); break;
-            case Fault::slow: faults.latency_factor = static_cast<std::uint32_t>(random_.between(5, 400)); break;
-            case Fault::full: faults.capacity_bytes = world_.used_bytes(victim_) + random_.below(9U << 20); break;
+            case Fault::read_errors:
+                faults.read_error_per_million = 100'000;
+                break;
+            case Fault::stall:
+                world_.stall(victim_, random_.between(10'000'000, 12'000'000'000));
+                break;
+            case Fault::slow:
+                faults.latency_factor = static_cast<std::uint32_t>(random_.between(5, 400));
+                break;
+            case Fault::full:
+                faults.capacity_bytes = world_.used_bytes(victim_) + random_.below(9U << 20);
+                break;
             case Fault::gone:
             case Fault::old_copy:
                 if (fault_ == Fault::old_copy && !copy_) {
@@ -204,11 +237,20 @@ class Scenario {
                     throw Broken("the blank replica cannot be prepared");
                 }
                 break;
-            case Fault::lost_writes: faults.lost_write_per_million = 50'000; break;
-            case Fault::misdirected_writes: faults.misdirected_write_per_million = 50'000; break;
-            case Fault::read_flips: faults.read_flip_per_million = 50'000; break;
-            case Fault::lying_flush: faults.lies_about_flush = true; break;
-            default: break;
+            case Fault::lost_writes:
+                faults.lost_write_per_million = 50'000;
+                break;
+            case Fault::misdirected_writes:
+                faults.misdirected_write_per_million = 50'000;
+                break;
+            case Fault::read_flips:
+                faults.read_flip_per_million = 50'000;
+                break;
+            case Fault::lying_flush:
+                faults.lies_about_flush = true;
+                break;
+            default:
+                break;
         }
     }
 
@@ -226,7 +268,8 @@ class Scenario {
             world_.flip_bit(victim_, name, random_.below(content->size()),
                             static_cast<unsigned>(random_.below(8)));
         } else {
-            world_.corrupt_range(victim_, name, align_down(random_.below(content->size()), block_bytes),
+            world_.corrupt_range(victim_, name,
+                                 align_down(random_.below(content->size()), block_bytes),
                                  block_bytes);
         }
     }
@@ -239,7 +282,8 @@ class Scenario {
         model_.check(*node_, true);
         choose_fault();
         if (random_.below(5) != 0) {
-            world_.crash_at(1 + random_.below(random_.below(2) == 0 ? 60 : 1500), io_changes, crash_kind());
+            world_.crash_at(1 + random_.below(random_.below(2) == 0 ? 60 : 1500), io_changes,
+                            crash_kind());
         }
         const std::uint64_t count = 100 + random_.below(1500);
         const auto pace = random_.below(4);
@@ -253,7 +297,8 @@ class Scenario {
             if (i == fault_until_ && away_) {
                 bring_back();
             }
-            if ((fault_ == Fault::bit_flips || fault_ == Fault::rotten_blocks) && random_.below(40) == 0) {
+            if ((fault_ == Fault::bit_flips || fault_ == Fault::rotten_blocks) &&
+                random_.below(40) == 0) {
                 rot();
             }
             act(pace);
@@ -277,7 +322,8 @@ class Scenario {
     void act(std::uint64_t pace) {
         auto& shards = model_.shards();
         if (shards.size() < shards_wanted_) {
-            model_.add_shard(*node_, static_cast<unsigned>(random_.below(groups_)), next_uid_++, retention_ms_);
+            model_.add_shard(*node_, static_cast<unsigned>(random_.below(groups_)), next_uid_++,
+                             retention_ms_);
         }
         const auto what = random_.below(400);
         if (what == 0 && shards.size() > 1) {
@@ -318,12 +364,16 @@ class Scenario {
     // Each shard has its kind of flow, so that journal and direct writes meet in one group.
     std::uint32_t length_of(std::uint64_t uid) {
         if (large_records_ && random_.below(400) == 0) {
-            return random_.below(6) == 0 ? (10U << 20) - 100 : static_cast<std::uint32_t>(random_.below(3U << 20));
+            return random_.below(6) == 0 ? (10U << 20) - 100
+                                         : static_cast<std::uint32_t>(random_.below(3U << 20));
         }
         switch (uid % 4) {
-            case 0: return static_cast<std::uint32_t>(random_.below(120'000));
-            case 1: return static_cast<std::uint32_t>(random_.below(6'000));
-            default: return static_cast<std::uint32_t>(random_.below(600));
+            case 0:
+                return static_cast<std::uint32_t>(random_.below(120'000));
+            case 1:
+                return static_cast<std::uint32_t>(random_.below(6'000));
+            default:
+                return static_cast<std::uint32_t>(random_.below(600));
         }
     }
 
@@ -353,8 +403,8 @@ class Scenario {
         model_.collect();
         if (!taints(fault_) && model_.waiting() != 0) {
             throw Broken("life " + std::to_string(model_.life()) + ": " +
-                         std::to_string(model_.waiting()) + " waiters never answered:" +
-                         model_.describe_waiting());
+                         std::to_string(model_.waiting()) +
+                         " waiters never answered:" + model_.describe_waiting());
         }
         for (unsigned group = 0; group < node_->group_count() && !taints(fault_); ++group) {
             if (node_->pool(group).used_bytes() != 0) {
@@ -389,6 +439,8 @@ class Scenario {
 
 }  // namespace
 
-ScenarioResult run_scenario(const ScenarioOptions& options) { return Scenario(options).run(); }
+ScenarioResult run_scenario(const ScenarioOptions& options) {
+    return Scenario(options).run();
+}
 
 }  // namespace penstock::test

@@ -12,15 +12,15 @@ struct ScenarioResult {
     std::uint64_t read = 0;
     unsigned lives = 0;
     unsigned crashes = 0;
-    std::string fault;      // what one replica did wrong
-    std::string broken;     // empty: every promise was kept
+    std::string fault;   // what one replica did wrong
+    std::string broken;  // empty: every promise was kept
 };
 
 struct ScenarioOptions {
     std::uint64_t seed = 1;
     bool verbose = false;
-    // Two drives answer flushes without doing them: more than the promise covers, so that the checker
-    // can be seen to fail.
+    // Two drives answer flushes without doing them: more than the promise covers, so that the
+    // checker can be seen to fail.
     bool two_liars = false;
 };
 

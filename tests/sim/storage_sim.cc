@@ -1,13 +1,13 @@
 // Runs random life stories of a node and says which seed broke a promise.
 //   storage_sim [--seed N] [--seeds M] [--verbose] [--twice]
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <string>
-
-#include <unistd.h>
 
 #include "tests/sim/scenario.h"
 
@@ -35,7 +35,9 @@ int main(int argc, char** argv) {
     bool keep_going = false;
     for (int i = 1; i < argc; ++i) {
         const std::string word = argv[i];
-        const auto number = [&] { return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : 0; };
+        const auto number = [&] {
+            return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : 0;
+        };
         if (word == "--seed") {
             first = number();
         } else if (word == "--seeds") {
@@ -47,8 +49,9 @@ int main(int argc, char** argv) {
         } else if (word == "--keep-going") {
             keep_going = true;
         } else {
-            std::fprintf(stderr, "usage: storage_sim [--seed N] [--seeds M] [--verbose] [--twice] "
-                                 "[--keep-going]\n");
+            std::fprintf(stderr,
+                         "usage: storage_sim [--seed N] [--seeds M] [--verbose] [--twice] "
+                         "[--keep-going]\n");
             return 2;
         }
     }
@@ -66,8 +69,8 @@ int main(int argc, char** argv) {
         crashes += result.crashes;
         ++faults[result.fault];
         if (!result.broken.empty()) {
-            std::printf("seed %lu (%s): %s\n", static_cast<unsigned long>(seed), result.fault.c_str(),
-                        result.broken.c_str());
+            std::printf("seed %lu (%s): %s\n", static_cast<unsigned long>(seed),
+                        result.fault.c_str(), result.broken.c_str());
             std::fflush(stdout);
             ++failed;
             if (!keep_going) {
@@ -82,10 +85,11 @@ int main(int argc, char** argv) {
             }
         }
     }
-    std::printf("%lu seeds, %lu crashes, %lu records acknowledged, %lu read back, %lu seeds failed\n",
-                static_cast<unsigned long>(count), static_cast<unsigned long>(crashes),
-                static_cast<unsigned long>(acked), static_cast<unsigned long>(read),
-                static_cast<unsigned long>(failed));
+    std::printf(
+        "%lu seeds, %lu crashes, %lu records acknowledged, %lu read back, %lu seeds failed\n",
+        static_cast<unsigned long>(count), static_cast<unsigned long>(crashes),
+        static_cast<unsigned long>(acked), static_cast<unsigned long>(read),
+        static_cast<unsigned long>(failed));
     for (const auto& [name, times] : faults) {
         std::printf("  last fault %-20s %u\n", name.c_str(), times);
     }

@@ -1,5 +1,7 @@
 #include "tools/penstock/config.h"
 
+#include <toml++/toml.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -9,8 +11,6 @@
 #include <iterator>
 #include <limits>
 #include <sstream>
-
-#include <toml++/toml.h>
 
 #include "control/http/guard.h"
 #include "dataplane/door/door.h"
@@ -99,8 +99,9 @@ Complaint store_choice(T& target, std::string_view value,
 }
 
 Complaint store_flag(bool& target, std::string_view value) {
-    return store_choice(target, value, std::array<std::pair<std::string_view, bool>, 2>{
-                                           {{"true", true}, {"false", false}}});
+    return store_choice(
+        target, value,
+        std::array<std::pair<std::string_view, bool>, 2>{{{"true", true}, {"false", false}}});
 }
 
 Complaint store_data(ServeOptions& options, std::string_view value) {
@@ -174,7 +175,9 @@ Complaint store_lanes(ServeOptions& options, std::string_view value) {
 }
 
 Complaint store_region(ServeOptions& options, std::string_view value) {
-    const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
+    const auto good = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    };
     if (value.empty() || value.size() > 32 || !std::ranges::all_of(value, good)) {
         return "expected 1 to 32 lower-case letters, digits and dashes, such as us-east-1";
     }
@@ -197,11 +200,15 @@ constexpr std::array<std::pair<std::string_view, IdlePolicy>, 2> poll_modes{
     {{"adaptive", IdlePolicy::adaptive}, {"busy", IdlePolicy::busy}}};
 using HugePages = EalOptions::HugePages;
 constexpr std::array<std::pair<std::string_view, HugePages>, 3> huge_page_uses{
-    {{"auto", HugePages::automatic}, {"require", HugePages::required},
+    {{"auto", HugePages::automatic},
+     {"require", HugePages::required},
      {"never", HugePages::never}}};
 constexpr std::array<std::pair<std::string_view, LogLevel>, 5> log_levels{
-    {{"trace", LogLevel::trace}, {"debug", LogLevel::debug}, {"info", LogLevel::info},
-     {"warn", LogLevel::warn}, {"error", LogLevel::error}}};
+    {{"trace", LogLevel::trace},
+     {"debug", LogLevel::debug},
+     {"info", LogLevel::info},
+     {"warn", LogLevel::warn},
+     {"error", LogLevel::error}}};
 
 using O = ServeOptions;
 using V = std::string_view;
@@ -210,10 +217,11 @@ constexpr std::array specs{
                 "Where the log is kept: one directory per replica, three in all, each on its own "
                 "drive; or one, which gets three sub-directories.",
                 store_data},
-    SettingSpec{"http", Shape::single, "HOST:PORT",
-                "Where the Kinesis API and /metrics listen; loopback only. Port 0 takes a free one. "
-                "Default 127.0.0.1:4567.",
-                store_http},
+    SettingSpec{
+        "http", Shape::single, "HOST:PORT",
+        "Where the Kinesis API and /metrics listen; loopback only. Port 0 takes a free one. "
+        "Default 127.0.0.1:4567.",
+        store_http},
     SettingSpec{"port", Shape::list, "DEVARGS",
                 "Where packets come from: a DPDK virtual device (net_af_packet0,iface=eth1), a PCI "
                 "address (0000:01:00.0), or kernel:ADDR for plain UDP sockets.",
@@ -230,10 +238,11 @@ constexpr std::array specs{
                 "CPUs to run lanes on, one lane each, such as 1 or 2-3. Default: one lane on the "
                 "last CPU this process may use.",
                 store_lanes},
-    SettingSpec{"ack-level", Shape::single, "LEVEL",
-                "When a record is acknowledged: durable on two replicas (quorum, the default) or on "
-                "all three (all).",
-                [](O& o, V v) { return store_choice(o.ack_level, v, ack_levels); }},
+    SettingSpec{
+        "ack-level", Shape::single, "LEVEL",
+        "When a record is acknowledged: durable on two replicas (quorum, the default) or on "
+        "all three (all).",
+        [](O& o, V v) { return store_choice(o.ack_level, v, ack_levels); }},
     SettingSpec{"poll", Shape::single, "MODE",
                 "How an idle lane waits: adaptive (default) sleeps, busy spins.",
                 [](O& o, V v) { return store_choice(o.poll, v, poll_modes); }},
@@ -256,31 +265,35 @@ constexpr std::array specs{
                 store_region},
     SettingSpec{"account", Shape::single, "DIGITS",
                 "Account number named in ARNs. Default 000000000000.", store_account},
-    SettingSpec{"linger-us", Shape::single, "MICROSECONDS",
-                "How long small writes gather before they are made durable together when the drives "
-                "are idle. Default 200.",
-                [](O& o, V v) { return store_number(o.linger_us, v, 0, 1'000'000); }},
-    SettingSpec{"direct-threshold", Shape::single, "SIZE",
-                "A shard with more than this pending skips the journal. Default 64KiB.",
-                [](O& o, V v) { return store_size(o.direct_threshold_bytes, v, 4 * kib, 1 * mib, 1); }},
-    SettingSpec{"replica-lag", Shape::single, "SIZE",
-                "A replica with more than this in flight is left behind and refilled later. Default "
-                "32MiB.",
-                [](O& o, V v) { return store_size(o.replica_lag_bytes, v, 4 * mib, 16 * gib, 1); }},
+    SettingSpec{
+        "linger-us", Shape::single, "MICROSECONDS",
+        "How long small writes gather before they are made durable together when the drives "
+        "are idle. Default 200.",
+        [](O& o, V v) { return store_number(o.linger_us, v, 0, 1'000'000); }},
+    SettingSpec{
+        "direct-threshold", Shape::single, "SIZE",
+        "A shard with more than this pending skips the journal. Default 64KiB.",
+        [](O& o, V v) { return store_size(o.direct_threshold_bytes, v, 4 * kib, 1 * mib, 1); }},
+    SettingSpec{
+        "replica-lag", Shape::single, "SIZE",
+        "A replica with more than this in flight is left behind and refilled later. Default "
+        "32MiB.",
+        [](O& o, V v) { return store_size(o.replica_lag_bytes, v, 4 * mib, 16 * gib, 1); }},
     SettingSpec{"memory", Shape::single, "SIZE",
                 "Memory per lane for records that are not in a segment yet. Default 128MiB.",
                 [](O& o, V v) { return store_size(o.memory_bytes, v, 32 * mib, 1024 * gib, mib); }},
-    SettingSpec{"journal-size", Shape::single, "SIZE",
-                "Journal per group and replica of a new set. Default 64MiB.",
-                [](O& o, V v) { return store_size(o.journal_bytes, v, 16 * mib, 64 * gib, 4 * mib); }},
-    SettingSpec{"container-size", Shape::single, "SIZE",
-                "Size of the segment files of a new set. Default 256MiB.",
-                [](O& o, V v) { return store_size(o.container_bytes, v, 16 * mib, 64 * gib, mib); }},
+    SettingSpec{
+        "journal-size", Shape::single, "SIZE",
+        "Journal per group and replica of a new set. Default 64MiB.",
+        [](O& o, V v) { return store_size(o.journal_bytes, v, 16 * mib, 64 * gib, 4 * mib); }},
+    SettingSpec{
+        "container-size", Shape::single, "SIZE",
+        "Size of the segment files of a new set. Default 256MiB.",
+        [](O& o, V v) { return store_size(o.container_bytes, v, 16 * mib, 64 * gib, mib); }},
     SettingSpec{"groups", Shape::single, "N",
                 "Shard groups of a new set: the most lanes it can ever use. Default 2.",
                 [](O& o, V v) { return store_number(o.groups, v, 1, 256); }},
-    SettingSpec{"log-level", Shape::single, "LEVEL",
-                "trace, debug, info (default), warn or error.",
+    SettingSpec{"log-level", Shape::single, "LEVEL", "trace, debug, info (default), warn or error.",
                 [](O& o, V v) { return store_choice(o.log_level, v, log_levels); }},
 };
 
@@ -329,7 +342,7 @@ constexpr std::array specs{
 
 // Walks one parsed file into settings.
 class ConfigWalk {
-  public:
+public:
     ConfigWalk(std::string_view file_name, std::vector<Setting>& out)
         : file_name_(file_name), out_(out) {}
 
@@ -357,7 +370,7 @@ class ConfigWalk {
         return {};
     }
 
-  private:
+private:
     [[nodiscard]] std::string at(const toml::source_region& where) const {
         return file_name_ + ":" + std::to_string(where.begin.line) + ": ";
     }
@@ -563,8 +576,8 @@ std::expected<std::vector<Setting>, std::string> parse_config(std::string_view t
         }
     } catch (const toml::parse_error& error) {
         std::string line = std::string(file_name) + ":" +
-                           std::to_string(error.source().begin.line) + ": not TOML: " +
-                           std::string(error.description());
+                           std::to_string(error.source().begin.line) +
+                           ": not TOML: " + std::string(error.description());
         std::ranges::replace(line, '\n', ' ');
         return std::unexpected(std::move(line));
     }
@@ -598,9 +611,8 @@ std::expected<ServeOptions, std::string> resolve_settings(std::span<const Settin
     options = ServeOptions{};
     std::vector<Setting> merged;
     std::ranges::copy_if(file, std::back_inserter(merged), [&](const Setting& setting) {
-        return std::ranges::none_of(flags, [&](const Setting& flag) {
-            return list_of(flag.key) == list_of(setting.key);
-        });
+        return std::ranges::none_of(
+            flags, [&](const Setting& flag) { return list_of(flag.key) == list_of(setting.key); });
     });
     merged.insert(merged.end(), flags.begin(), flags.end());
     std::string problem = apply_all(options, merged);

@@ -18,16 +18,16 @@ namespace penstock {
 
 // One value for one setting, in the order given.
 struct Setting {
-    std::string key;      // "http", "ack-level", …
+    std::string key;  // "http", "ack-level", …
     std::string value;
-    std::string origin;   // "--http" or "node.toml:3: http", the start of an error line
+    std::string origin;  // "--http" or "node.toml:3: http", the start of an error line
 };
 
 struct SettingSpec {
     enum class Shape : std::uint8_t { single, list, flag };
     std::string_view key;
     Shape shape = Shape::single;
-    std::string_view placeholder;   // what --help calls the value
+    std::string_view placeholder;  // what --help calls the value
     std::string_view help;
     // Stores the value; on failure what is allowed, or the whole reason.
     std::optional<std::string> (*apply)(ServeOptions& options, std::string_view value) = nullptr;
@@ -36,8 +36,8 @@ struct SettingSpec {
 // Every setting of `serve`, in the order --help prints them.
 [[nodiscard]] std::span<const SettingSpec> setting_specs() noexcept;
 
-// Reads a TOML file into settings. `[[port]]` tables become a `port` and its `address` settings. The
-// error is one line that names file, line and key.
+// Reads a TOML file into settings. `[[port]]` tables become a `port` and its `address` settings.
+// The error is one line that names file, line and key.
 [[nodiscard]] std::expected<std::vector<Setting>, std::string> read_config(const std::string& path);
 [[nodiscard]] std::expected<std::vector<Setting>, std::string> parse_config(
     std::string_view text, std::string_view file_name);

@@ -7,7 +7,8 @@ std::expected<std::array<std::string, replica_count>, std::string> expand_data_d
     std::array<std::string, replica_count> directories;
     for (const std::string& directory : given) {
         if (directory.empty()) {
-            return std::unexpected<std::string>("--data: expected a directory, found an empty name");
+            return std::unexpected<std::string>(
+                "--data: expected a directory, found an empty name");
         }
     }
     if (given.size() != 1 && given.size() != replica_count) {

@@ -71,21 +71,22 @@ void look_at_hugepages(Findings& findings) {
 void look_at_memlock(Findings& findings) {
     rlimit limit{};
     if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0) {
-        findings.push_back({FindingLevel::warn, "memlock", "the limit cannot be read", "ulimit -l"});
+        findings.push_back(
+            {FindingLevel::warn, "memlock", "the limit cannot be read", "ulimit -l"});
         return;
     }
     const bool unlimited = limit.rlim_cur == RLIM_INFINITY;
-    const std::string found =
-        unlimited ? "locked memory is not limited"
-                  : "locked memory is limited to " + std::to_string(limit.rlim_cur / mebibyte) +
-                        " MiB";
+    const std::string found = unlimited ? "locked memory is not limited"
+                                        : "locked memory is limited to " +
+                                              std::to_string(limit.rlim_cur / mebibyte) + " MiB";
     // The kernel does not count locked memory of root.
     if (unlimited || limit.rlim_cur >= memlock_bytes_min || ::geteuid() == 0) {
         findings.push_back(
             {FindingLevel::ok, "memlock", found + (unlimited ? "" : ", enough here"), ""});
         return;
     }
-    findings.push_back({FindingLevel::warn, "memlock", found + "; I/O buffers will not be registered",
+    findings.push_back({FindingLevel::warn, "memlock",
+                        found + "; I/O buffers will not be registered",
                         "prlimit --pid $$ --memlock=unlimited"});
 }
 
@@ -109,13 +110,14 @@ void look_at_io_uring(Findings& findings) {
                         std::string("a ring cannot be made: ") + std::strerror(failed) +
                             "; a container's seccomp profile may forbid it",
                         failed == ENOMEM ? "prlimit --pid $$ --memlock=unlimited"
-                                          : "docker run --security-opt seccomp=unconfined ..."});
+                                         : "docker run --security-opt seccomp=unconfined ..."});
 }
 
 void look_at_cpus(Findings& findings) {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
-    const int count = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 0;
+    const int count =
+        ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 0;
     const std::string isolated = first_line("/sys/devices/system/cpu/isolated");
     const std::string found = std::to_string(count) + " CPUs may be used, isolated: " +
                               (isolated.empty() ? "none" : isolated);
@@ -159,7 +161,8 @@ void look_at_cpus(Findings& findings) {
 void look_at_routes(Findings& findings) {
     const std::set<std::string> names = default_route_interfaces();
     if (names.empty()) {
-        findings.push_back({FindingLevel::ok, "default-route", "no interface has a default route", ""});
+        findings.push_back(
+            {FindingLevel::ok, "default-route", "no interface has a default route", ""});
         return;
     }
     for (const std::string& name : names) {
@@ -196,8 +199,8 @@ void look_at_drive(const std::string& directory, Findings& findings) {
                             "chown $(id -u) " + at});
     } else {
         const bool warn = report.suspicious;
-        findings.push_back({warn ? FindingLevel::warn : FindingLevel::ok, subject, report.describe(),
-                            warn ? "hdparm -W0 /dev/" + report.device : ""});
+        findings.push_back({warn ? FindingLevel::warn : FindingLevel::ok, subject,
+                            report.describe(), warn ? "hdparm -W0 /dev/" + report.device : ""});
         if (!report.direct) {
             findings.push_back({FindingLevel::warn, subject,
                                 "the file system has no O_DIRECT (" + report.file_system +
@@ -205,7 +208,7 @@ void look_at_drive(const std::string& directory, Findings& findings) {
                                 "mkfs.xfs /dev/DEVICE && mount /dev/DEVICE " + at});
         }
     }
-    struct statvfs space {};
+    struct statvfs space{};
     if (::statvfs(at.c_str(), &space) == 0) {
         const std::uint64_t free = std::uint64_t{space.f_bavail} * space.f_frsize;
         const bool low = free < free_bytes_min;
@@ -216,10 +219,11 @@ void look_at_drive(const std::string& directory, Findings& findings) {
     }
 }
 
-void look_at_sharing(const std::array<std::string, replica_count>& directories, Findings& findings) {
+void look_at_sharing(const std::array<std::string, replica_count>& directories,
+                     Findings& findings) {
     std::set<dev_t> devices;
     for (const std::string& directory : directories) {
-        struct stat info {};
+        struct stat info{};
         if (::stat(existing_part(directory).c_str(), &info) == 0) {
             devices.insert(info.st_dev);
         }
@@ -237,9 +241,12 @@ void look_at_sharing(const std::array<std::string, replica_count>& directories, 
 
 [[nodiscard]] const char* name_of(FindingLevel level) noexcept {
     switch (level) {
-        case FindingLevel::ok: return "ok";
-        case FindingLevel::warn: return "warn";
-        case FindingLevel::bad: return "bad";
+        case FindingLevel::ok:
+            return "ok";
+        case FindingLevel::warn:
+            return "warn";
+        case FindingLevel::bad:
+            return "bad";
     }
     return "bad";
 }

@@ -1,5 +1,5 @@
-// `penstock doctor`: looks at the machine and says, for each thing that costs speed or safety, the one
-// command that mends it. Changes nothing; the scratch file of the drive measurement is removed.
+// `penstock doctor`: looks at the machine and says, for each thing that costs speed or safety, the
+// one command that mends it. Changes nothing; the scratch file of the drive measurement is removed.
 #pragma once
 
 #include <ostream>
@@ -9,7 +9,7 @@
 namespace penstock {
 
 struct DoctorOptions {
-    std::vector<std::string> data;   // as --data has them; none: drives are not looked at
+    std::vector<std::string> data;  // as --data has them; none: drives are not looked at
     bool json = false;
 };
 
@@ -17,9 +17,9 @@ enum class FindingLevel : unsigned char { ok, warn, bad };
 
 struct Finding {
     FindingLevel level = FindingLevel::ok;
-    std::string subject;   // "hugepages", "io_uring", ...
-    std::string found;     // one line
-    std::string mend;      // one command; empty if ok
+    std::string subject;  // "hugepages", "io_uring", ...
+    std::string found;    // one line
+    std::string mend;     // one command; empty if ok
 };
 
 [[nodiscard]] std::vector<Finding> examine(const DoctorOptions& options);

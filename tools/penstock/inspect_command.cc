@@ -42,7 +42,7 @@ constexpr int exit_unreadable = 2;
 
 // Collects the members of a JSON object in order.
 class JsonObject {
-  public:
+public:
     JsonObject& add(std::string_view key, std::string_view text) {
         return raw(key, json_text(text));
     }
@@ -62,7 +62,7 @@ class JsonObject {
     }
     [[nodiscard]] std::string str() const { return "{" + text_ + "}"; }
 
-  private:
+private:
     std::string text_;
 };
 
@@ -94,7 +94,7 @@ template <typename List, typename Item>
 // -- The set, opened for reading ------------------------------------------------------------------
 
 class Inspection {
-  public:
+public:
     explicit Inspection(const InspectOptions& options) : options_(options) {}
     ~Inspection() {
         for (const int fd : fds_) {
@@ -108,7 +108,7 @@ class Inspection {
 
     int run();
 
-  private:
+private:
     [[nodiscard]] Result<std::unique_ptr<IoEngine>> engine() const {
         UringOptions uring;
         uring.directory_fds = fds_;
@@ -193,13 +193,20 @@ int Inspection::run() {
         }
     }
     switch (options_.view) {
-        case InspectView::summary: return summary();
-        case InspectView::superblock: return superblock();
-        case InspectView::manifest: return manifest();
-        case InspectView::journal: return journal();
-        case InspectView::segments: return segments();
-        case InspectView::catalog: return catalog();
-        case InspectView::verify: return verify();
+        case InspectView::summary:
+            return summary();
+        case InspectView::superblock:
+            return superblock();
+        case InspectView::manifest:
+            return manifest();
+        case InspectView::journal:
+            return journal();
+        case InspectView::segments:
+            return segments();
+        case InspectView::catalog:
+            return catalog();
+        case InspectView::verify:
+            return verify();
     }
     return exit_unreadable;
 }

@@ -47,8 +47,7 @@ int run(const CommandLine& line) {
 int main(int argc, char** argv) {
     try {
         const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
-        return penstock::run(
-            penstock::parse_command_line(arguments, penstock::allowed_cpus()));
+        return penstock::run(penstock::parse_command_line(arguments, penstock::allowed_cpus()));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "penstock: %s\n", error.what());
         return 1;

@@ -1,13 +1,12 @@
 #include "tools/penstock/options.h"
 
+#include <CLI/CLI.hpp>
 #include <sched.h>
 
 #include <algorithm>
 #include <array>
 #include <expected>
 #include <utility>
-
-#include <CLI/CLI.hpp>
 
 #include "tools/penstock/config.h"
 
@@ -32,19 +31,21 @@ constexpr std::array<std::pair<std::string_view, InspectView>, 6> inspect_views{
 }
 
 class Parser {
-  public:
+public:
     Parser() {
         app_.require_subcommand(1);
         app_.option_defaults()->always_capture_default(false);
         app_.get_formatter()->column_width(34);
-        app_.footer("Exit codes: 0 done, 1 failed, 2 the command line or configuration is wrong.\n"
-                    "'penstock COMMAND --help' tells more.");
+        app_.footer(
+            "Exit codes: 0 done, 1 failed, 2 the command line or configuration is wrong.\n"
+            "'penstock COMMAND --help' tells more.");
         add_serve();
         add_doctor();
         add_inspect();
         add_replica();
-        version_ = app_.add_subcommand("version", "Print versions: this program, what it was built "
-                                                  "with, its formats");
+        version_ = app_.add_subcommand("version",
+                                       "Print versions: this program, what it was built "
+                                       "with, its formats");
         version_->add_flag("--json", line_.arguments.json, "Print one JSON object");
     }
 
@@ -69,7 +70,7 @@ class Parser {
         return std::move(line_);
     }
 
-  private:
+private:
     // CLI11 would only say that a subcommand is required.
     [[nodiscard]] std::string check_command(std::span<const std::string> arguments) const {
         if (arguments.empty() || arguments.front().starts_with('-')) {
@@ -87,9 +88,10 @@ class Parser {
 
     void add_serve() {
         serve_ = app_.add_subcommand("serve", "Run a node");
-        serve_->add_option("--config", config_path_,
-                           "TOML file with any of the settings below under the same names; flags "
-                           "win over it.")
+        serve_
+            ->add_option("--config", config_path_,
+                         "TOML file with any of the settings below under the same names; flags "
+                         "win over it.")
             ->type_name("FILE");
         for (const SettingSpec& spec : setting_specs()) {
             const std::string flag = "--" + std::string(spec.key);
@@ -194,8 +196,8 @@ class Parser {
             line_.kind = CommandKind::doctor;
             check_directory_count(line_.arguments.data, true);
         } else if (replica_->parsed()) {
-            line_.kind = replace_->parsed() ? CommandKind::replica_replace
-                                            : CommandKind::replica_status;
+            line_.kind =
+                replace_->parsed() ? CommandKind::replica_replace : CommandKind::replica_status;
             check_directory_count(line_.arguments.data, false);
         } else {
             line_.kind = CommandKind::version;

@@ -1,5 +1,5 @@
-// The command line of `penstock`, and the settings of a node as both the flags and the configuration
-// file give them.
+// The command line of `penstock`, and the settings of a node as both the flags and the
+// configuration file give them.
 //
 // Flags and file keys are the same settings under the same names. Each is checked here, before
 // anything starts; what is wrong is answered with one line that names the setting, what was found
@@ -32,19 +32,19 @@ struct PortOption {
 };
 
 struct ServeOptions {
-    std::vector<std::string> data;            // one directory, or one per replica
+    std::vector<std::string> data;  // one directory, or one per replica
     std::string http = "127.0.0.1:4567";
     std::vector<PortOption> ports;
-    std::string lanes;                        // as given; empty: one lane on the last CPU we may use
-    std::vector<unsigned> lane_cpus;          // what `lanes` names, one lane each, never empty
-    std::vector<std::string> doors;           // each accepted by parse_door()
+    std::string lanes;                // as given; empty: one lane on the last CPU we may use
+    std::vector<unsigned> lane_cpus;  // what `lanes` names, one lane each, never empty
+    std::vector<std::string> doors;   // each accepted by parse_door()
     AckLevel ack_level = AckLevel::quorum;
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
     unsigned http_threads = 1;
     bool existing = false;
     bool accept_loss = false;
-    bool force = false;                       // take an interface with the default route or a login
+    bool force = false;  // take an interface with the default route or a login
     std::string region = "us-east-1";
     std::string account = "000000000000";
     std::uint64_t linger_us = 200;
@@ -70,17 +70,23 @@ struct HttpAddress {
 [[nodiscard]] std::optional<HttpAddress> parse_http_address(std::string_view text);
 
 enum class InspectView : std::uint8_t {
-    summary, verify, superblock, journal, segments, manifest, catalog
+    summary,
+    verify,
+    superblock,
+    journal,
+    segments,
+    manifest,
+    catalog
 };
 
 struct InspectOptions {
     InspectView view = InspectView::summary;
-    std::vector<std::string> data;            // one directory, or one per replica
+    std::vector<std::string> data;  // one directory, or one per replica
     bool json = false;
 };
 
 enum class CommandKind : std::uint8_t {
-    none,             // `exit_code` and the texts say it all: help, or an error
+    none,  // `exit_code` and the texts say it all: help, or an error
     serve,
     doctor,
     inspect,
@@ -93,7 +99,7 @@ enum class CommandKind : std::uint8_t {
 struct CommandArguments {
     std::vector<std::string> data;
     bool json = false;
-    std::string directory;                    // of `replica replace`: the empty one to be filled
+    std::string directory;  // of `replica replace`: the empty one to be filled
 };
 
 struct CommandLine {
@@ -102,8 +108,8 @@ struct CommandLine {
     InspectOptions inspect;
     CommandArguments arguments;
     int exit_code = 0;
-    std::string out;                          // for standard output
-    std::string err;                          // for standard error
+    std::string out;  // for standard output
+    std::string err;  // for standard error
 };
 
 // `arguments` without the program's own name. `allowed_cpus` are the CPUs this process may run on,

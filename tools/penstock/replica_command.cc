@@ -28,7 +28,7 @@ using Row = std::array<std::string, 8>;
     std::error_code error;
     for (std::filesystem::recursive_directory_iterator it(directory, error), end;
          !error && it != end; it.increment(error)) {
-        struct stat info {};
+        struct stat info{};
         if (::lstat(it->path().c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
             total += static_cast<std::uint64_t>(info.st_blocks) * 512;
         }
@@ -200,9 +200,8 @@ int replica_replace(const std::vector<std::string>& dirs, unsigned replica,
     }
     const Seen seen = look(*directories);
     std::string message;
-    const Status done =
-        prepare_replacement(seen.directories, replica,
-                            target.empty() ? seen.directories[replica] : target, message);
+    const Status done = prepare_replacement(
+        seen.directories, replica, target.empty() ? seen.directories[replica] : target, message);
     (done ? out : err) << (done ? "" : "replica replace: ") << message << '\n';
     return done ? 0 : 1;
 }

@@ -9,13 +9,15 @@ namespace penstock {
 
 // Prints what each directory of the set holds. Takes no lock, changes nothing. `dirs` as --data has
 // them: one or three. Returns 0 if at least two replicas vote, 1 if not, 2 for bad directories.
-[[nodiscard]] int replica_status(const std::vector<std::string>& dirs, bool json, std::ostream& out);
+[[nodiscard]] int replica_status(const std::vector<std::string>& dirs, bool json,
+                                 std::ostream& out);
 
-// Makes `target`, an empty directory, a replica to be filled in place of the one that is gone. Returns
-// 0, 1 if it was refused, 2 for bad directories.
+// Makes `target`, an empty directory, a replica to be filled in place of the one that is gone.
+// Returns 0, 1 if it was refused, 2 for bad directories.
 [[nodiscard]] int replica_replace(const std::vector<std::string>& dirs, const std::string& target,
                                   std::ostream& out, std::ostream& err);
-// The same for a replica that is named: 0, 1 or 2. An empty target means the replica's own directory.
+// The same for a replica that is named: 0, 1 or 2. An empty target means the replica's own
+// directory.
 [[nodiscard]] int replica_replace(const std::vector<std::string>& dirs, unsigned replica,
                                   const std::string& target, std::ostream& out, std::ostream& err);
 

@@ -2,11 +2,11 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <cstdio>
 #include <set>
-#include <sys/stat.h>
 
 #include "control/node/node.h"
 #include "dataplane/door/door.h"
@@ -19,11 +19,16 @@ namespace {
 
 spdlog::level::level_enum level_of(LogLevel level) {
     switch (level) {
-        case LogLevel::trace: return spdlog::level::trace;
-        case LogLevel::debug: return spdlog::level::debug;
-        case LogLevel::info: return spdlog::level::info;
-        case LogLevel::warn: return spdlog::level::warn;
-        case LogLevel::error: return spdlog::level::err;
+        case LogLevel::trace:
+            return spdlog::level::trace;
+        case LogLevel::debug:
+            return spdlog::level::debug;
+        case LogLevel::info:
+            return spdlog::level::info;
+        case LogLevel::warn:
+            return spdlog::level::warn;
+        case LogLevel::error:
+            return spdlog::level::err;
     }
     return spdlog::level::info;
 }
@@ -33,7 +38,7 @@ spdlog::level::level_enum level_of(LogLevel level) {
 std::size_t devices_of(const std::array<std::string, replica_count>& directories) {
     std::set<dev_t> devices;
     for (std::string directory : directories) {
-        struct stat info {};
+        struct stat info{};
         // A directory that does not exist yet will be made in its parent.
         while (::stat(directory.c_str(), &info) != 0) {
             const auto slash = directory.find_last_of('/');
@@ -136,8 +141,9 @@ int run_serve(const ServeOptions& options) {
         std::fprintf(stderr, "penstock serve: %s\n", why.c_str());
         return 1;
     }
-    logger->info("ready: Kinesis API on http://{}", options.http.substr(0, options.http.find_last_of(':')) +
-                                                       ":" + std::to_string(node->http_port()));
+    logger->info("ready: Kinesis API on http://{}",
+                 options.http.substr(0, options.http.find_last_of(':')) + ":" +
+                     std::to_string(node->http_port()));
     int signal = 0;
     sigwait(&signals, &signal);
     logger->info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");

@@ -11,7 +11,7 @@ namespace penstock {
 namespace {
 
 class InspectCommand : public SmallSet {
-  protected:
+protected:
     void SetUp() override {
         SmallSet::SetUp();
         if (IsSkipped()) {

@@ -1,13 +1,13 @@
 #include "tools/penstock/options.h"
 
-#include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "tools/penstock/config.h"
 
@@ -28,7 +28,7 @@ CommandLine serve(std::vector<std::string> more) {
 }
 
 class ConfigFile {
-  public:
+public:
     explicit ConfigFile(const std::string& text)
         : path_(std::filesystem::temp_directory_path() /
                 ("penstock-options-" + std::to_string(::getpid()) + ".toml")) {
@@ -37,7 +37,7 @@ class ConfigFile {
     ~ConfigFile() { std::filesystem::remove(path_); }
     [[nodiscard]] std::string path() const { return path_.string(); }
 
-  private:
+private:
     std::filesystem::path path_;
 };
 
@@ -72,13 +72,47 @@ TEST(Options, DoorTextStaysWhole) {
 }
 
 TEST(Options, ValuesReachTheirFields) {
-    const CommandLine line = parse(
-        {"serve", "--data", "/a", "--data=/b", "--data", "/c", "--http", "[::1]:0", "--lanes", "0-1",
-         "--ack-level", "all", "--poll", "busy", "--hugepages", "never", "--http-threads", "3",
-         "--existing", "--accept-loss", "--force", "--region", "eu-west-1", "--account",
-         "123456789012", "--linger-us", "50", "--direct-threshold", "128KiB", "--replica-lag",
-         "1GiB", "--memory", "64MiB", "--journal-size", "32MiB", "--container-size", "32MiB",
-         "--groups", "4", "--log-level", "debug"});
+    const CommandLine line = parse({"serve",
+                                    "--data",
+                                    "/a",
+                                    "--data=/b",
+                                    "--data",
+                                    "/c",
+                                    "--http",
+                                    "[::1]:0",
+                                    "--lanes",
+                                    "0-1",
+                                    "--ack-level",
+                                    "all",
+                                    "--poll",
+                                    "busy",
+                                    "--hugepages",
+                                    "never",
+                                    "--http-threads",
+                                    "3",
+                                    "--existing",
+                                    "--accept-loss",
+                                    "--force",
+                                    "--region",
+                                    "eu-west-1",
+                                    "--account",
+                                    "123456789012",
+                                    "--linger-us",
+                                    "50",
+                                    "--direct-threshold",
+                                    "128KiB",
+                                    "--replica-lag",
+                                    "1GiB",
+                                    "--memory",
+                                    "64MiB",
+                                    "--journal-size",
+                                    "32MiB",
+                                    "--container-size",
+                                    "32MiB",
+                                    "--groups",
+                                    "4",
+                                    "--log-level",
+                                    "debug"});
     ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
     ServeOptions expected;
     expected.data = {"/a", "/b", "/c"};
@@ -270,8 +304,8 @@ TEST(Config, EverySettingCanStandInTheFile) {
             continue;  // these have tables of their own
         }
         const bool flag = spec.shape == SettingSpec::Shape::flag;
-        const auto settings = parse_config(std::string(spec.key) + (flag ? " = true" : " = \"1\""),
-                                           "f");
+        const auto settings =
+            parse_config(std::string(spec.key) + (flag ? " = true" : " = \"1\""), "f");
         ASSERT_TRUE(settings) << settings.error();
         EXPECT_EQ(settings->front().key, spec.key);
     }

@@ -1,16 +1,16 @@
 #include "control/http/connection.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <array>
+
+#include <gtest/gtest.h>
 
 namespace penstock::http {
 namespace {
 
 // A connection whose requests are answered at once with what was seen of them.
 class Echo {
-  public:
+public:
     explicit Echo(ConnectionLimits limits = {}) {
         context_.limits = limits;
         connection_ = make_http1_connection(context_);
@@ -73,7 +73,8 @@ TEST(HttpConnection, EveryCutOfTheInputGivesTheSameRequestsAndAnswers) {
     const std::vector<std::string> inputs{
         post("hello") + "GET /second?x=1 HTTP/1.1\r\nHost: a\r\n\r\n",
         "\r\nPOST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "5;ext=\"1\"\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n" + post("after"),
+        "5;ext=\"1\"\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n" +
+            post("after"),
         "POST /e HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /never HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nHEAD /h HTTP/1.0\r\n\r\n",
@@ -105,8 +106,10 @@ TEST(HttpConnection, EveryCutOfTheInputGivesTheSameRequestsAndAnswers) {
 
 TEST(HttpConnection, ChunkedBodyIsPutTogetherAndTheNextRequestFound) {
     Echo echo;
-    echo.give("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n"
-              "005\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n" + post("next"));
+    echo.give(
+        "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n"
+        "005\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n" +
+        post("next"));
     EXPECT_EQ(echo.seen_, (std::vector<std::string>{"POST /c hello0123456789", "POST /p next"}));
 }
 
@@ -165,8 +168,9 @@ TEST(HttpConnection, NoMoreRequestsAreTakenWhileTooMuchIsUnsent) {
 TEST(HttpConnection, WaitingPeerIsToldToContinueButNotBeforeEarlierAnswers) {
     ConnectionContext context;
     const auto connection = make_http1_connection(context);
-    connection->feed(post("1") + "POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n"
-                                 "Content-Length: 3\r\n\r\n");
+    connection->feed(post("1") +
+                     "POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n"
+                     "Content-Length: 3\r\n\r\n");
     const auto first = connection->next_request();
     ASSERT_TRUE(first);
     EXPECT_FALSE(connection->next_request());
@@ -238,8 +242,8 @@ TEST(HttpConnection, BadInputIsAnsweredWithOneLineAndTheConnectionCloses) {
         {"endless head", start + "X: " + std::string(60'000, 'x'), 431},
         {"bad chunk size", start + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
         {"chunk without end", start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n", 400},
-        {"chunk ended by another",
-         start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\n0\r\n\r\n", 400},
+        {"chunk ended by another", start + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\n0\r\n\r\n",
+         400},
         {"chunk with bare lf", start + "Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n", 400},
         {"chunk size overflow", start + "Transfer-Encoding: chunked\r\n\r\n10000000000000003\r\n",
          400},
@@ -261,11 +265,12 @@ TEST(HttpConnection, BadInputIsAnsweredWithOneLineAndTheConnectionCloses) {
         EXPECT_EQ(echo.out_.empty(), std::string_view(bad.name).starts_with("ends ")) << bad.name;
         echo.end();
         EXPECT_TRUE(echo.seen_.empty()) << bad.name;
-        EXPECT_EQ(status_of(echo.out_), bad.status)
-            << bad.name << ": " << echo.out_;
+        EXPECT_EQ(status_of(echo.out_), bad.status) << bad.name << ": " << echo.out_;
         EXPECT_NE(echo.out_.find("Connection: close\r\n"), std::string::npos) << bad.name;
         EXPECT_EQ(std::count(echo.out_.begin() + static_cast<long>(echo.out_.find("\r\n\r\n")) + 4,
-                             echo.out_.end(), '\n'), 1) << bad.name;
+                             echo.out_.end(), '\n'),
+                  1)
+            << bad.name;
         EXPECT_TRUE(echo.connection_->wants_close()) << bad.name;
         EXPECT_FALSE(echo.connection_->wants_input()) << bad.name;
         EXPECT_EQ(echo.connection_->refused(), 1U) << bad.name;

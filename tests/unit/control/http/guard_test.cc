@@ -28,8 +28,8 @@ TEST(HttpGuard, OnlyLoopbackMayBeBound) {
 }
 
 TEST(HttpGuard, HostMustNameThisMachine) {
-    for (const char* host : {"localhost", "LOCALHOST:4567", "127.0.0.1", "127.0.0.1:1", "[::1]",
-                             "[::1]:4567"}) {
+    for (const char* host :
+         {"localhost", "LOCALHOST:4567", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:4567"}) {
         EXPECT_EQ(outcome({{"Host", host}}), 0) << host;
     }
     for (const char* host : {"", "evil.com", "127.0.0.1.evil.com", "localhost.evil.com", "10.0.0.1",

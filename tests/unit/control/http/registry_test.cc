@@ -1,13 +1,13 @@
 #include "control/metrics/registry.h"
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <cmath>
 #include <map>
 #include <optional>
 #include <set>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 namespace penstock::metrics {
 namespace {
@@ -188,7 +188,7 @@ TEST(Metrics, NamesThatBreakTheRulesAreRefused) {
 }
 
 class Answer final : public http::ResponseSink {
-  public:
+public:
     void respond(http::ConnectionId, http::StreamId, http::HttpResponse&& response) override {
         response_ = std::move(response);
     }

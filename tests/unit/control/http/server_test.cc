@@ -1,7 +1,5 @@
 #include "control/http/server.h"
 
-#include <gtest/gtest.h>
-
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/eventfd.h>
@@ -12,6 +10,8 @@
 #include <chrono>
 #include <thread>
 
+#include <gtest/gtest.h>
+
 namespace penstock::http {
 namespace {
 
@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 
 // A blocking client on a plain socket.
 class Client {
-  public:
+public:
     explicit Client(std::uint16_t port, int receive_buffer_bytes = 0) {
         fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
         if (receive_buffer_bytes != 0) {
@@ -85,7 +85,7 @@ class Client {
     }
     bool connected() const { return connected_; }
 
-  private:
+private:
     bool more() {
         char bytes[65536];
         const ssize_t got = ::recv(fd_, bytes, sizeof(bytes), 0);
@@ -107,7 +107,7 @@ struct Shared {
 
 // /echo answers at once, /later after 50 ms, /large with 8 MiB, /throw throws, /drop forgets.
 class TestHandler final : public HttpHandler {
-  public:
+public:
     TestHandler(LoopThread& loop, Shared& shared) : loop_(loop), shared_(shared) {
         ++shared_.handlers;
     }
@@ -134,13 +134,13 @@ class TestHandler final : public HttpHandler {
         }
     }
 
-  private:
+private:
     LoopThread& loop_;
     Shared& shared_;
 };
 
 class HttpServerTest : public ::testing::Test {
-  protected:
+protected:
     void start(ServerOptions options = {}) {
         options.port = 0;
         auto opened = HttpServer::open(options, [this](LoopThread& loop) {

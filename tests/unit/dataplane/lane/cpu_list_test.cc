@@ -13,10 +13,17 @@ TEST(CpuList, ReadsNumbersAndRangesInTheOrderWritten) {
 }
 
 TEST(CpuList, SaysWhichPartIsWrong) {
-    const std::pair<const char*, const char*> cases[] = {
-        {"", "''"},        {"a", "'a'"},          {"1,", "''"},          {"3-1", "ends before"},
-        {"1-2-3", "'1-2-3'"}, {"-1", "'-1'"},     {"0,0", "second time"}, {"0-3,2", "second time"},
-        {"4096", "beyond"}, {"1 ", "'1 '"},       {"99999999999", "'99999999999'"}};
+    const std::pair<const char*, const char*> cases[] = {{"", "''"},
+                                                         {"a", "'a'"},
+                                                         {"1,", "''"},
+                                                         {"3-1", "ends before"},
+                                                         {"1-2-3", "'1-2-3'"},
+                                                         {"-1", "'-1'"},
+                                                         {"0,0", "second time"},
+                                                         {"0-3,2", "second time"},
+                                                         {"4096", "beyond"},
+                                                         {"1 ", "'1 '"},
+                                                         {"99999999999", "'99999999999'"}};
     for (const auto& [text, expected] : cases) {
         std::string why;
         const auto result = parse_cpu_list(text, why);

@@ -1,7 +1,6 @@
 // Lanes on their own threads: handing over, requests from several threads, stopping, idling.
 #include "dataplane/lane/lane_set.h"
 
-#include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -9,6 +8,8 @@
 #include <chrono>
 #include <map>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "dataplane/port/sim_port.h"
 #include "dataplane/wire/partition_hash.h"
@@ -46,7 +47,7 @@ std::vector<unsigned> some_cpus() {
 }
 
 class LaneSetTest : public ::testing::Test {
-  protected:
+protected:
     void make(LaneSetOptions options) {
         options.clock = &clock;
         options.group_count = 2;
@@ -244,8 +245,9 @@ TEST_F(LaneSetTest, AFullRingBetweenLanesDropsAndCounts) {
     for (int tries = 0; tries < 1000 && sender.packets.get() < 1000; ++tries) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    for (int tries = 0; tries < 1000 && lanes->lane(1).counters().taken_over.get() !=
-                                            sender.handed_over.get(); ++tries) {
+    for (int tries = 0;
+         tries < 1000 && lanes->lane(1).counters().taken_over.get() != sender.handed_over.get();
+         ++tries) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     const std::uint64_t dropped = sender.drops.get(DropReason::lane_ring_full);
@@ -437,7 +439,9 @@ void commit_then_idle(const std::vector<Port*>& ports, const char* what) {
     lanes->stop();
 }
 
-TEST(LaneOnFiles, TwoLanesCommitAndSleepWhenIdle) { commit_then_idle({}, "no port"); }
+TEST(LaneOnFiles, TwoLanesCommitAndSleepWhenIdle) {
+    commit_then_idle({}, "no port");
+}
 
 TEST(LaneOnFiles, TwoLanesSleepBetweenLooksAtAPortThatMustBePolled) {
     SimPort port(2);

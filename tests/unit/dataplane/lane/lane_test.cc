@@ -16,7 +16,7 @@ constexpr ShardUid shard_b{11};
 constexpr std::uint16_t door_port = 5140;
 
 class LaneTest : public ::testing::Test {
-  protected:
+protected:
     void SetUp() override { make_lane({}); }
     void TearDown() override {
         lane.reset();  // before the engine its groups use

@@ -1,9 +1,9 @@
 #include "dataplane/lane/no_alloc.h"
 
-#include <gtest/gtest.h>
-
 #include <memory>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -51,7 +51,9 @@ TEST(NoAllocDeathTest, AnAllowedScopeEndsWhereItEnds) {
     EXPECT_DEATH(
         {
             const NoAllocScope none;
-            { const AllowAllocScope some; }
+            {
+                const AllowAllocScope some;
+            }
             allocate_something();
         },
         "inside a lane's turn");

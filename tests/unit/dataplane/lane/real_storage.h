@@ -19,7 +19,7 @@
 namespace penstock::test {
 
 class RealStorage {
-  public:
+public:
     RealStorage() {
         std::string name =
             (std::filesystem::temp_directory_path() / "penstock-lane-XXXXXX").string();
@@ -59,7 +59,8 @@ class RealStorage {
     [[nodiscard]] bool usable() const noexcept { return usable_; }
     [[nodiscard]] const std::string& reason() const noexcept { return reason_; }
 
-    Status open(Lane& lane, const std::vector<GroupId>& groups, unsigned group_count, Clock& clock) {
+    Status open(Lane& lane, const std::vector<GroupId>& groups, unsigned group_count,
+                Clock& clock) {
         UringOptions options;
         options.directory_fds = directory_fds_;
         options.wake_fd = lane.wake_fd();
@@ -79,7 +80,7 @@ class RealStorage {
         return {};
     }
 
-  private:
+private:
     std::filesystem::path root_;
     std::array<int, replica_count> directory_fds_{-1, -1, -1};
     bool usable_ = false;

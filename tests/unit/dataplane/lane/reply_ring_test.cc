@@ -1,9 +1,10 @@
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "dataplane/lane/request.h"
 

@@ -1,13 +1,13 @@
 #include "dataplane/lane/ring.h"
 
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <numeric>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -119,7 +119,8 @@ TEST(SpscByteRing, RefusesWhatDoesNotFitAndTakesItAfterRelease) {
     ring.commit();
     EXPECT_EQ(ring.front().size(), 100U);
     ring.pop();
-    EXPECT_EQ(ring.claim(100), nullptr) << "popped but not released: the room is not the producer's";
+    EXPECT_EQ(ring.claim(100), nullptr)
+        << "popped but not released: the room is not the producer's";
     ring.release();
     // 4096 is no multiple of 112, so the free room is in two parts: padding and the first record's.
     ASSERT_NE(ring.front().data(), nullptr);

@@ -1,7 +1,6 @@
 // What the lane's tests share: a lane's storage on simulated disks, and a requester.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -9,6 +8,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "dataplane/lane/lane.h"
 #include "storage/io/sim_world.h"

@@ -65,7 +65,8 @@ TEST(JournalBlock, EveryFlippedHeaderBitIsNoticed) {
     for (std::size_t bit = 0; bit < sizeof(JournalBlockHeader) * 8; ++bit) {
         auto block = journal_block();
         block[bit / 8] ^= std::byte{1} << (bit % 8);
-        EXPECT_EQ(check<JournalBlockHeader>(block), bit < 32 ? BlockFault::not_a_block : BlockFault::header_damaged);
+        EXPECT_EQ(check<JournalBlockHeader>(block),
+                  bit < 32 ? BlockFault::not_a_block : BlockFault::header_damaged);
     }
 }
 
@@ -74,7 +75,8 @@ TEST(JournalBlock, OthersAndImpossibleOnesAreTold) {
     EXPECT_EQ(check<H>(journal_block([](H& h) { h.set_id ^= 1; })), BlockFault::foreign);
     EXPECT_EQ(check<H>(journal_block([](H& h) { h.group = 3; })), BlockFault::foreign);
     EXPECT_EQ(check<H>(journal_block([](H& h) { h.version = 2; })), BlockFault::unknown_version);
-    EXPECT_EQ(check<H>(journal_block([](H& h) { h.refuse_flags = 4; })), BlockFault::unknown_version);
+    EXPECT_EQ(check<H>(journal_block([](H& h) { h.refuse_flags = 4; })),
+              BlockFault::unknown_version);
     EXPECT_EQ(check<H>(journal_block([](H& h) { h.number = 0; })), BlockFault::malformed);
     EXPECT_EQ(check<H>(journal_block([](H& h) { h.used_bytes = 63; })), BlockFault::malformed);
     EXPECT_EQ(check<H>(journal_block([](H& h) { h.used_bytes = journal_block_bytes_max + 1; })),
@@ -102,15 +104,20 @@ TEST(StateBlock, OthersAndImpossibleOnesAreTold) {
     EXPECT_EQ(check<H>(state_block([](H& h) { h.version = 2; })), BlockFault::unknown_version);
     EXPECT_EQ(check<H>(state_block([](H& h) { h.refuse_flags = 1; })), BlockFault::unknown_version);
     EXPECT_EQ(check<H>(state_block([](H& h) { h.kind = StateKind::none; })), BlockFault::malformed);
-    EXPECT_EQ(check<H>(state_block([](H& h) { h.kind = static_cast<StateKind>(4); })), BlockFault::malformed);
+    EXPECT_EQ(check<H>(state_block([](H& h) { h.kind = static_cast<StateKind>(4); })),
+              BlockFault::malformed);
     EXPECT_EQ(check<H>(state_block([](H& h) { h.payload_bytes = 8192; })), BlockFault::truncated);
     for (std::size_t length = 0; length < sizeof(H) + 100; ++length) {
         EXPECT_EQ(check<H>(state_block(), length), BlockFault::truncated);
     }
 }
 
-TEST(JournalBlock, BytesAreThoseOfVersionOne) { test::expect_golden("journal-block-v1.bin", journal_block()); }
-TEST(StateBlock, BytesAreThoseOfVersionOne) { test::expect_golden("state-block-v1.bin", state_block()); }
+TEST(JournalBlock, BytesAreThoseOfVersionOne) {
+    test::expect_golden("journal-block-v1.bin", journal_block());
+}
+TEST(StateBlock, BytesAreThoseOfVersionOne) {
+    test::expect_golden("state-block-v1.bin", state_block());
+}
 
 }  // namespace
 }  // namespace penstock

@@ -1,9 +1,9 @@
 // Frames: every kind of damage is told for what it is, and the bytes are those of version 1.
 #include "storage/format/frame.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "tests/unit/storage/format/golden.h"
 
@@ -121,13 +121,15 @@ TEST(Frame, SoundOnesThatAreNotOursAreTold) {
 
 TEST(Frame, ContradictionsAreMalformed) {
     EXPECT_EQ(fault_of([](FrameHeader& h) { h.kind = FrameKind::none; }), FrameFault::malformed);
-    EXPECT_EQ(fault_of([](FrameHeader& h) { h.kind = static_cast<FrameKind>(5); }), FrameFault::malformed);
+    EXPECT_EQ(fault_of([](FrameHeader& h) { h.kind = static_cast<FrameKind>(5); }),
+              FrameFault::malformed);
     EXPECT_EQ(fault_of([](FrameHeader& h) { h.shard = 0; }), FrameFault::malformed);
     EXPECT_EQ(fault_of([](FrameHeader& h) { h.record_count = 0; }), FrameFault::malformed);
     EXPECT_EQ(fault_of([](FrameHeader& h) { h.previous_sequence = 101; }), FrameFault::malformed);
     EXPECT_EQ(fault_of([](FrameHeader& h) { h.committed_through = 101; }), FrameFault::malformed);
     EXPECT_EQ(fault_of([](FrameHeader& h) { h.last_arrival_ms = 0; }), FrameFault::malformed);
-    EXPECT_EQ(fault_of([](FrameHeader& h) { h.payload_bytes = frame_payload_max + 1; }), FrameFault::malformed);
+    EXPECT_EQ(fault_of([](FrameHeader& h) { h.payload_bytes = frame_payload_max + 1; }),
+              FrameFault::malformed);
 }
 
 TEST(Frame, RecordsThatDoNotAddUpAreMalformedAndNeverReadBeyondThePayload) {
@@ -151,7 +153,9 @@ TEST(Frame, RecordsThatDoNotAddUpAreMalformedAndNeverReadBeyondThePayload) {
     EXPECT_FALSE(records_add_up(header, Bytes(good).subspan(sizeof header, header.payload_bytes)));
 }
 
-TEST(Frame, BytesAreThoseOfVersionOne) { test::expect_golden("frame-v1.bin", sample_frame()); }
+TEST(Frame, BytesAreThoseOfVersionOne) {
+    test::expect_golden("frame-v1.bin", sample_frame());
+}
 
 }  // namespace
 }  // namespace penstock

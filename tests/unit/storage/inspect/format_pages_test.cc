@@ -1,7 +1,5 @@
 // The hex examples of docs/formats are what the encoders write: a page that no longer is fails here
 // and the failure prints what should stand there.
-#include <gtest/gtest.h>
-
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +7,8 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "storage/base/crc32c.h"
 #include "storage/format/block.h"

@@ -1,14 +1,14 @@
 // A small replica set in real directories, written by the real set, state log and group.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "storage/inspect/set_view.h"
 #include "storage/inspect/verify.h"
@@ -21,7 +21,7 @@
 namespace penstock {
 
 class SmallSet : public ReplicaDirectories {
-  protected:
+protected:
     static constexpr std::uint64_t shard_count = 3;
 
     // What waits for one commit.

@@ -9,7 +9,7 @@ using Level = DifferenceLevel;
 using Kind = DifferenceKind;
 
 class InspectVerify : public SmallSet {
-  protected:
+protected:
     // Two epochs in segments, several chunks a shard.
     void make_drained() {
         live(40, 9'000, true);
@@ -264,7 +264,7 @@ TEST_F(InspectVerify, BitInASuperblockSlotIsDamage) {
 }
 
 class InspectStateLog : public InspectVerify {
-  protected:
+protected:
     // The slot of the newest generation, as the first replica has it.
     std::string newest(unsigned group) {
         std::uint64_t best = 0;
@@ -335,7 +335,7 @@ TEST_F(InspectStateLog, MissingEverywhereIsLost) {
 }
 
 class InspectJournal : public InspectVerify {
-  protected:
+protected:
     // A file and the place of a frame in it that is in no segment.
     void find_pending(std::string& name, std::uint64_t& at, FrameHeader& header) {
         for (const std::string candidate : {"journal-1-0", "journal-1-1", "journal-1-2"}) {

@@ -1,4 +1,5 @@
-// The journal ring: a block's place is used again only when it was freed, and a scan finds what counts.
+// The journal ring: a block's place is used again only when it was freed, and a scan finds what
+// counts.
 #include "storage/journal/ring.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +28,8 @@ struct Ring : ::testing::Test {
 
     void open(std::uint64_t epoch, std::uint32_t first_file) {
         ring = std::make_unique<JournalRing>(
-            *engine, JournalRing::Options{GroupId{1}, Epoch{epoch}, geometry(), first_file, &replicas});
+            *engine,
+            JournalRing::Options{GroupId{1}, Epoch{epoch}, geometry(), first_file, &replicas});
         ASSERT_TRUE(ring->allocate_buffers().has_value());
         for (unsigned r = 0; r < replica_count; ++r) {
             ASSERT_TRUE(ring->open_replica(r).has_value());
@@ -50,7 +52,8 @@ struct Ring : ::testing::Test {
             header.first_sequence = sequence;
             header.previous_sequence = sequence - 1;
             std::byte* at = block->data + block->bytes;
-            std::fill(at + sizeof header, at + sizeof header + payload_bytes, static_cast<std::byte>(sequence));
+            std::fill(at + sizeof header, at + sizeof header + payload_bytes,
+                      static_cast<std::byte>(sequence));
             header.payload_crc = crc32c({at + sizeof header, payload_bytes});
             seal_header(header, at);
             block->bytes += static_cast<std::uint32_t>(header.total_bytes());
@@ -83,13 +86,13 @@ TEST_F(Ring, APlaceIsUsedAgainOnlyWhenItWasFreed) {
         ++sequence;
         finish_writes();
     }
-    EXPECT_GT(sequence, 18U);   // three files of 256 KiB
+    EXPECT_GT(sequence, 18U);  // three files of 256 KiB
     EXPECT_GT(ring->used_bytes(), ring->size_bytes() / 4 * 3);
     EXPECT_EQ(ring->releasable_through(), 0U);
     EXPECT_FALSE(write_block(1, sequence, 30'000));
     ring->release_frame(1);
     EXPECT_EQ(ring->releasable_through(), 1U);
-    EXPECT_FALSE(write_block(1, sequence, 30'000));   // the manifest does not say so yet
+    EXPECT_FALSE(write_block(1, sequence, 30'000));  // the manifest does not say so yet
     for (std::uint64_t block = 2; block < 9; ++block) {
         ring->release_frame(block);
     }
@@ -100,7 +103,7 @@ TEST_F(Ring, APlaceIsUsedAgainOnlyWhenItWasFreed) {
                                    [](std::uint64_t, Sequence) { return true; });
     ASSERT_TRUE(scan.has_value());
     EXPECT_TRUE(scan->shards.at(1).frames.contains(sequence));
-    EXPECT_FALSE(scan->shards.at(1).frames.contains(1));   // overwritten
+    EXPECT_FALSE(scan->shards.at(1).frames.contains(1));  // overwritten
     EXPECT_TRUE(scan->missing.empty());
 }
 
@@ -121,14 +124,15 @@ TEST_F(Ring, AScanTakesOneEpochOnlyAndNotesDamage) {
     };
     EXPECT_EQ(scan(1, all_replicas)->shards.at(1).frames.size(), 5U);
     EXPECT_EQ(scan(2, all_replicas)->shards.at(1).frames.size(), 5U);
-    ASSERT_TRUE(world.flip_bit(0, "journal-1-1", 2 * 4096 + 200));   // a payload of epoch 2's third block
+    ASSERT_TRUE(
+        world.flip_bit(0, "journal-1-1", 2 * 4096 + 200));  // a payload of epoch 2's third block
     const auto one = scan(2, 0b001);
     EXPECT_EQ(one->shards.at(1).frames.size(), 4U);
     EXPECT_EQ(one->missing, std::vector<std::uint64_t>{3});
     EXPECT_TRUE(scan(2, 0b011)->missing.empty());
-    ASSERT_TRUE(world.flip_bit(0, "journal-1-1", 4 * 4096 + 20));   // the header of the last block
+    ASSERT_TRUE(world.flip_bit(0, "journal-1-1", 4 * 4096 + 20));  // the header of the last block
     EXPECT_EQ(scan(2, 0b001)->missing, (std::vector<std::uint64_t>{3, 5}));
-    ASSERT_TRUE(world.flip_bit(1, "journal-1-1", 0 * 4096 + 20));   // of the first
+    ASSERT_TRUE(world.flip_bit(1, "journal-1-1", 0 * 4096 + 20));  // of the first
     EXPECT_EQ(scan(2, 0b010)->missing, std::vector<std::uint64_t>{1});
 }
 

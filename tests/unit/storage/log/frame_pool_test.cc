@@ -1,8 +1,8 @@
 #include "storage/log/frame_pool.h"
 
-#include <gtest/gtest.h>
-
 #include <map>
+
+#include <gtest/gtest.h>
 
 #include "storage/io/sim_world.h"
 
@@ -33,7 +33,8 @@ TEST(FramePool, BlocksNeverOverlapAndEverythingComesBack) {
             ASSERT_EQ(reinterpret_cast<std::uintptr_t>(block) % 4096, 0U);
             const auto after = held.lower_bound(block);
             ASSERT_TRUE(after == held.end() || block + size <= after->first);
-            ASSERT_TRUE(after == held.begin() || std::prev(after)->first + std::prev(after)->second <= block);
+            ASSERT_TRUE(after == held.begin() ||
+                        std::prev(after)->first + std::prev(after)->second <= block);
             held[block] = size;
             used += size;
         } else if (!held.empty()) {

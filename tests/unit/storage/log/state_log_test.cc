@@ -17,10 +17,11 @@ struct Writer {
     ReplicaView replicas{all_replicas, all_replicas};
     std::vector<std::vector<std::byte>> state;
     std::unique_ptr<StateLog> log;
-    std::size_t committed = 0;   // entries whose commit was reported
+    std::size_t committed = 0;  // entries whose commit was reported
     std::size_t entry_bytes;
 
-    Writer(SimWorld& w, std::size_t bytes) : world(w), engine(w.make_engine()), entry_bytes(bytes) {}
+    Writer(SimWorld& w, std::size_t bytes)
+        : world(w), engine(w.make_engine()), entry_bytes(bytes) {}
 
     Status open(std::uint64_t epoch, ReplicaMask readable = all_replicas, ReplicaMask absent = 0) {
         PENSTOCK_TRY(read, read_state_log(*engine, set_id, GroupId{1}, readable, absent, false));
@@ -76,7 +77,8 @@ struct Writer {
 };
 
 // Entries must be 0, 1, 2, … without holes, and at least the committed ones.
-void expect_prefix(const Writer& writer, std::size_t at_least, std::size_t at_most, const std::string& where) {
+void expect_prefix(const Writer& writer, std::size_t at_least, std::size_t at_most,
+                   const std::string& where) {
     ASSERT_GE(writer.state.size(), at_least) << where;
     ASSERT_LE(writer.state.size(), at_most) << where;
     for (std::size_t i = 0; i < writer.state.size(); ++i) {
@@ -112,7 +114,8 @@ void crash_everywhere(std::size_t entry_bytes, unsigned entries, CrashKind kind)
         world.restart();
         for (const ReplicaMask readable : std::array<ReplicaMask, 4>{0b111, 0b011, 0b101, 0b110}) {
             Writer reader(world, entry_bytes);
-            const auto read = read_state_log(*reader.engine, set_id, GroupId{1}, readable, 0, false);
+            const auto read =
+                read_state_log(*reader.engine, set_id, GroupId{1}, readable, 0, false);
             ASSERT_TRUE(read.has_value()) << "crash at " << n << ": " << describe(read.error());
             ASSERT_TRUE(replay_state(*read, [&](bool, Bytes entry) {
                 reader.state.emplace_back(entry.begin(), entry.end());
@@ -127,9 +130,15 @@ void crash_everywhere(std::size_t entry_bytes, unsigned entries, CrashKind kind)
     }
 }
 
-TEST(StateLog, PowerLossAtEveryIoKeepsWhatWasCommitted) { crash_everywhere(60, 30, CrashKind::power); }
-TEST(StateLog, KillAtEveryIoKeepsWhatWasCommitted) { crash_everywhere(60, 30, CrashKind::kill); }
-TEST(StateLog, PowerLossAtEveryIoOfGenerationsOfManyBlocks) { crash_everywhere(50'000, 20, CrashKind::power); }
+TEST(StateLog, PowerLossAtEveryIoKeepsWhatWasCommitted) {
+    crash_everywhere(60, 30, CrashKind::power);
+}
+TEST(StateLog, KillAtEveryIoKeepsWhatWasCommitted) {
+    crash_everywhere(60, 30, CrashKind::kill);
+}
+TEST(StateLog, PowerLossAtEveryIoOfGenerationsOfManyBlocks) {
+    crash_everywhere(50'000, 20, CrashKind::power);
+}
 
 // Asked for twice, a generation may not begin before the one before it is whole: the slot it would
 // overwrite holds the only one that can be read.
@@ -203,7 +212,7 @@ TEST_F(Damaged, ADamagedBlockOnOneReplicaIsReadFromAnother) {
 }
 
 TEST_F(Damaged, ADamagedTailWaitsForTheReplicaThatIsAway) {
-    write(5);   // block 0 is the snapshot, then one block for each entry
+    write(5);  // block 0 is the snapshot, then one block for each entry
     for (const unsigned replica : {0U, 1U}) {
         ASSERT_TRUE(world.flip_bit(replica, "state-1-0", 5 * 4096 + 70));
     }
@@ -230,7 +239,7 @@ TEST_F(Damaged, ADamagedDeltaWithLaterOnesIsNeverTheEnd) {
 
 TEST_F(Damaged, ADamagedSnapshotInUseIsNotForgottenForAnOlderOne) {
     write(3);
-    write(3);   // the second generation is in the other slot
+    write(3);  // the second generation is in the other slot
     for (unsigned replica = 0; replica < replica_count; ++replica) {
         ASSERT_TRUE(world.flip_bit(replica, "state-1-1", 70));
     }

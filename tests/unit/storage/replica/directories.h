@@ -1,8 +1,6 @@
 // Three directories of a test, removed with it.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -10,12 +8,14 @@
 #include <memory>
 #include <string>
 
+#include <gtest/gtest.h>
+
 #include "storage/replica/set.h"
 
 namespace penstock {
 
 class ReplicaDirectories : public testing::Test {
-  protected:
+protected:
     void SetUp() override {
         std::string name = (std::filesystem::temp_directory_path() / "penstock-XXXXXX").string();
         ASSERT_NE(::mkdtemp(name.data()), nullptr);

@@ -8,7 +8,7 @@ namespace {
 namespace fs = std::filesystem;
 
 class Replacement : public ReplicaDirectories {
-  protected:
+protected:
     [[nodiscard]] Status replace(unsigned index, const std::string& target) {
         message_.clear();
         return prepare_replacement(paths_, index, target, message_);

@@ -1,7 +1,7 @@
 // The open algorithm on simulated disks: crashes and errors at every I/O of it.
-#include <gtest/gtest.h>
-
 #include <bit>
+
+#include <gtest/gtest.h>
 
 #include "storage/io/sim_world.h"
 #include "storage/replica/set.h"
@@ -67,8 +67,8 @@ void crash_at_every_change(CrashKind kind, unsigned openings_before) {
             world.restart();
             OpenSetOptions options = options_for(world);
             const auto again = open_on(world, options);
-            ASSERT_TRUE(again.has_value()) << "seed " << seed << " n " << n << ": "
-                                           << describe(again.error());
+            ASSERT_TRUE(again.has_value())
+                << "seed " << seed << " n " << n << ": " << describe(again.error());
             ASSERT_GT(value(again->epoch), last) << "seed " << seed << " n " << n;
             ASSERT_EQ(again->voting, all_replicas);
             if (set_id != 0) {

@@ -1,8 +1,9 @@
 #include "storage/replica/set.h"
 
-#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <gtest/gtest.h>
 
 #include "storage/io/durability_probe.h"
 #include "tests/unit/storage/replica/directories.h"
@@ -87,7 +88,8 @@ TEST_F(ReplicaSetTest, ABlankDirectoryIsLeftAloneAndTheMessageSaysWhatMendsIt) {
     ASSERT_TRUE(set.has_value()) << message_;
     EXPECT_EQ((*set)->voting(), 0b101);
     EXPECT_TRUE(fs::is_empty(paths_[1]));
-    EXPECT_NE(message_.find("penstock replica replace " + paths_[1]), std::string::npos) << message_;
+    EXPECT_NE(message_.find("penstock replica replace " + paths_[1]), std::string::npos)
+        << message_;
 }
 
 TEST_F(ReplicaSetTest, ACopyOverAnotherReplicaCountsForNeither) {

@@ -1,13 +1,13 @@
 #include "storage/replica/superblock.h"
 
-#include <gtest/gtest.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "storage/base/crc32c.h"
 #include "tests/unit/storage/replica/sample.h"
@@ -25,8 +25,7 @@ File sample_file() {
         s.generation = generation;
         SuperblockSlot slot;
         encode_superblock(s, slot);
-        std::copy(slot.begin(), slot.end(),
-                  file.begin() + superblock_slot_of(generation) * 4096);
+        std::copy(slot.begin(), slot.end(), file.begin() + superblock_slot_of(generation) * 4096);
     }
     return file;
 }
@@ -196,8 +195,8 @@ TEST(Superblock, EachFieldOutOfBoundsHasItsReason) {
     corrupt(8, 0, 4, SuperblockReason::unknown_version);
     corrupt(16, 0, 8, SuperblockReason::bad_set_id);
     corrupt(24, 0, 8, SuperblockReason::bad_replica_id);
-    corrupt(24, 5, 8, SuperblockReason::bad_roster);           // voting, not in the roster
-    corrupt(24, s.roster[0], 8, SuperblockReason::bad_roster); // another's id
+    corrupt(24, 5, 8, SuperblockReason::bad_roster);            // voting, not in the roster
+    corrupt(24, s.roster[0], 8, SuperblockReason::bad_roster);  // another's id
     corrupt(32, 0, 8, SuperblockReason::bad_generation);
     corrupt(72, 3, 1, SuperblockReason::bad_replica_index);
     corrupt(73, 0, 1, SuperblockReason::bad_state);
@@ -209,7 +208,7 @@ TEST(Superblock, EachFieldOutOfBoundsHasItsReason) {
     corrupt(88, 0, 4, SuperblockReason::bad_geometry);
     corrupt(92, 1, 4, SuperblockReason::bad_reserved);
     corrupt(96, 4097, 8, SuperblockReason::bad_geometry);
-    corrupt(104, 4096, 8, SuperblockReason::bad_geometry);     // less than a chunk
+    corrupt(104, 4096, 8, SuperblockReason::bad_geometry);  // less than a chunk
     corrupt(112, 0, 8, SuperblockReason::bad_geometry);
     corrupt(120, 0, 8, SuperblockReason::bad_roster);
     corrupt(128, 0, 8, SuperblockReason::bad_roster);

@@ -1,4 +1,5 @@
-// The group table: a snapshot says the same as the entries before it, and contradictions are refused.
+// The group table: a snapshot says the same as the entries before it, and contradictions are
+// refused.
 #include "storage/segment/table.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +17,8 @@ bool apply(GroupTable& table, const Entry& entry) {
 std::unique_ptr<GroupTable> replayed(const GroupTable& table) {
     auto copy = std::make_unique<GroupTable>(32);
     bool good = true;
-    table.snapshot({.epoch = 3, .started_epoch = 2}, [&](Bytes entry) { good = copy->apply(entry) && good; });
+    table.snapshot({.epoch = 3, .started_epoch = 2},
+                   [&](Bytes entry) { good = copy->apply(entry) && good; });
     return good ? std::move(copy) : nullptr;
 }
 
@@ -37,7 +39,8 @@ void expect_same(const GroupTable& a, const GroupTable& b) {
             const Chunk& chunk = shard.chunks[i];
             const Chunk& copy = other.chunks[i];
             EXPECT_EQ(chunk.ordinal, copy.ordinal);
-            EXPECT_EQ(chunk.end_offset, copy.end_offset) << "shard " << uid << " chunk " << chunk.ordinal;
+            EXPECT_EQ(chunk.end_offset, copy.end_offset)
+                << "shard " << uid << " chunk " << chunk.ordinal;
             EXPECT_EQ(chunk.sealed, copy.sealed);
             EXPECT_EQ(chunk.missing, copy.missing);
             if (chunk.end_offset != 0) {
@@ -59,7 +62,7 @@ TEST(GroupTable, ASnapshotReplaysToTheSameTable) {
         }
         std::uint64_t next_uid = 1;
         std::int64_t now = 1000;
-        std::map<std::uint64_t, std::uint64_t> filling;   // ordinal written now, by shard
+        std::map<std::uint64_t, std::uint64_t> filling;  // ordinal written now, by shard
         for (unsigned step = 0; step < 400; ++step) {
             ++now;
             if (table.shards().size() < 3) {
@@ -73,14 +76,18 @@ TEST(GroupTable, ASnapshotReplaysToTheSameTable) {
             const auto what = random.below(12);
             if (what < 3 || shard.chunks.empty()) {
                 if (shard.next_ordinal > filling[uid] + 1) {
-                    continue;   // one is ahead already
+                    continue;  // one is ahead already
                 }
-                const auto run = table.space().find(1 + static_cast<std::uint32_t>(random.below(3)));
+                const auto run =
+                    table.space().find(1 + static_cast<std::uint32_t>(random.below(3)));
                 if (run) {
-                    ASSERT_TRUE(apply(table, TakeChunkEntry{.uid = uid, .ordinal = shard.next_ordinal,
-                                                            .container = run->container, .unit = run->unit,
+                    ASSERT_TRUE(apply(table, TakeChunkEntry{.uid = uid,
+                                                            .ordinal = shard.next_ordinal,
+                                                            .container = run->container,
+                                                            .unit = run->unit,
                                                             .units = run->units,
-                                                            .missing = static_cast<std::uint32_t>(random.below(8))}));
+                                                            .missing = static_cast<std::uint32_t>(
+                                                                random.below(8))}));
                 }
             } else if (what < 9) {
                 Chunk* chunk = shard.chunk(filling[uid]);
@@ -88,19 +95,23 @@ TEST(GroupTable, ASnapshotReplaysToTheSameTable) {
                     continue;
                 }
                 const bool seal = random.below(4) == 0;
-                ASSERT_TRUE(apply(table, PointEntry{.uid = uid, .ordinal = chunk->ordinal,
-                                                    .offset = chunk->end_offset + 4096 * (1 + random.below(200)),
-                                                    .sequence = shard.end.sequence + 1 + random.below(50),
-                                                    .epoch = 2, .arrival_ms = now,
-                                                    .crc = static_cast<std::uint32_t>(random.next()),
-                                                    .sealed = seal ? 1U : 0U}));
+                ASSERT_TRUE(apply(
+                    table, PointEntry{.uid = uid,
+                                      .ordinal = chunk->ordinal,
+                                      .offset = chunk->end_offset + 4096 * (1 + random.below(200)),
+                                      .sequence = shard.end.sequence + 1 + random.below(50),
+                                      .epoch = 2,
+                                      .arrival_ms = now,
+                                      .crc = static_cast<std::uint32_t>(random.next()),
+                                      .sealed = seal ? 1U : 0U}));
                 if (seal) {
                     ++filling[uid];
                 }
             } else if (what == 9) {
                 const std::uint64_t first = shard.chunks.front().ordinal;
                 if (shard.chunks.front().sealed) {
-                    ASSERT_TRUE(apply(table, TrimEntry{uid, shard.chunks.front().end_sequence + 1, first + 1}));
+                    ASSERT_TRUE(apply(
+                        table, TrimEntry{uid, shard.chunks.front().end_sequence + 1, first + 1}));
                 }
             } else if (what == 10) {
                 ASSERT_TRUE(apply(table, ReplicaLeftEntry{random.below(3)}));
@@ -124,10 +135,18 @@ TEST(GroupTable, TrimmingBeforeAChunkTakenAheadKeepsTheShardsEnd) {
     GroupTable table(32);
     ASSERT_TRUE(apply(table, ContainerEntry{0, 32}));
     ASSERT_TRUE(apply(table, ShardEntry{.uid = 1}));
-    ASSERT_TRUE(apply(table, TakeChunkEntry{.uid = 1, .ordinal = 0, .container = 0, .unit = 0, .units = 1}));
-    ASSERT_TRUE(apply(table, TakeChunkEntry{.uid = 1, .ordinal = 1, .container = 0, .unit = 1, .units = 1}));
-    ASSERT_TRUE(apply(table, PointEntry{.uid = 1, .ordinal = 0, .offset = 4096, .sequence = 200, .epoch = 1,
-                                        .arrival_ms = 5, .crc = 9, .sealed = 1}));
+    ASSERT_TRUE(apply(
+        table, TakeChunkEntry{.uid = 1, .ordinal = 0, .container = 0, .unit = 0, .units = 1}));
+    ASSERT_TRUE(apply(
+        table, TakeChunkEntry{.uid = 1, .ordinal = 1, .container = 0, .unit = 1, .units = 1}));
+    ASSERT_TRUE(apply(table, PointEntry{.uid = 1,
+                                        .ordinal = 0,
+                                        .offset = 4096,
+                                        .sequence = 200,
+                                        .epoch = 1,
+                                        .arrival_ms = 5,
+                                        .crc = 9,
+                                        .sealed = 1}));
     ASSERT_TRUE(apply(table, TrimEntry{1, 201, 1}));
     const auto copy = replayed(table);
     ASSERT_NE(copy, nullptr);
@@ -150,8 +169,10 @@ TEST(GroupTable, ContradictingEntriesAreRefused) {
     EXPECT_FALSE(apply(table, TakeChunkEntry{.uid = 1, .container = 0, .unit = 31, .units = 2}));
     EXPECT_FALSE(apply(table, TakeChunkEntry{.uid = 1, .container = 0, .unit = 0, .units = 0}));
     EXPECT_TRUE(apply(table, TakeChunkEntry{.uid = 1, .container = 0, .unit = 0, .units = 2}));
-    EXPECT_FALSE(apply(table, TakeChunkEntry{.uid = 1, .ordinal = 1, .container = 0, .unit = 1, .units = 1}));
-    EXPECT_FALSE(apply(table, TakeChunkEntry{.uid = 1, .ordinal = 5, .container = 0, .unit = 2, .units = 1}));
+    EXPECT_FALSE(apply(
+        table, TakeChunkEntry{.uid = 1, .ordinal = 1, .container = 0, .unit = 1, .units = 1}));
+    EXPECT_FALSE(apply(
+        table, TakeChunkEntry{.uid = 1, .ordinal = 5, .container = 0, .unit = 2, .units = 1}));
     EXPECT_TRUE(apply(table, PointEntry{.uid = 1, .offset = 8192, .sequence = 4}));
     EXPECT_FALSE(apply(table, PointEntry{.uid = 1, .offset = 4096, .sequence = 5}));
     EXPECT_FALSE(apply(table, PointEntry{.uid = 1, .ordinal = 9, .offset = 4096}));
@@ -209,7 +230,8 @@ TEST(SegmentSpace, TakesAndGivesAsAModelSays) {
         }
         std::uint64_t free = 0;
         for (const auto& container : model) {
-            free += static_cast<std::uint64_t>(std::count(container.begin(), container.end(), false));
+            free +=
+                static_cast<std::uint64_t>(std::count(container.begin(), container.end(), false));
         }
         ASSERT_EQ(space.free_units(), free);
     }
