@@ -84,7 +84,8 @@ std::string make_request(const Options& options, unsigned number, std::mt19937_6
            "\r\nContent-Type: application/x-amz-json-1.1\r\n"
            "X-Amz-Target: Kinesis_20131202.PutRecords\r\n"
            "X-Amz-Date: 20260101T000000Z\r\n"
-           "Authorization: AWS4-HMAC-SHA256 Credential=bench/20260101/us-east-1/kinesis/aws4_request, "
+           "Authorization: AWS4-HMAC-SHA256 "
+           "Credential=bench/20260101/us-east-1/kinesis/aws4_request, "
            "SignedHeaders=host;x-amz-date;x-amz-target, "
            "Signature=0000000000000000000000000000000000000000000000000000000000000000\r\n"
            "Content-Length: " +
@@ -96,14 +97,14 @@ struct Connection {
     const std::string* request = nullptr;
     std::size_t sent = 0;
     std::string answer;
-    std::size_t head_end = 0;     // 0: the head is not complete
+    std::size_t head_end = 0;  // 0: the head is not complete
     std::size_t body_length = 0;
     bool wants_write = false;
     SteadyClock::time_point started;
 };
 
 class Client {
-  public:
+public:
     explicit Client(Options options) : options_(std::move(options)) {
         std::mt19937_64 random(7);
         for (unsigned i = 0; i < std::max(1U, options_.bodies); ++i) {
@@ -141,7 +142,8 @@ class Client {
         }
         std::array<epoll_event, 64> events{};
         while (busy_ != 0 && !broken_) {
-            const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10'000);
+            const int count =
+                epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10'000);
             if (count == 0) {
                 std::fprintf(stderr, "http_put: no answer for 10 s\n");
                 return false;
@@ -180,9 +182,10 @@ class Client {
                 static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     }
 
-  private:
+private:
     static SteadyClock::duration to_duration(double seconds) {
-        return std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
+        return std::chrono::duration_cast<SteadyClock::duration>(
+            std::chrono::duration<double>(seconds));
     }
 
     bool open(Connection& connection) {
@@ -191,7 +194,8 @@ class Client {
         address.sin_family = AF_INET;
         address.sin_port = htons(options_.port);
         if (inet_pton(AF_INET, options_.host.c_str(), &address.sin_addr) != 1 ||
-            connect(connection.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+            connect(connection.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
+                0) {
             std::fprintf(stderr, "http_put: %s:%u: %s\n", options_.host.c_str(), options_.port,
                          std::strerror(errno));
             return false;
@@ -227,8 +231,9 @@ class Client {
 
     void write(Connection& connection) {
         while (connection.sent < connection.request->size()) {
-            const ssize_t n = send(connection.fd, connection.request->data() + connection.sent,
-                                   connection.request->size() - connection.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+            const ssize_t n =
+                send(connection.fd, connection.request->data() + connection.sent,
+                     connection.request->size() - connection.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
             if (n < 0) {
                 if (errno != EAGAIN) {
                     fail("send", std::strerror(errno));
@@ -289,7 +294,8 @@ class Client {
     void finish(Connection& connection) {
         --busy_;
         const auto now = SteadyClock::now();
-        const std::string_view body = std::string_view(connection.answer).substr(connection.head_end);
+        const std::string_view body =
+            std::string_view(connection.answer).substr(connection.head_end);
         const bool good = connection.answer.compare(0, 12, "HTTP/1.1 200") == 0;
         // A record the server took has a sequence number, one that it refused has an error code.
         std::uint64_t taken = 0;
@@ -344,7 +350,18 @@ constexpr const char* usage =
     "With --bytes it ends after so much payload instead of after a time.\n";
 
 bool parse(int argc, char** argv, Options& out) {
-    enum Id : int { host = 1, port, stream, connections, records, record_bytes, seconds, warm, bytes, bodies };
+    enum Id : int {
+        host = 1,
+        port,
+        stream,
+        connections,
+        records,
+        record_bytes,
+        seconds,
+        warm,
+        bytes,
+        bodies
+    };
     static const std::array<option, 11> known{{{"host", 1, nullptr, host},
                                                {"port", 1, nullptr, port},
                                                {"stream", 1, nullptr, stream},
@@ -360,21 +377,42 @@ bool parse(int argc, char** argv, Options& out) {
     while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
         const double number = id == '?' ? 0 : std::strtod(optarg, nullptr);
         switch (id) {
-            case host: out.host = optarg; break;
-            case port: out.port = static_cast<std::uint16_t>(number); break;
-            case stream: out.stream = optarg; break;
-            case connections: out.connections = static_cast<unsigned>(number); break;
-            case records: out.records = static_cast<unsigned>(number); break;
-            case record_bytes: out.record_bytes = static_cast<unsigned>(number); break;
-            case seconds: out.seconds = number; break;
-            case warm: out.warm_seconds = number; break;
-            case bytes: out.bytes_max = static_cast<std::uint64_t>(number); break;
-            case bodies: out.bodies = static_cast<unsigned>(number); break;
-            default: return false;
+            case host:
+                out.host = optarg;
+                break;
+            case port:
+                out.port = static_cast<std::uint16_t>(number);
+                break;
+            case stream:
+                out.stream = optarg;
+                break;
+            case connections:
+                out.connections = static_cast<unsigned>(number);
+                break;
+            case records:
+                out.records = static_cast<unsigned>(number);
+                break;
+            case record_bytes:
+                out.record_bytes = static_cast<unsigned>(number);
+                break;
+            case seconds:
+                out.seconds = number;
+                break;
+            case warm:
+                out.warm_seconds = number;
+                break;
+            case bytes:
+                out.bytes_max = static_cast<std::uint64_t>(number);
+                break;
+            case bodies:
+                out.bodies = static_cast<unsigned>(number);
+                break;
+            default:
+                return false;
         }
     }
-    return optind == argc && !out.stream.empty() && out.connections > 0 && out.connections <= 1024 &&
-           out.records > 0 && out.record_bytes > 0;
+    return optind == argc && !out.stream.empty() && out.connections > 0 &&
+           out.connections <= 1024 && out.records > 0 && out.record_bytes > 0;
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // What reading a request costs by itself: base64 and the JSON of PutRecords.
-#include <benchmark/benchmark.h>
+#include <simdjson.h>
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include <simdjson.h>
+#include <benchmark/benchmark.h>
 
 #include "control/kinesis/arena.h"
 #include "control/kinesis/base64.h"
@@ -36,7 +36,8 @@ BENCHMARK_CAPTURE(encode, best, &base64_encode)->Arg(100)->Arg(1024);
 BENCHMARK_CAPTURE(encode, scalar, &detail::encode_scalar)->Arg(1024);
 
 void decode(benchmark::State& state,
-            std::expected<std::size_t, Base64Fault> (*function)(std::string_view, std::byte*) noexcept) {
+            std::expected<std::size_t, Base64Fault> (*function)(std::string_view,
+                                                                std::byte*) noexcept) {
     std::string text;
     base64_append(text, filled(static_cast<std::size_t>(state.range(0))));
     std::vector<std::byte> out(base64_decoded_size_max(text.size()) + base64_decode_slack);
@@ -55,8 +56,8 @@ void read_put_records(benchmark::State& state) {
     const auto data = filled(static_cast<std::size_t>(state.range(1)));
     std::string body = "{\"StreamName\":\"clicks\",\"Records\":[";
     for (std::size_t i = 0; i < records; ++i) {
-        body += (i == 0 ? "{\"PartitionKey\":\"key-" : ",{\"PartitionKey\":\"key-") + std::to_string(i) +
-                "\",\"Data\":\"";
+        body += (i == 0 ? "{\"PartitionKey\":\"key-" : ",{\"PartitionKey\":\"key-") +
+                std::to_string(i) + "\",\"Data\":\"";
         base64_append(body, data);
         body += "\"}";
     }

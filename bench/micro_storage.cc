@@ -1,12 +1,12 @@
 // What each stage of the storage layer costs by itself, on drives that take no time.
-#include <benchmark/benchmark.h>
-
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <vector>
+
+#include <benchmark/benchmark.h>
 
 #include "bench/null_engine.h"
 #include "storage/base/check.h"
@@ -24,7 +24,7 @@ constexpr std::size_t record_budget = 1024;  // appended between two turns
 
 // One group with some shards on a null engine.
 class Bench {
-  public:
+public:
     Bench(unsigned shards, std::uint32_t direct_threshold_bytes) {
         auto pool = FramePool::open(engine_, 128U << 20);
         PENSTOCK_CHECK(pool);
@@ -40,7 +40,9 @@ class Bench {
         group_ = std::move(*group);
         for (unsigned i = 1; i <= shards; ++i) {
             Waiter waiter;
-            waiter.on_done = [](CommitWaiter& self, Errc) noexcept { static_cast<Waiter&>(self).done = true; };
+            waiter.on_done = [](CommitWaiter& self, Errc) noexcept {
+                static_cast<Waiter&>(self).done = true;
+            };
             group_->add_shard(ShardUid{i}, 1000, waiter);
             while (!waiter.done) {
                 turn();
@@ -62,7 +64,8 @@ class Bench {
         Appended out;
         for (std::size_t i = 0; i < count; ++i) {
             next_ = next_ + 1 == shards_.size() ? 0 : next_ + 1;
-            while (group_->append(*shards_[next_], record, AckLevel::quorum, out) != AppendVerdict::accepted) {
+            while (group_->append(*shards_[next_], record, AckLevel::quorum, out) !=
+                   AppendVerdict::accepted) {
                 turn();
             }
         }
@@ -70,7 +73,7 @@ class Bench {
     }
     [[nodiscard]] const GroupCounters& counters() const noexcept { return group_->counters(); }
 
-  private:
+private:
     struct Waiter : CommitWaiter {
         bool done = false;
     };
@@ -106,11 +109,15 @@ void append_records(benchmark::State& state, unsigned shards, std::uint32_t dire
 }
 
 // Record to committed frame: encoding, checksum, sealing, write and commit bookkeeping.
-void append_direct(benchmark::State& state) { append_records(state, 1, 16U << 10); }
+void append_direct(benchmark::State& state) {
+    append_records(state, 1, 16U << 10);
+}
 BENCHMARK(append_direct)->Arg(100)->Arg(1000)->Arg(8192);
 
 // The same through the journal: small frames of 64 shards, copied into a block and moved later.
-void append_journaled(benchmark::State& state) { append_records(state, 64, 1U << 30); }
+void append_journaled(benchmark::State& state) {
+    append_records(state, 64, 1U << 30);
+}
 BENCHMARK(append_journaled)->Arg(100)->Arg(1000);
 
 void crc(benchmark::State& state) {
@@ -170,7 +177,8 @@ BENCHMARK(check)->Arg(1)->Arg(500);
 
 void walk_records(benchmark::State& state) {
     constexpr std::size_t count = 500;
-    const std::vector<std::byte> frame = make_frame(count, static_cast<std::size_t>(state.range(0)));
+    const std::vector<std::byte> frame =
+        make_frame(count, static_cast<std::size_t>(state.range(0)));
     FrameHeader header;
     PENSTOCK_CHECK(check_frame(frame, 77, header) == FrameFault::none);
     const Bytes payload = Bytes(frame).subspan(sizeof(FrameHeader), header.payload_bytes);

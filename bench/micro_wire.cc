@@ -1,11 +1,12 @@
-// What each stage between a port and the shard log costs by itself: decoding, doors, hashing, rings.
-#include <benchmark/benchmark.h>
-
+// What each stage between a port and the shard log costs by itself: decoding, doors, hashing,
+// rings.
 #include <array>
 #include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <benchmark/benchmark.h>
 
 #include "dataplane/door/door.h"
 #include "dataplane/door/routes.h"
@@ -50,7 +51,9 @@ std::vector<std::byte> make_packet(std::size_t bytes, unsigned host) {
     const std::uint32_t udp_bytes = ip_bytes - 20;
     std::vector<std::byte> out;
     put(out, {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00});
-    put(out, {0x45, 0, ip_bytes >> 8, ip_bytes & 255, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, host, 192, 0, 2, 1});
+    put(out,
+        {0x45, 0, ip_bytes >> 8, ip_bytes & 255, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, host, 192, 0,
+         2,    1});
     put(out, {0x9c, 0x40, door_port >> 8, door_port & 255, udp_bytes >> 8, udp_bytes & 255, 0, 0});
     while (out.size() < bytes) {
         out.push_back(static_cast<std::byte>('a' + out.size() % 26));

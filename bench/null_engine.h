@@ -1,6 +1,6 @@
-// An engine whose drives are infinitely fast: every request has succeeded when reap() is called next.
-// For benchmarks of what the storage layer itself costs. Reads give zeroes, so a set on it is always
-// new.
+// An engine whose drives are infinitely fast: every request has succeeded when reap() is called
+// next. For benchmarks of what the storage layer itself costs. Reads give zeroes, so a set on it is
+// always new.
 //
 // Runs on: one thread.
 #pragma once
@@ -18,10 +18,11 @@
 namespace penstock::bench {
 
 class NullEngine final : public IoEngine {
-  public:
+public:
     NullEngine() { done_.reserve(4096); }
 
-    [[nodiscard]] Result<FileHandle> open(unsigned replica, std::string_view name, OpenMode mode) override {
+    [[nodiscard]] Result<FileHandle> open(unsigned replica, std::string_view name,
+                                          OpenMode mode) override {
         const std::string key = std::to_string(replica) + "/" + std::string(name);
         const auto found = names_.find(key);
         if (found != names_.end()) {
@@ -36,7 +37,9 @@ class NullEngine final : public IoEngine {
         return file;
     }
     void close(FileHandle) override {}
-    [[nodiscard]] Result<std::uint64_t> size_bytes(FileHandle file) override { return size_of(file); }
+    [[nodiscard]] Result<std::uint64_t> size_bytes(FileHandle file) override {
+        return size_of(file);
+    }
     [[nodiscard]] Status remove(unsigned replica, std::string_view name) override {
         names_.erase(std::to_string(replica) + "/" + std::string(name));
         return {};
@@ -70,7 +73,8 @@ class NullEngine final : public IoEngine {
     [[nodiscard]] std::size_t in_flight() const noexcept override { return done_.size(); }
     [[nodiscard]] std::byte* allocate_buffer(std::size_t bytes) override {
         constexpr std::size_t page = std::size_t{2} << 20;
-        memory_.emplace_back(static_cast<std::byte*>(std::aligned_alloc(page, align_up(bytes, page))));
+        memory_.emplace_back(
+            static_cast<std::byte*>(std::aligned_alloc(page, align_up(bytes, page))));
         if (memory_.back() != nullptr) {
             std::memset(memory_.back().get(), 0, bytes);
         }
@@ -78,7 +82,7 @@ class NullEngine final : public IoEngine {
     }
     [[nodiscard]] std::uint64_t written_bytes() const noexcept { return written_bytes_; }
 
-  private:
+private:
     struct Free {
         void operator()(std::byte* memory) const noexcept { std::free(memory); }
     };

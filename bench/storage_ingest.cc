@@ -5,8 +5,9 @@
 // flush the drive was measured to need, recovery at start. Space that was written before is made
 // ready first, since first writes into new space are slower and a node pays for them once.
 //
-// With --rate the load is open: record i is due at start + i / rate whatever the drive does, and its
-// latency counts from that moment, so a stall is charged to every record that was due during it.
+// With --rate the load is open: record i is due at start + i / rate whatever the drive does, and
+// its latency counts from that moment, so a stall is charged to every record that was due during
+// it.
 //
 // Runs on: one thread, pinned with --cpu.
 #include <getopt.h>
@@ -55,7 +56,7 @@ struct Options {
     std::uint64_t container_bytes = 256U << 20;
     std::uint64_t ready_bytes = std::uint64_t{4} << 30;
     std::int64_t retention_ms = 1500;
-    double rate = 0;  // records a second; 0: as many as it takes
+    double rate = 0;                 // records a second; 0: as many as it takes
     std::optional<FlushMode> flush;  // none: what each drive was measured to need
     int cpu = -1;
     GroupOptions group;
@@ -89,7 +90,7 @@ std::uint64_t thread_cpu_ns(std::uint64_t* system_ns) noexcept {
 }
 
 class Ingest {
-  public:
+public:
     explicit Ingest(Options options) : options_(std::move(options)), source_(source_bytes) {
         std::mt19937_64 random(20260101);
         for (std::size_t i = 0; i < source_.size(); i += 8) {
@@ -101,10 +102,12 @@ class Ingest {
     bool make_ready(std::string& why);
     bool measure(Measured& out, std::string& why);
     bool close(std::string& why);
-    [[nodiscard]] const DurabilityReport& durability(unsigned r) const { return set_->durability(r); }
+    [[nodiscard]] const DurabilityReport& durability(unsigned r) const {
+        return set_->durability(r);
+    }
     [[nodiscard]] const UringEngine& engine() const noexcept { return *engine_; }
 
-  private:
+private:
     // A shard of the measurement and the schedule its records follow.
     struct Target {
         ShardLog* log = nullptr;
@@ -118,8 +121,8 @@ class Ingest {
     void append_what_fits() noexcept;
     void append_what_is_due() noexcept;
     void run_until(std::uint64_t end_ns) noexcept;
-    static void on_commit(void* self, ShardUid shard, std::uint64_t latency_ns, std::uint32_t records,
-                          std::uint64_t bytes) noexcept;
+    static void on_commit(void* self, ShardUid shard, std::uint64_t latency_ns,
+                          std::uint32_t records, std::uint64_t bytes) noexcept;
 
     Options options_;
     SystemClock clock_;
@@ -150,7 +153,8 @@ class Ingest {
 bool Ingest::open(std::string& why) {
     ReplicaSetOptions set;
     for (unsigned r = 0; r < replica_count; ++r) {
-        const auto place = std::filesystem::path(options_.directory) / ("replica-" + std::to_string(r));
+        const auto place =
+            std::filesystem::path(options_.directory) / ("replica-" + std::to_string(r));
         std::error_code error;
         std::filesystem::create_directories(place, error);
         set.directories[r] = place.string();
@@ -158,7 +162,8 @@ bool Ingest::open(std::string& why) {
     set.for_new.container_bytes = options_.container_bytes;
     set.for_new.data_groups = 1;
     auto opened = ReplicaSet::open(set, why);
-    // The kernel takes a moment to end the ring of a run that has just exited, and the locks with it.
+    // The kernel takes a moment to end the ring of a run that has just exited, and the locks with
+    // it.
     const std::uint64_t deadline = clock_.monotonic_ns() + 5 * second_ns;
     while (!opened && opened.error().code == Errc::locked && clock_.monotonic_ns() < deadline) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -328,7 +333,8 @@ bool Ingest::change(bool add, ShardUid shard, std::int64_t retention_ms, std::st
     while (!waiter.done) {
         turn();
         if (clock_.monotonic_ns() > deadline) {
-            std::fprintf(stderr, "storage_ingest: shard %s took more than 30 s\n", add ? "add" : "drop");
+            std::fprintf(stderr, "storage_ingest: shard %s took more than 30 s\n",
+                         add ? "add" : "drop");
             std::_Exit(1);  // the group still knows the waiter
         }
     }
@@ -368,8 +374,8 @@ bool Ingest::make_ready(std::string& why) {
             }
             turn();
             if (group_->gauges().disk_full || clock_.monotonic_ns() > deadline) {
-                why = "the directory has no room for " + std::to_string(3 * (options_.ready_bytes >> 30)) +
-                      " GiB; lower --ready-gib";
+                why = "the directory has no room for " +
+                      std::to_string(3 * (options_.ready_bytes >> 30)) + " GiB; lower --ready-gib";
                 return false;
             }
         }
@@ -390,7 +396,8 @@ bool Ingest::make_ready(std::string& why) {
 bool Ingest::measure(Measured& out, std::string& why) {
     run_until(clock_.monotonic_ns() + static_cast<std::uint64_t>(options_.warm_seconds * 1e9));
     if (options_.rate > 0) {
-        // The schedule begins with nothing pending, so that committed record n is scheduled record n.
+        // The schedule begins with nothing pending, so that committed record n is scheduled record
+        // n.
         while (!group_->drain()) {
             turn();
         }
@@ -453,40 +460,49 @@ bool Ingest::close(std::string& why) {
 
 void print_json(const Options& options, const Ingest& ingest, const Measured& m) {
     const double seconds = static_cast<double>(m.elapsed_ns) / 1e9;
-    const auto share = [&](std::uint64_t ns) { return static_cast<double>(ns) / static_cast<double>(m.elapsed_ns); };
+    const auto share = [&](std::uint64_t ns) {
+        return static_cast<double>(ns) / static_cast<double>(m.elapsed_ns);
+    };
     const auto us = [&](double p) { return static_cast<double>(m.latency.percentile(p)) / 1e3; };
     const DurabilityReport& drive = ingest.durability(0);
-    std::printf("{\"records\":%llu,\"seconds\":%.3f,\"records_per_s\":%.0f,\"payload_bytes_per_s\":%.0f,",
-                static_cast<unsigned long long>(m.records), seconds,
-                static_cast<double>(m.records) / seconds,
-                static_cast<double>(m.records) * options.record_bytes / seconds);
-    std::printf("\"shards\":%u,\"record_bytes\":%u,\"rate\":%.0f,", options.shards, options.record_bytes,
-                options.rate);
-    std::printf("\"latency_us\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f},",
-                us(0.5), us(0.9), us(0.99), us(0.999), static_cast<double>(m.latency.largest) / 1e3);
-    std::printf("\"cpu_share\":%.3f,\"system_share\":%.3f,\"turns\":%llu,\"refused_turns\":%llu,"
-                "\"behind_us_max\":%.1f,\"records_per_frame\":%.1f,",
-                share(m.cpu_ns), share(m.system_ns), static_cast<unsigned long long>(m.turns),
-                static_cast<unsigned long long>(m.refused_turns), static_cast<double>(m.behind_ns_max) / 1e3,
-                m.frames == 0 ? 0.0 : static_cast<double>(m.records) / static_cast<double>(m.frames));
+    std::printf(
+        "{\"records\":%llu,\"seconds\":%.3f,\"records_per_s\":%.0f,\"payload_bytes_per_s\":%.0f,",
+        static_cast<unsigned long long>(m.records), seconds,
+        static_cast<double>(m.records) / seconds,
+        static_cast<double>(m.records) * options.record_bytes / seconds);
+    std::printf("\"shards\":%u,\"record_bytes\":%u,\"rate\":%.0f,", options.shards,
+                options.record_bytes, options.rate);
+    std::printf(
+        "\"latency_us\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f},",
+        us(0.5), us(0.9), us(0.99), us(0.999), static_cast<double>(m.latency.largest) / 1e3);
+    std::printf(
+        "\"cpu_share\":%.3f,\"system_share\":%.3f,\"turns\":%llu,\"refused_turns\":%llu,"
+        "\"behind_us_max\":%.1f,\"records_per_frame\":%.1f,",
+        share(m.cpu_ns), share(m.system_ns), static_cast<unsigned long long>(m.turns),
+        static_cast<unsigned long long>(m.refused_turns),
+        static_cast<double>(m.behind_ns_max) / 1e3,
+        m.frames == 0 ? 0.0 : static_cast<double>(m.records) / static_cast<double>(m.frames));
     const GroupCounters& a = m.after;
     const GroupCounters& b = m.before;
-    std::printf("\"frames_direct\":%llu,\"frames_journaled\":%llu,\"journal_blocks\":%llu,"
-                "\"journal_bytes\":%llu,\"segment_bytes\":%llu,\"manifest_entries\":%llu,"
-                "\"chunks_freed\":%llu,\"grown_bytes\":%llu,",
-                static_cast<unsigned long long>(a.frames_direct - b.frames_direct),
-                static_cast<unsigned long long>(a.frames_journaled - b.frames_journaled),
-                static_cast<unsigned long long>(a.journal_blocks - b.journal_blocks),
-                static_cast<unsigned long long>(a.journal_bytes - b.journal_bytes),
-                static_cast<unsigned long long>(a.segment_bytes - b.segment_bytes),
-                static_cast<unsigned long long>(a.manifest_entries - b.manifest_entries),
-                static_cast<unsigned long long>(a.chunks_freed - b.chunks_freed),
-                static_cast<unsigned long long>(m.segment_bytes_after - m.segment_bytes_before));
-    std::printf("\"flush\":\"%s\",\"huge_pages\":%s,\"buffers_registered\":%s,\"file_system\":\"%s\","
-                "\"device\":\"%s\"}\n",
-                options.flush.value_or(drive.mode) == FlushMode::dsync ? "dsync" : "flush", ingest.engine().huge_pages() ? "true" : "false",
-                ingest.engine().buffers_registered() ? "true" : "false", drive.file_system.c_str(),
-                drive.device.c_str());
+    std::printf(
+        "\"frames_direct\":%llu,\"frames_journaled\":%llu,\"journal_blocks\":%llu,"
+        "\"journal_bytes\":%llu,\"segment_bytes\":%llu,\"manifest_entries\":%llu,"
+        "\"chunks_freed\":%llu,\"grown_bytes\":%llu,",
+        static_cast<unsigned long long>(a.frames_direct - b.frames_direct),
+        static_cast<unsigned long long>(a.frames_journaled - b.frames_journaled),
+        static_cast<unsigned long long>(a.journal_blocks - b.journal_blocks),
+        static_cast<unsigned long long>(a.journal_bytes - b.journal_bytes),
+        static_cast<unsigned long long>(a.segment_bytes - b.segment_bytes),
+        static_cast<unsigned long long>(a.manifest_entries - b.manifest_entries),
+        static_cast<unsigned long long>(a.chunks_freed - b.chunks_freed),
+        static_cast<unsigned long long>(m.segment_bytes_after - m.segment_bytes_before));
+    std::printf(
+        "\"flush\":\"%s\",\"huge_pages\":%s,\"buffers_registered\":%s,\"file_system\":\"%s\","
+        "\"device\":\"%s\"}\n",
+        options.flush.value_or(drive.mode) == FlushMode::dsync ? "dsync" : "flush",
+        ingest.engine().huge_pages() ? "true" : "false",
+        ingest.engine().buffers_registered() ? "true" : "false", drive.file_system.c_str(),
+        drive.device.c_str());
 }
 
 constexpr const char* usage =
@@ -494,12 +510,28 @@ constexpr const char* usage =
     "    [--rate RECORDS/s] [--cpu N] [--memory-mib 128] [--container-mib 256] [--ready-gib 4]\n"
     "    [--retention-ms 1500] [--direct-threshold-kib 64] [--in-flight 4] [--linger-us 200]\n"
     "    [--flush dsync|flush]\n"
-    "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what was\n"
+    "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what "
+    "was\n"
     "committed as one line of JSON. Keeps DIR, so that the next run finds its space written.\n";
 
 bool parse(int argc, char** argv, Options& out) {
-    enum Id : int { dir = 1, seconds, warm, shards, record_bytes, rate, cpu, memory, container, ready,
-                    retention, threshold, in_flight, linger, flush };
+    enum Id : int {
+        dir = 1,
+        seconds,
+        warm,
+        shards,
+        record_bytes,
+        rate,
+        cpu,
+        memory,
+        container,
+        ready,
+        retention,
+        threshold,
+        in_flight,
+        linger,
+        flush
+    };
     static const std::array<option, 16> known{{{"dir", 1, nullptr, dir},
                                                {"seconds", 1, nullptr, seconds},
                                                {"warm", 1, nullptr, warm},
@@ -520,27 +552,57 @@ bool parse(int argc, char** argv, Options& out) {
     while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
         const double number = id == '?' ? 0 : std::strtod(optarg, nullptr);
         switch (id) {
-            case dir: out.directory = optarg; break;
-            case seconds: out.seconds = number; break;
-            case warm: out.warm_seconds = number; break;
-            case shards: out.shards = static_cast<unsigned>(number); break;
-            case record_bytes: out.record_bytes = static_cast<std::uint32_t>(number); break;
-            case rate: out.rate = number; break;
-            case cpu: out.cpu = static_cast<int>(number); break;
-            case memory: out.memory_bytes = static_cast<std::uint64_t>(number) << 20; break;
-            case container: out.container_bytes = static_cast<std::uint64_t>(number) << 20; break;
-            case ready: out.ready_bytes = static_cast<std::uint64_t>(number * (1U << 30)); break;
-            case retention: out.retention_ms = static_cast<std::int64_t>(number); break;
-            case threshold: out.group.direct_threshold_bytes = static_cast<std::uint32_t>(number * 1024); break;
-            case in_flight: out.group.writes_in_flight_max = static_cast<std::uint32_t>(number); break;
-            case linger: out.group.linger_ns = static_cast<std::uint64_t>(number * 1000); break;
+            case dir:
+                out.directory = optarg;
+                break;
+            case seconds:
+                out.seconds = number;
+                break;
+            case warm:
+                out.warm_seconds = number;
+                break;
+            case shards:
+                out.shards = static_cast<unsigned>(number);
+                break;
+            case record_bytes:
+                out.record_bytes = static_cast<std::uint32_t>(number);
+                break;
+            case rate:
+                out.rate = number;
+                break;
+            case cpu:
+                out.cpu = static_cast<int>(number);
+                break;
+            case memory:
+                out.memory_bytes = static_cast<std::uint64_t>(number) << 20;
+                break;
+            case container:
+                out.container_bytes = static_cast<std::uint64_t>(number) << 20;
+                break;
+            case ready:
+                out.ready_bytes = static_cast<std::uint64_t>(number * (1U << 30));
+                break;
+            case retention:
+                out.retention_ms = static_cast<std::int64_t>(number);
+                break;
+            case threshold:
+                out.group.direct_threshold_bytes = static_cast<std::uint32_t>(number * 1024);
+                break;
+            case in_flight:
+                out.group.writes_in_flight_max = static_cast<std::uint32_t>(number);
+                break;
+            case linger:
+                out.group.linger_ns = static_cast<std::uint64_t>(number * 1000);
+                break;
             case flush:
                 if (std::string_view(optarg) != "dsync" && std::string_view(optarg) != "flush") {
                     return false;
                 }
-                out.flush = std::string_view(optarg) == "dsync" ? FlushMode::dsync : FlushMode::write_then_flush;
+                out.flush = std::string_view(optarg) == "dsync" ? FlushMode::dsync
+                                                                : FlushMode::write_then_flush;
                 break;
-            default: return false;
+            default:
+                return false;
         }
     }
     return optind == argc && !out.directory.empty() && out.seconds > 0 && out.shards > 0 &&
@@ -553,7 +615,8 @@ int run(const Options& options) {
         CPU_ZERO(&cpus);
         CPU_SET(options.cpu, &cpus);
         if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
-            std::fprintf(stderr, "storage_ingest: --cpu: CPU %d cannot be used by this process\n", options.cpu);
+            std::fprintf(stderr, "storage_ingest: --cpu: CPU %d cannot be used by this process\n",
+                         options.cpu);
             return 2;
         }
     }

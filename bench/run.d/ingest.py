@@ -26,7 +26,7 @@ class Ingest:
         command = [self.settings.program('bench/storage_ingest'), '--dir', self.data,
                    '--seconds', str(self.settings.seconds), '--shards', str(shards),
                    '--record-bytes', str(RECORD_BYTES), '--cpu', str(self.cpu),
-                   '--in-flight', str(DEPTH), '--ready-gib', str(self.settings.ready_gib)]
+                   '--in-flight', str(DEPTH), '--ready-gib', str(self.settings.ready_gib), '--retention-ms', '1000']
         if rate > 0:
             command += ['--rate', f'{rate:.0f}']
         result = run_json(command)
@@ -71,6 +71,8 @@ def ingest_row(bench, say, shards, goal):
         ours.append(result)
         limits.append(limit)
         commands = [' '.join(our_command), ' '.join(fio_command)]
+        if result['grown_bytes']:
+            say(f"warning: space grew by {result['grown_bytes'] >> 20} MiB while measuring; use --keep and run again")
         say(f"ingest, {shards} shards, round {turn + 1}: ours {mb(result['payload_bytes_per_s'])} × 3, "
             f"fio {mb(limit['bytes_per_s'])}")
     payload = median([result['payload_bytes_per_s'] for result in ours])
