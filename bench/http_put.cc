@@ -424,7 +424,9 @@ int main(int argc, char** argv) {
         return 2;
     }
     Client client(options);
-    const bool good = client.run();
+    if (!client.run()) {
+        return 1;
+    }
     client.print();
-    return good ? 0 : 1;
+    return 0;
 }

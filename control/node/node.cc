@@ -148,8 +148,12 @@ private:
         auto set = ReplicaSet::open(options, message);
         // A killed process's lock lives as long as its last writes; the kernel ends both soon.
         const auto until = std::chrono::steady_clock::now() + lock_wait;
-        for (bool told = false;
-             !set && set.error().code == Errc::locked && std::chrono::steady_clock::now() < until;
+        // Two of three locked is the same: what could be opened then could only be read.
+        const auto is_held = [&] {
+            return set ? (*set)->read_only() && message.find("held by another") != std::string::npos
+                       : set.error().code == Errc::locked;
+        };
+        for (bool told = false; is_held() && std::chrono::steady_clock::now() < until;
              told = true) {
             if (!told) {
                 say(false,
@@ -158,6 +162,7 @@ private:
             }
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
             message.clear();
+            set = fail(Errc::locked);  // closes what was opened, before it is opened again
             set = ReplicaSet::open(options, message);
         }
         if (!set) {

@@ -42,8 +42,8 @@ enum class RequestKind : std::uint8_t {
 struct LaneRequest {
     explicit LaneRequest(RequestKind k) noexcept : kind(k) {}
     virtual ~LaneRequest() = default;
-    LaneRequest(const LaneRequest&) = delete;
-    LaneRequest& operator=(const LaneRequest&) = delete;
+    LaneRequest(LaneRequest&&) = default;  // before it is posted
+    LaneRequest& operator=(LaneRequest&&) = default;
     RequestKind kind;
     Errc outcome = Errc::ok;        // set by the lane
     ReplyRing* reply_to = nullptr;  // set by the requester; null: the lane drops it silently

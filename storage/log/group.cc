@@ -187,7 +187,9 @@ FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noe
     }
     std::byte* data = pool.take(wish);
     std::uint64_t capacity = wish;
-    if (data == nullptr) {  // a smaller one is better than none
+    // A shard that has nothing in memory gets a small one at least; others wait, or their writes
+    // would become ever smaller the more memory is wanted.
+    if (data == nullptr && shard.buffers == nullptr) {
         capacity = FramePool::rounded(at_least);
         data = pool.take(capacity);
     }

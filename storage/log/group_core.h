@@ -257,8 +257,9 @@ struct GroupCore {
     std::vector<bool> unflushed_containers;
     std::uint64_t unflushed_bytes = 0;
     std::uint64_t pending_total = 0;  // bytes in buffers not settled, all shards
-    unsigned writes_in_flight = 0;    // segment writes not yet done on a quorum
-    std::uint64_t flush_ticket = 1;   // given to plain writes
+    std::uint64_t write_pass = 0;
+    unsigned writes_in_flight = 0;   // segment writes not yet done on a quorum
+    std::uint64_t flush_ticket = 1;  // given to plain writes
     std::uint64_t oldest_unflushed_ns = 0;
     ContainerGrowth growth;
     std::uint16_t grow_round = 0;

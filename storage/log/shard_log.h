@@ -141,7 +141,8 @@ struct ShardLog {
 
     std::uint32_t buffer_wish = 0;  // capacity of the next buffer
     std::uint64_t last_direct_ns = 0;
-    bool dirty = false;  // in the group's dirty list
+    std::uint64_t blocked_in_pass = 0;  // of issue_writes(): waits for a chunk
+    bool dirty = false;                 // in the group's dirty list
     bool dropping = false;
     CommitWaiter* waiters = nullptr;
     CommitWaiter* waiters_last = nullptr;

@@ -167,21 +167,16 @@ void GroupCore::queue_buffer(FrameBuffer& buffer, bool direct) noexcept {
 // -- Segment writes -------------------------------------------------------------------------------
 
 // Places queued buffers and hands them to the devices. A shard that waits for a chunk doesn't hold
-// up the others; its own order is kept, since place() refuses a buffer behind an unplaced one.
+// up the others; its own order is kept: a shard's buffers are queued in order, and none behind an
+// unplaced one.
 std::size_t GroupCore::issue_writes() noexcept {
     std::size_t work = 0;
     FrameBuffer* previous = nullptr;
+    ++write_pass;
     for (FrameBuffer* buffer = write_queue; buffer != nullptr;) {
         FrameBuffer* next = buffer->queue_next;
-        const bool first_unplaced = [&] {
-            for (const FrameBuffer* b = buffer->shard->buffers; b != buffer; b = b->next) {
-                if (!b->placed) {
-                    return false;
-                }
-            }
-            return true;
-        }();
-        if (first_unplaced && place(*buffer)) {
+        ShardLog& shard = *buffer->shard;
+        if (shard.blocked_in_pass != write_pass && place(*buffer)) {
             (previous == nullptr ? write_queue : previous->queue_next) = next;
             if (write_queue_last == buffer) {
                 write_queue_last = previous;
@@ -193,6 +188,7 @@ std::size_t GroupCore::issue_writes() noexcept {
             writing.push_back(buffers.slot_of(buffer));
             ++work;
         } else {
+            shard.blocked_in_pass = write_pass;
             previous = buffer;
         }
         buffer = next;
@@ -453,7 +449,9 @@ void GroupCore::relieve_memory() noexcept {
     memory_short = false;
     for (ShardLog* shard : shard_order) {
         if (shard->frames != nullptr && shard->unsubmitted_bytes == 0) {
-            shard->buffer_wish = 0;  // start small again
+            if (now_ns - shard->last_direct_ns > 1'000'000'000) {
+                shard->buffer_wish = 0;  // start small again; bulk keeps its large writes
+            }
             move_shard(*shard);
         }
     }
@@ -589,9 +587,12 @@ void GroupCore::refresh_full() noexcept {
     for (const ShardLog* shard : shard_order) {
         waiting_shards += shard->buffers != nullptr ? 1 : 0;
     }
+    // A whole container is kept ahead of need: making one takes long.
+    const std::uint64_t spare = options.geometry.container_bytes / unit;
     const std::uint64_t reserve = 2 * (pending_total / unit) + waiting_shards + 4;
     const std::uint64_t free = table.space().free_units();
-    if (!recovering && (free < 2 * reserve || free < table.space().total_units() / 16)) {
+    if (!recovering &&
+        (free < std::max(2 * reserve, spare) || free < table.space().total_units() / 16)) {
         grow_space();
     }
     disk_full = free < reserve && (now_ns < growth_retry_ns);

@@ -2,12 +2,13 @@
 
 import datetime
 import hashlib
+import os
 import time
 import unittest
 
 from botocore.exceptions import ClientError
 
-from node import NodeTest, main, put_all, read_shard, read_stream, shard_ids
+from node import NodeTest, main, put_all, read_shard, read_stream, shard_ids, wait_for
 
 
 class Kinesis(NodeTest):
@@ -38,6 +39,29 @@ class Kinesis(NodeTest):
         again = read_stream(node.boto(), "big")
         self.assertEqual({s: [r["SequenceNumber"] for r in rs] for s, rs in again.items()},
                          {s: [r["SequenceNumber"] for r in rs] for s, rs in shards.items()})
+
+    @unittest.skipIf(os.cpu_count() < 2, "needs two cores")
+    def test_number_of_lanes_may_change_between_runs(self):
+        node = self.node("--lanes", "0")
+        node.create_stream("s", 6)
+        written = []
+        for turn, lanes in enumerate(("0", "0,1", "1", "0,1")):
+            if turn != 0:
+                self.assertEqual(node.stop(), 0)
+                node.arguments[-1] = lanes
+                node.start()
+            client = node.boto()
+            entries = [(f"key-{i % 50}", b"%d-%d" % (turn, i)) for i in range(2000)]
+            put_all(client, "s", entries)
+            written += entries
+            per_key = {}
+            for records in read_stream(client, "s").values():
+                for record in records:
+                    per_key.setdefault(record["PartitionKey"], []).append(record["Data"])
+            wanted = {}
+            for key, data in written:
+                wanted.setdefault(key, []).append(data)
+            self.assertEqual(per_key, wanted, f"lanes {lanes}")
 
     def test_keys_go_where_their_hash_says(self):
         node = self.node()
@@ -150,6 +174,7 @@ class Kinesis(NodeTest):
         node.create_stream("s", 1, client)
         old = client.put_record(StreamName="s", PartitionKey="k", Data=b"old")["SequenceNumber"]
         client.delete_stream(StreamName="s")
+        wait_for(lambda: not client.list_streams()["StreamNames"], "the stream to be gone")
         node.create_stream("s", 1, client)
         shard = shard_ids(client, "s")[0]
         self.assertEqual(read_shard(client, "s", shard), [])

@@ -273,7 +273,7 @@ constexpr std::array specs{
     SettingSpec{
         "direct-threshold", Shape::single, "SIZE",
         "A shard with more than this pending skips the journal. Default 64KiB.",
-        [](O& o, V v) { return store_size(o.direct_threshold_bytes, v, 4 * kib, 1 * mib, 1); }},
+        [](O& o, V v) { return store_size(o.direct_threshold_bytes, v, 4 * kib, 512 * kib, 1); }},
     SettingSpec{
         "replica-lag", Shape::single, "SIZE",
         "A replica with more than this in flight is left behind and refilled later. Default "

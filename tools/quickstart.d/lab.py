@@ -138,6 +138,7 @@ class Node:
         self.http_port = http_port or free_port()
         self.log_path = log or os.path.join(self.own or tempfile.gettempdir(),
                                             f"penstock-{os.getpid()}-{next(_serial)}.log")
+        self.own_log = log is None
         self.process = None
 
     @property
@@ -224,6 +225,9 @@ class Node:
 
     def close(self):
         self.kill()
+        if self.own_log:
+            with contextlib.suppress(OSError):
+                os.remove(self.log_path)
         if self.own is not None:
             shutil.rmtree(self.own, ignore_errors=True)
 

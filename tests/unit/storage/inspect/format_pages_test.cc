@@ -3,6 +3,7 @@
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -83,8 +84,8 @@ Buffer journal_example() {
     header.frame_count = 1;
     header.used_bytes = static_cast<std::uint32_t>(sizeof header + frame.size());
     header.durable_through = 8;
-    Buffer block(sizeof header);
-    block.insert(block.end(), frame.begin(), frame.end());
+    Buffer block(sizeof header + frame.size());
+    std::memcpy(block.data() + sizeof header, frame.data(), frame.size());
     seal_header(header, block.data());
     return block;
 }
@@ -106,8 +107,8 @@ Buffer manifest_example() {
     header.previous_crc = 0x0badcafe;
     header.payload_bytes = static_cast<std::uint32_t>(entries.bytes().size());
     header.payload_crc = crc32c(entries.bytes());
-    Buffer block(sizeof header);
-    block.insert(block.end(), entries.bytes().begin(), entries.bytes().end());
+    Buffer block(sizeof header + entries.bytes().size());
+    std::memcpy(block.data() + sizeof header, entries.bytes().data(), entries.bytes().size());
     seal_header(header, block.data());
     return block;
 }
