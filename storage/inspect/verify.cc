@@ -460,6 +460,17 @@ private:
         });
     }
 
+    // Whether a newer block was written over this one's place on any replica: one that was away
+    // then may still have a part of the old one.
+    [[nodiscard]] bool place_reused(const SeenJournalBlock& old) const {
+        return std::any_of(
+            blocks_.upper_bound(old.header.number), blocks_.end(), [&](const auto& entry) {
+                const SeenJournalBlock& newer = entry.second.seen;
+                return newer.file == old.file && newer.offset < old.offset + old.length() &&
+                       old.offset < newer.offset + newer.length();
+            });
+    }
+
     void compare_journal(GroupTable& table) {
         std::array<std::uint64_t, replica_count> behind{};
         const std::uint64_t highest = blocks_.empty() ? 0 : blocks_.rbegin()->first;
@@ -498,6 +509,9 @@ private:
         const SeenJournalBlock* here = at_place(replica, block.seen.file, block.seen.offset);
         const bool torn_or_rotten =
             (block.damaged & bit) != 0 || (here != nullptr && here->fault != BlockFault::none);
+        if (!needed(block.seen, table) && place_reused(block.seen)) {
+            return;
+        }
         if (!torn_or_rotten) {
             const bool reused =
                 here != nullptr && here->header.number > number && here->header.epoch == epoch_;
