@@ -368,7 +368,7 @@ private:
         }
         streams_ = std::move(*opened);
         supervisor_ = std::make_unique<Supervisor>(
-            *set_, *lanes_, *catalog_log_, set_->geometry().data_groups,
+            *set_, *lanes_, *catalog_log_,
             Supervisor::Options{.log = [this](bool urgent, std::string_view line) {
                 say(urgent, std::string(line));
             }});

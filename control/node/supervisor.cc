@@ -14,14 +14,8 @@ ReplicaMask bit_of(unsigned replica) noexcept {
 
 }  // namespace
 
-Supervisor::Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, unsigned group_count,
-                       Options options)
-    : set_(set),
-      lanes_(lanes),
-      catalog_(catalog),
-      group_count_(group_count),
-      options_(std::move(options)),
-      caller_(lanes) {
+Supervisor::Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, Options options)
+    : set_(set), lanes_(lanes), catalog_(catalog), options_(std::move(options)), caller_(lanes) {
     for (unsigned r = 0; r < replica_count; ++r) {
         in_[r] = (set_.voting() & bit_of(r)) != 0;
         reason_[r] = in_[r] ? "" : set_.reason(r);

@@ -35,8 +35,7 @@ public:
         std::function<void(bool urgent, std::string_view line)> log;
         std::uint64_t interval_ms = 1'000;
     };
-    Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, unsigned group_count,
-               Options options);
+    Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, Options options);
     ~Supervisor();
     Supervisor(const Supervisor&) = delete;
     Supervisor& operator=(const Supervisor&) = delete;
@@ -72,7 +71,6 @@ private:
     ReplicaSet& set_;
     LaneSet& lanes_;
     CatalogLog& catalog_;
-    const unsigned group_count_;
     const Options options_;
     LaneCaller caller_;
     std::vector<std::unique_ptr<Change>> changes_;

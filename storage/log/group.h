@@ -28,7 +28,7 @@
 namespace penstock {
 
 class FramePool;
-class ShardLog;
+struct ShardLog;
 struct GroupCore;
 
 struct GroupOptions {

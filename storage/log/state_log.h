@@ -137,7 +137,6 @@ private:
     std::uint64_t offset_ = 0;  // in the slot
     unsigned slot_ = 0;
     bool switching_ = false;       // waits to start a generation
-    std::uint64_t switch_at_ = 0;  // stream position where the old generation ends
     ReplicaMask growing_ = 0;      // grow requests in flight
     bool grow_failed_ = false;
     std::uint64_t entries_ = 0;

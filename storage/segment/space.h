@@ -22,6 +22,9 @@ public:
         : units_per_container_(units_per_container) {}
 
     void add_container(std::uint32_t container, std::uint32_t units);
+    [[nodiscard]] std::uint32_t units_per_container() const noexcept {
+        return units_per_container_;
+    }
     [[nodiscard]] bool has_container(std::uint32_t container) const noexcept;
     [[nodiscard]] std::uint32_t container_count() const noexcept {
         return static_cast<std::uint32_t>(containers_.size());

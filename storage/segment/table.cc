@@ -155,7 +155,8 @@ bool GroupTable::apply(Bytes bytes) {
         }
         case ManifestType::container: {
             ContainerEntry entry;
-            if (!decode(bytes, entry) || entry.units == 0 || entry.container > (1U << 20) ||
+            if (!decode(bytes, entry) || entry.units == 0 ||
+                entry.units > space_.units_per_container() || entry.container > (1U << 20) ||
                 space_.has_container(entry.container)) {
                 return false;
             }
