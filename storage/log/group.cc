@@ -11,8 +11,8 @@ namespace penstock {
 
 namespace {
 
-// Buffers start small, so that thousands of slow shards fit, and follow the shard's flow up to what
-// measured best as one write (docs/decisions/0002-write-sizes.md).
+// Buffers start small, so that thousands of slow shards fit, and follow the shard's flow up to one
+// large write; where the sizes come from: docs/decisions/0002-write-sizes.md.
 constexpr std::uint32_t buffer_smallest = 16U * 1024;
 constexpr std::uint32_t buffer_largest = 512U * 1024;
 // Of shards whose frames are journaled: every one holds such a buffer all the time.

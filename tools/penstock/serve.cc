@@ -151,7 +151,7 @@ int run_serve(const ServeOptions& options) {
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     node->stop();
     node.reset();
-    logger->info("stopped; everything that was accepted is durable");
+    logger->info("stopped");
     return 0;
 }
 
