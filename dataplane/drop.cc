@@ -48,6 +48,8 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "the ring to the lane that owns the shard was full"},
     {DropReason::no_memory, true, "no_memory",
      "the lane's buffers were full: the replicas are slower than the producers"},
+    {DropReason::no_room, true, "no_room",
+     "space for more was still being reserved: the replicas grow slower than producers send"},
     {DropReason::disk_full, true, "disk_full",
      "the replicas have only their reserve left: shorten retention or add space"},
     {DropReason::no_quorum, true, "no_quorum",
@@ -103,6 +105,8 @@ DropReason drop_reason(AppendVerdict verdict) noexcept {
             return DropReason::none;
         case AppendVerdict::no_memory:
             return DropReason::no_memory;
+        case AppendVerdict::no_room:
+            return DropReason::no_room;
         case AppendVerdict::disk_full:
             return DropReason::disk_full;
         case AppendVerdict::no_quorum:

@@ -298,7 +298,8 @@ void NodeMetrics::add_storage_families() {
     add(Kind::gauge, "penstock_shards", "Shards this node serves.",
         [total](Samples& out) { total(out, [](const Group& g) { return g.gauges.shards; }); });
     add(Kind::gauge, "penstock_disk_full",
-        "1 while writes are refused to keep the reserve, else 0.", [this](Samples& out) {
+        "1 while writes are refused because no more room can be reserved, else 0.",
+        [this](Samples& out) {
             bool full = false;
             for (const Group& group : gather()->groups) {
                 full = full || group.gauges.disk_full;

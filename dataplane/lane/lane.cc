@@ -423,7 +423,7 @@ void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
         counters_.records_from_doors.add();
         return;
     }
-    if (verdict == AppendVerdict::no_memory) {
+    if (verdict == AppendVerdict::no_memory || verdict == AppendVerdict::no_room) {
         hold_packets_until_ns_ = now_ns_ + options_.no_memory_hold_ns;
     }
     drop_record(door, drop_reason(verdict));

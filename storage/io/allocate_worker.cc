@@ -20,6 +20,19 @@ namespace {
 // Large enough to reach a drive's sequential rate, small enough to stop soon.
 constexpr std::size_t zeroes_bytes = 1U << 20;
 
+// Has the file system keep the space from the file's end to `end`. Returns 0 or an errno.
+int keep_space(int fd, const struct stat& file, std::uint64_t end) noexcept {
+    const auto length = static_cast<off_t>(end) - file.st_size;
+    if (length <= 0 || ::fallocate(fd, FALLOC_FL_KEEP_SIZE, file.st_size, length) == 0 ||
+        errno == EOPNOTSUPP) {
+        return 0;
+    }
+    // XFS wants room for the whole length, also for what the file has already.
+    constexpr std::uint64_t stat_block_bytes = 512;
+    const bool has = static_cast<std::uint64_t>(file.st_blocks) * stat_block_bytes >= end;
+    return errno == ENOSPC && has ? 0 : errno;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<AllocateWorker>> AllocateWorker::open(std::size_t capacity) {
@@ -122,15 +135,29 @@ void AllocateWorker::work() noexcept {
         if (stop_) {
             return;
         }
-        Job job = waiting_.front();
-        waiting_.erase(waiting_.begin());
+        auto next = std::ranges::find_if(waiting_, &Job::reserve);
+        if (next == waiting_.end()) {
+            next = waiting_.begin();
+        }
+        Job job = *next;
+        waiting_.erase(next);
         lock.unlock();
-        job.result = allocate(job.fd, job.end);
+        job.result = job.reserve ? reserve(job.fd, job.end) : allocate(job.fd, job.end);
         lock.lock();
         finished_.push_back(job);
         finished_count_.store(finished_.size(), std::memory_order_release);
         ::eventfd_write(event_fd_, 1);
     }
+}
+
+// Space behind the file's end, kept for it also after a crash.
+std::int64_t AllocateWorker::reserve(int fd, std::uint64_t end) noexcept {
+    struct stat status{};
+    if (::fstat(fd, &status) != 0) {
+        return -errno;
+    }
+    const int failure = keep_space(fd, status, end);
+    return failure != 0 ? -failure : ::fsync(fd) != 0 ? -errno : 0;
 }
 
 std::int64_t AllocateWorker::allocate(int fd, std::uint64_t end) noexcept {
@@ -141,11 +168,10 @@ std::int64_t AllocateWorker::allocate(int fd, std::uint64_t end) noexcept {
     const auto size = static_cast<std::uint64_t>(status.st_size);
     std::int64_t result = 0;
     if (size < end) {
-        // Takes the space at once, so that a full disk shows before any zero is written.
-        if (::fallocate(fd, 0, status.st_size, static_cast<off_t>(end - size)) != 0 &&
-            errno != EOPNOTSUPP) {
-            result = -errno;
-        } else {
+        // Takes the space at once, so that a full disk shows before any zero is written. The size
+        // follows the zeroes, so that a file of full length is a finished one.
+        result = -keep_space(fd, status, end);
+        if (result == 0) {
             // A size that is no multiple of a block was made by someone else; the rest of that
             // block reads as zeroes already.
             result = fill(fd, align_up(size, block_bytes), end);

@@ -1,5 +1,5 @@
-// Grows files with written zeroes on a thread of its own, for an engine whose thread must not
-// block.
+// Keeps space for files, and grows them with written zeroes, on a thread of its own, for an engine
+// whose thread must not block.
 //
 // A file grown by fallocate alone has unwritten extents, whose first overwrite changes metadata and
 // so is no cheap flushed write; that is why the zeroes are written.
@@ -29,7 +29,8 @@ public:
     struct Job {
         std::uint32_t slot = 0;
         int fd = -1;
-        std::uint64_t end = 0;    // the file shall be at least this long
+        std::uint64_t end = 0;    // the file shall be at least this long, or have space up to here
+        bool reserve = false;     // only keep the space; done before the others, since it is quick
         std::int64_t result = 0;  // 0 or -errno
     };
 
@@ -52,6 +53,7 @@ private:
     [[nodiscard]] int start() noexcept;
     static void* run(void* self) noexcept;
     void work() noexcept;
+    [[nodiscard]] static std::int64_t reserve(int fd, std::uint64_t end) noexcept;
     [[nodiscard]] std::int64_t allocate(int fd, std::uint64_t end) noexcept;
     [[nodiscard]] std::int64_t fill(int fd, std::uint64_t from, std::uint64_t end) noexcept;
 

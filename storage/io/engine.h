@@ -32,6 +32,9 @@ enum class IoKind : std::uint8_t {
     flush,     // completes once every write of this file completed before it was queued is durable
     allocate,  // grow the file to `offset + length` with zeroes already written; data unused.
                // Off the calling thread; durable with the file's metadata when it completes.
+    reserve,   // have the file system keep the space up to `offset + length` for this file, whose
+               // size stays; data unused. Off the calling thread, before waiting `allocate`s;
+               // durable when it completes. A file system that cannot keep space says yes as well.
 };
 
 struct IoRequest {
@@ -45,7 +48,7 @@ struct IoRequest {
 
 struct IoCompletion {
     std::uint64_t cookie = 0;
-    // Bytes moved; 0 for a flush, the request's length for an allocate; or -errno.
+    // Bytes moved; 0 for a flush, the request's length for an allocate or reserve; or -errno.
     std::int64_t result = 0;
 };
 

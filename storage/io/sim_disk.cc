@@ -158,10 +158,14 @@ void SimFile::settle() {
     durable = visible;
 }
 
+std::uint64_t SimFile::held_bytes() const noexcept {
+    return std::max(align_up(visible.size_bytes(), block_bytes), reserved_bytes);
+}
+
 std::uint64_t SimDirectory::used_bytes() const noexcept {
     std::uint64_t used = 0;
     for (const auto& [name, file] : files) {
-        used += align_up(file->visible.size_bytes(), block_bytes);
+        used += file->held_bytes();
     }
     return used;
 }

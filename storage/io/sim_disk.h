@@ -56,7 +56,10 @@ struct SimFile {
     std::map<std::uint64_t, std::vector<SimVersion>> unflushed;  // by block, oldest first
     // Writes up to this landing were known to be finished by whoever wrote them.
     std::uint64_t reaped_landing = 0;
+    std::uint64_t reserved_bytes = 0;  // space from the file's start that is kept for it
 
+    // Space that the file takes on its disk.
+    [[nodiscard]] std::uint64_t held_bytes() const noexcept;
     // A write of whole blocks that only reads see.
     void write_unflushed(std::uint64_t offset, Bytes data, std::uint64_t landing);
     // A write of whole blocks that is durable.

@@ -27,6 +27,7 @@ IoClasses class_of(IoKind kind) noexcept {
         case IoKind::flush:
             return io_flushes;
         case IoKind::allocate:
+        case IoKind::reserve:
             return io_allocates;
     }
     return 0;

@@ -109,6 +109,7 @@ std::uint64_t SimWorld::latency(const SimOp& op) {
             case IoKind::flush:
                 return options_.flush;
             case IoKind::allocate:
+            case IoKind::reserve:
                 return options_.allocate;
         }
         return {};
@@ -140,6 +141,7 @@ void SimWorld::choose_faults(SimOp& op) {
             case IoKind::flush:
                 return faults.flush_error_per_million;
             case IoKind::allocate:
+            case IoKind::reserve:
                 return faults.allocate_error_per_million;
         }
         return 0U;
@@ -176,6 +178,7 @@ void SimWorld::land(SimOp& op) {
             op.result = land_flush(op);
             return;
         case IoKind::allocate:
+        case IoKind::reserve:
             op.result = land_allocate(op);
             return;
     }
@@ -210,10 +213,7 @@ std::int64_t SimWorld::land_write(SimOp& op) {
         }
         return -op.fail_errno;
     }
-    const std::uint64_t end = op.stored_offset + data.size();
-    const std::uint64_t size = op.file->visible.size_bytes();
-    if (end > size && op.directory->used_bytes() + (end - size) >
-                          options_.faults[op.directory->replica].capacity_bytes) {
+    if (!has_room(op, op.stored_offset + data.size())) {
         return -ENOSPC;
     }
     if (!op.never_stored) {
@@ -242,16 +242,22 @@ std::int64_t SimWorld::land_allocate(SimOp& op) {
         return -op.fail_errno;
     }
     const std::uint64_t end = op.request.offset + op.request.length;
-    const std::uint64_t size = op.file->visible.size_bytes();
-    if (end > size) {
-        if (op.directory->used_bytes() + (end - size) >
-            options_.faults[op.directory->replica].capacity_bytes) {
-            return -ENOSPC;
-        }
+    if (!has_room(op, end)) {
+        return -ENOSPC;
+    }
+    op.file->reserved_bytes = std::max(op.file->reserved_bytes, end);
+    if (op.request.kind == IoKind::allocate && end > op.file->visible.size_bytes()) {
         op.file->visible.resize(end);
         op.file->durable.resize(end);
     }
     return static_cast<std::int64_t>(op.request.length);
+}
+
+// Whether the file may grow to `end` bytes.
+bool SimWorld::has_room(const SimOp& op, std::uint64_t end) const noexcept {
+    const std::uint64_t held = op.file->held_bytes();
+    return end <= held || op.directory->used_bytes() + (end - held) <=
+                              options_.faults[op.directory->replica].capacity_bytes;
 }
 
 // -- Counting and crashes -----------------------------------------------------------------------
@@ -293,12 +299,13 @@ void SimWorld::lose_in_flight(SimOp& op) {
         return;
     }
     const std::uint64_t fate = random_.below(3);
+    const std::uint64_t end = op.request.offset + op.request.length;
+    if (op.request.kind == IoKind::reserve && fate > 0 && has_room(op, end)) {
+        op.file->reserved_bytes = std::max(op.file->reserved_bytes, end);
+    }
     if (op.request.kind == IoKind::allocate) {
-        const std::uint64_t end = op.request.offset + op.request.length;
         const std::uint64_t size = op.file->visible.size_bytes();
-        if (end > size && fate > 0 &&
-            op.directory->used_bytes() + (end - size) <=
-                options_.faults[op.directory->replica].capacity_bytes) {
+        if (end > size && fate > 0 && has_room(op, end)) {
             const std::uint64_t grown =
                 fate == 1 ? end : size + align_down(random_.below(end - size), block_bytes);
             op.file->visible.resize(grown);
@@ -308,9 +315,7 @@ void SimWorld::lose_in_flight(SimOp& op) {
     if (!is_write(op) || op.never_stored || op.fail_errno != 0 || fate == 0) {
         return;
     }
-    if (op.stored_offset + op.data.size() > op.file->visible.size_bytes() &&
-        op.directory->used_bytes() + op.data.size() >
-            options_.faults[op.directory->replica].capacity_bytes) {
+    if (!has_room(op, op.stored_offset + op.data.size())) {
         return;
     }
     if (fate == 1) {
@@ -357,7 +362,8 @@ void SimWorld::crash(CrashKind kind, bool queued_may_land) {
     in_flight_.clear();
     for (auto& [key, op] : in_flight) {
         // The worker that allocates dies with the process, other requests are the kernel's already.
-        if (kind == CrashKind::power || op->request.kind == IoKind::allocate) {
+        if (kind == CrashKind::power || op->request.kind == IoKind::allocate ||
+            op->request.kind == IoKind::reserve) {
             lose_in_flight(*op);
         } else if (op->request.kind != IoKind::read) {
             const std::uint64_t late =

@@ -86,7 +86,7 @@ struct SimFaults {
     std::uint32_t read_flip_per_million = 0;  // one bit of the answer is wrong, the disk is right
     bool lies_about_flush = false;            // flushes and durable writes answer, do nothing
     std::uint32_t latency_factor = 1;
-    std::uint64_t capacity_bytes = UINT64_MAX;  // sum of file sizes
+    std::uint64_t capacity_bytes = UINT64_MAX;  // sum of what files hold and have reserved
 };
 
 // A span of nanoseconds to draw from.
@@ -255,6 +255,7 @@ private:
     [[nodiscard]] std::int64_t land_read(SimOp& op);
     [[nodiscard]] std::int64_t land_flush(SimOp& op);
     [[nodiscard]] std::int64_t land_allocate(SimOp& op);
+    [[nodiscard]] bool has_room(const SimOp& op, std::uint64_t end) const noexcept;
     void choose_faults(SimOp& op);
     void replace_directory(unsigned replica, std::map<std::string, std::shared_ptr<SimFile>> files);
     [[nodiscard]] SimFile* find(unsigned replica, std::string_view name) const;

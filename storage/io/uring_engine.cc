@@ -201,7 +201,7 @@ bool UringEngine::queue(const IoRequest& request) noexcept {
     const bool moves_bytes = request.kind == IoKind::read || is_write(request.kind);
     if (moves_bytes && (request.data == nullptr || request.length == 0)) {
         finish(slot, -EINVAL);
-    } else if (request.kind == IoKind::allocate) {
+    } else if (request.kind == IoKind::allocate || request.kind == IoKind::reserve) {
         give_to_worker(slot);
     } else if (request.kind == IoKind::flush || request.kind == IoKind::write_durable) {
         const int sticky = sticky_flush_errno(file);
@@ -522,7 +522,10 @@ void UringEngine::wait(std::uint64_t timeout_ns) noexcept {
 void UringEngine::give_to_worker(std::uint32_t slot) noexcept {
     const IoRequest& request = slots_[slot].request;
     const File& file = files_[static_cast<std::size_t>(request.file)];
-    const int failure = worker_->give({slot, file.fd, request.offset + request.length, 0});
+    const int failure = worker_->give({.slot = slot,
+                                       .fd = file.fd,
+                                       .end = request.offset + request.length,
+                                       .reserve = request.kind == IoKind::reserve});
     if (failure != 0) {
         finish(slot, -failure);
         return;

@@ -35,7 +35,8 @@ inline constexpr std::uint32_t max_key_bytes = 1024;  // 256 Unicode characters
 enum class AppendVerdict : std::uint8_t {
     accepted,
     no_memory,  // the lane's buffers are full: push back, retry soon
-    disk_full,  // the reserve would be touched: push back until retention or an operator helps
+    no_room,    // the file systems have not promised space for it yet: push back, retry soon
+    disk_full,  // they cannot: push back until retention or an operator helps
     no_quorum,  // fewer than two replicas take writes
     needs_all,  // level `all` was asked for and a replica is out
     unknown_shard,

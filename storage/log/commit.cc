@@ -37,6 +37,9 @@ void GroupCore::complete(const IoCompletion& completion) noexcept {
         case OpKind::segment_flush:
             complete_flush(cookie, completion.result);
             break;
+        case OpKind::container_reserve:
+            complete_reserve(cookie, completion.result);
+            break;
         case OpKind::container_grow:
             complete_grow(cookie, completion.result);
             break;
@@ -310,6 +313,7 @@ void GroupCore::pop_settled(ShardLog& shard) noexcept {
         shard.buffers = buffer.next;
         if (shard.buffers == nullptr) {
             shard.buffers_last = nullptr;
+            --waiting_shards;
         }
         shard.pending_bytes -= buffer.used;
         pending_total -= buffer.used;

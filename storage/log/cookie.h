@@ -15,6 +15,7 @@ enum class OpKind : std::uint8_t {
     journal_write,
     segment_write,
     segment_flush,
+    container_reserve,
     container_grow,
     refill_read,
     refill_write,

@@ -35,6 +35,8 @@ const char* describe(AppendVerdict verdict) noexcept {
             return "accepted";
         case AppendVerdict::no_memory:
             return "the lane's buffers are full";
+        case AppendVerdict::no_room:
+            return "space on the disks is still being reserved";
         case AppendVerdict::disk_full:
             return "the disks are full";
         case AppendVerdict::no_quorum:
@@ -112,8 +114,8 @@ AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes,
     if (shard.dropping) {
         return AppendVerdict::unknown_shard;
     }
-    if (disk_full) {
-        return AppendVerdict::disk_full;
+    if (!has_room(shard, bytes)) {
+        return reserve_failed ? AppendVerdict::disk_full : AppendVerdict::no_room;
     }
     // One shard may not take all memory of its lane.
     if (shard.pending_bytes + bytes > pool.size_bytes() / 4) {
@@ -131,6 +133,9 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
     const std::uint64_t bytes = record_bytes(record);
     const AppendVerdict verdict = admit(shard, bytes, level);
     if (verdict != AppendVerdict::accepted) {
+        if (verdict == AppendVerdict::no_room) {
+            reserve_space();
+        }
         return verdict;
     }
     const std::int64_t arrival = std::max(wall_ms, shard.last_arrival_ms);
@@ -206,6 +211,7 @@ FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noe
     buffer->capacity = static_cast<std::uint32_t>(capacity);
     if (shard.buffers == nullptr) {
         shard.buffers = buffer;
+        ++waiting_shards;
     } else {
         shard.buffers_last->next = buffer;
     }
@@ -382,13 +388,14 @@ std::uint64_t GroupCore::next_due_ns() const noexcept {
     if (dirty != nullptr) {
         return std::max(now_ns, last_journal_ns + options.linger_ns);
     }
-    const bool quiet = pending_total == 0 && state->idle() && !growth.active && !flush.active &&
+    const bool quiet = pending_total == 0 && state->idle() && !growth.active &&
+                       !reservation.active && !flush.active &&
                        refill.step == RefillCopy::Step::idle;
     return quiet ? std::max(next_retention_ns, next_timer_ns) : next_timer_ns;
 }
 
 bool GroupCore::drain() noexcept {
-    bool quiet = state->idle() && growth.active == false;
+    bool quiet = state->idle() && !growth.active && !reservation.active;
     for (ShardLog* shard : shard_order) {
         if (shard->unsubmitted_bytes == 0 && shard->buffers != nullptr) {
             move_shard(*shard);

@@ -1,7 +1,8 @@
 // The inside of a ShardGroup, shared by the files that implement it:
 //   group.cc     the interface, append, turn
 //   commit.cc    completions, commit points, waiters
-//   writes.cc    journal blocks, segment writes, flushes, chunks
+//   writes.cc    journal blocks, segment writes, flushes, points
+//   space.cc     containers, chunks, what may still be admitted
 //   recover.cc   start-up
 //   refill.cc    replicas that leave and come back
 //   retention.cc trim and drop
@@ -68,8 +69,8 @@ struct FlushRound {
     ReplicaMask sent = 0;
 };
 
-// A container being made or grown.
-struct ContainerGrowth {
+// A request to every replica that takes writes for one container: its space, or its zeroes.
+struct ContainerRound {
     bool active = false;
     std::uint32_t container = 0;
     std::uint16_t round =
@@ -77,6 +78,12 @@ struct ContainerGrowth {
     ReplicaMask outstanding = 0;
     ReplicaMask ok = 0;
     ReplicaMask no_space = 0;
+};
+
+// A container that is not there yet, whose space file systems keep for it.
+struct PromisedContainer {
+    std::uint32_t container = 0;
+    ReplicaMask on = 0;
 };
 
 // A replica on its way back: its files are opened and grown, then it takes writes again, then its
@@ -163,15 +170,11 @@ struct GroupCore {
     std::size_t issue_writes() noexcept;
     bool place(FrameBuffer& buffer) noexcept;
     bool queue_segment_writes(FrameBuffer& buffer) noexcept;
-    void want_chunk(ShardLog& shard, std::uint64_t at_least) noexcept;
     std::size_t flush_if_due() noexcept;
     void write_points() noexcept;
     void relieve_journal() noexcept;
     void relieve_memory() noexcept;
     void seal_journal_block() noexcept;
-    void grow_space() noexcept;
-    void complete_grow(const Cookie& cookie, std::int64_t result) noexcept;
-    bool ensure_container_file(unsigned replica, std::uint32_t container) noexcept;
     template <typename Entry>
     void record(const Entry& entry, std::function<void()> done = {}) {
         const EncodedEntry<Entry> encoded(entry);
@@ -185,7 +188,22 @@ struct GroupCore {
     [[nodiscard]] std::uint64_t chunk_capacity(const Chunk& chunk) const noexcept {
         return std::uint64_t{chunk.run.units} * options.geometry.chunk_unit_bytes;
     }
+
+    // -- space.cc
+    // ----------------------------------------------------------------------------------
+    [[nodiscard]] std::uint64_t needed_units(std::uint64_t pending_bytes,
+                                             std::uint64_t waiting) const noexcept;
+    [[nodiscard]] std::uint64_t room_units() const noexcept;
+    [[nodiscard]] bool has_room(const ShardLog& shard, std::uint64_t bytes) const noexcept;
+    void reserve_space() noexcept;
+    void complete_reserve(const Cookie& cookie, std::int64_t result) noexcept;
+    void grow_space() noexcept;
+    void complete_grow(const Cookie& cookie, std::int64_t result) noexcept;
+    void begin_round(ContainerRound& round, std::uint32_t container, IoKind kind) noexcept;
+    bool round_over(ContainerRound& round, const Cookie& cookie, std::int64_t result) noexcept;
     void refresh_full() noexcept;
+    void want_chunk(ShardLog& shard, std::uint64_t at_least, bool ahead) noexcept;
+    bool ensure_container_file(unsigned replica, std::uint32_t container) noexcept;
 
     // -- refill.cc
     // ---------------------------------------------------------------------------------
@@ -261,7 +279,13 @@ struct GroupCore {
     unsigned writes_in_flight = 0;   // segment writes not yet done on a quorum
     std::uint64_t flush_ticket = 1;  // given to plain writes
     std::uint64_t oldest_unflushed_ns = 0;
-    ContainerGrowth growth;
+    std::uint64_t waiting_shards = 0;  // shards with buffers
+    ContainerRound reservation;
+    std::vector<PromisedContainer> promised;
+    std::uint64_t reserve_retry_ns = 0;
+    bool reserve_failed = false;  // the last time, and nothing was freed since
+    bool out_of_room = false;     // a buffer waits for a chunk and there is none to be had
+    ContainerRound growth;
     std::uint16_t grow_round = 0;
     bool manifest_written = false;  // this epoch's first generation is durable
     std::array<std::uint32_t, replica_count> segment_outstanding{};  // writes, orphans' too

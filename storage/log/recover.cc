@@ -464,7 +464,7 @@ Status GroupCore::pump_until(const std::function<bool()>& done) {
         if (!replicas.has_quorum()) {
             return fail(Errc::not_enough_replicas);
         }
-        if (disk_full) {
+        if (out_of_room && !reservation.active && !growth.active) {
             return fail(Errc::no_space);
         }
     }
@@ -684,6 +684,12 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
     }
     PENSTOCK_TRY_VOID(pump_until([this] { return pending_total == 0 && state->idle(); }));
     PENSTOCK_TRY_VOID(start_epoch());
+    // The first records need room. Nothing may be in flight behind this: the engine's next user may
+    // be another group.
+    if (room_units() == 0) {
+        reserve_space();
+        PENSTOCK_TRY_VOID(pump_until([this] { return engine.in_flight() == 0; }));
+    }
     recovering = false;
     return {};
 }

@@ -71,6 +71,9 @@ void GroupCore::leave(unsigned replica) noexcept {
             fail_waiters(*shard, Errc::not_enough_replicas, true);
         }
     }
+    if (reservation.active && (reservation.outstanding & replicas.taking) == 0) {
+        complete_reserve(Cookie{}, 0);
+    }
     if (growth.active && (growth.outstanding & replicas.taking) == 0) {
         complete_grow(Cookie{}, 0);
     }
@@ -224,6 +227,7 @@ void GroupCore::finish_join(unsigned replica) noexcept {
             return;
         }
     }
+    promised.clear();  // it has promised nothing; the others say the same again, at once
     forget_copies(replica);
     if (!join.counts) {
         record(ReplicaBlankEntry{replica});  // before any chunk of it is read or refilled

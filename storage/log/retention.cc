@@ -97,6 +97,7 @@ void GroupCore::trim_shard(ShardLog& shard, std::uint64_t first_ordinal) noexcep
     }
     record(TrimEntry{value(shard.uid), trim, first_ordinal});
     growth_retry_ns = std::min(growth_retry_ns, now_ns);
+    reserve_retry_ns = std::min(reserve_retry_ns, now_ns);
 }
 
 // Removes shards that were dropped once nothing of theirs is in flight: their units may be given to

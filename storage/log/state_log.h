@@ -136,8 +136,8 @@ private:
     std::uint32_t previous_crc_ = 0;
     std::uint64_t offset_ = 0;  // in the slot
     unsigned slot_ = 0;
-    bool switching_ = false;       // waits to start a generation
-    ReplicaMask growing_ = 0;      // grow requests in flight
+    bool switching_ = false;   // waits to start a generation
+    ReplicaMask growing_ = 0;  // grow requests in flight
     bool grow_failed_ = false;
     std::uint64_t entries_ = 0;
 };

@@ -1,4 +1,4 @@
-// What is written when: journal blocks, direct writes, moves, flushes, manifest points, chunks.
+// What is written when: journal blocks, direct writes, moves, flushes, manifest points.
 #include <algorithm>
 
 #include "storage/log/group_core.h"
@@ -257,7 +257,7 @@ bool GroupCore::place(FrameBuffer& buffer) noexcept {
                 shard.next_chunk_ready = false;
                 shard.next_chunk_asked = false;
             }
-            want_chunk(shard, buffer.length);
+            want_chunk(shard, buffer.length, false);
             return false;
         }
         const std::uint64_t lived = now_ns - shard.chunk_taken_ns;
@@ -279,50 +279,9 @@ bool GroupCore::place(FrameBuffer& buffer) noexcept {
     buffer.placed = true;
     shard.chunk_offset += buffer.length;
     if (shard.chunk_offset + 2 * std::uint64_t{buffer.length} > shard.chunk_bytes) {
-        want_chunk(shard, buffer.length);  // ahead of need, so that nobody waits for it
+        want_chunk(shard, buffer.length, true);  // so that nobody waits for it
     }
     return true;
-}
-
-// Asks for the shard's next chunk: taken in the manifest before it is first written (R3).
-void GroupCore::want_chunk(ShardLog& shard, std::uint64_t at_least) noexcept {
-    if (shard.next_chunk_asked) {
-        return;
-    }
-    const auto needed = static_cast<std::uint32_t>(
-        (at_least + options.geometry.chunk_unit_bytes - 1) / options.geometry.chunk_unit_bytes);
-    std::optional<UnitRun> run;
-    for (std::uint32_t units = std::max(needed, shard.chunk_units); !run; units /= 2) {
-        if (units < needed) {
-            units = needed;
-        }
-        run = table.space().find(units);
-        if (units == needed) {
-            break;
-        }
-    }
-    if (!run) {
-        grow_space();
-        return;
-    }
-    const auto missing = static_cast<ReplicaMask>(all_replicas & ~replicas.taking);
-    const std::uint64_t uid = value(shard.uid);
-    const std::uint64_t ordinal = shard.table->next_ordinal;
-    shard.next_chunk_asked = true;
-    shard.next_chunk_ordinal = ordinal;
-    shard.next_chunk_bytes = std::uint64_t{run->units} * options.geometry.chunk_unit_bytes;
-    record(TakeChunkEntry{.uid = uid,
-                          .ordinal = ordinal,
-                          .container = run->container,
-                          .unit = run->unit,
-                          .units = run->units,
-                          .missing = missing},
-           [this, uid, ordinal] {
-               const auto found = shards.find(uid);
-               if (found != shards.end() && found->second->next_chunk_ordinal == ordinal) {
-                   found->second->next_chunk_ready = true;
-               }
-           });
 }
 
 // -- Flush and points -----------------------------------------------------------------------------
@@ -456,146 +415,6 @@ void GroupCore::relieve_memory() noexcept {
         }
     }
     flush_wanted = true;
-}
-
-// -- Space ----------------------------------------------------------------------------------------
-
-bool GroupCore::ensure_container_file(unsigned replica, std::uint32_t container) noexcept {
-    auto& files = containers[replica];
-    if (files.size() <= container) {
-        files.resize(container + 1, no_file);
-    }
-    if (files[container] != no_file) {
-        return true;
-    }
-    const auto opened = engine.open(replica, container_name(value(options.group), container),
-                                    OpenMode::create_or_existing);
-    if (!opened) {
-        return false;
-    }
-    files[container] = *opened;
-    return true;
-}
-
-// Adds a container on every replica that takes writes, off the lane's thread.
-void GroupCore::grow_space() noexcept {
-    // Files without a manifest would look like a set that lost its own.
-    if (growth.active || now_ns < growth_retry_ns || !replicas.has_quorum() || !manifest_written) {
-        return;
-    }
-    std::uint32_t number = 0;
-    while (table.space().has_container(number)) {
-        ++number;
-    }
-    growth = ContainerGrowth{};
-    growth.container = number;
-    growth.round = ++grow_round;
-    for (unsigned r = 0; r < replica_count; ++r) {
-        if ((replicas.taking >> r & 1) == 0) {
-            continue;
-        }
-        const auto bit = static_cast<ReplicaMask>(1U << r);
-        if (!ensure_container_file(r, number)) {
-            growth.no_space = static_cast<ReplicaMask>(growth.no_space | bit);
-            continue;
-        }
-        const auto size = engine.size_bytes(containers[r][number]);
-        if (!size) {
-            replica_failed(r, size.error());
-            continue;
-        }
-        if (*size >= options.geometry.container_bytes) {  // left over from an earlier try
-            growth.ok = static_cast<ReplicaMask>(growth.ok | bit);
-            continue;
-        }
-        const std::uint64_t have = align_down(*size, block_bytes);
-        const Cookie cookie{OpKind::container_grow,
-                            static_cast<std::uint16_t>(value(options.group)), growth.round, number,
-                            r};
-        if (engine.queue({.kind = IoKind::allocate,
-                          .file = containers[r][number],
-                          .offset = have,
-                          .length = options.geometry.container_bytes - have,
-                          .cookie = cookie.pack()})) {
-            growth.outstanding = static_cast<ReplicaMask>(growth.outstanding | bit);
-        }
-    }
-    growth.active = true;
-    if (growth.outstanding == 0) {
-        complete_grow(Cookie{}, 0);
-    }
-}
-
-void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcept {
-    const auto bit = static_cast<ReplicaMask>(1U << cookie.replica);
-    Joining& join = joining[cookie.replica];
-    // Files of a replica that comes back (refill.cc).
-    if (cookie.kind == OpKind::container_grow && join.step == Joining::Step::files &&
-        cookie.generation == join.round) {
-        --join.outstanding;
-        join.failed = join.failed || result < 0;
-        if (join.outstanding == 0) {
-            finish_join(cookie.replica);
-        }
-        return;
-    }
-    if (!growth.active ||
-        (cookie.kind == OpKind::container_grow && cookie.generation != growth.round)) {
-        return;  // of a replica that had left, and the round ended without it
-    }
-    if (cookie.kind == OpKind::container_grow) {
-        growth.outstanding = static_cast<ReplicaMask>(growth.outstanding & ~bit);
-        if (result >= 0) {
-            growth.ok = static_cast<ReplicaMask>(growth.ok | bit);
-        } else if (result == -28) {
-            growth.no_space = static_cast<ReplicaMask>(growth.no_space | bit);
-        } else if ((replicas.taking & bit) != 0) {
-            replica_failed(
-                cookie.replica,
-                Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
-        }
-    }
-    // A replica that failed just now has ended the round itself by leaving.
-    if (!growth.active || (growth.outstanding & replicas.taking) != 0) {
-        return;
-    }
-    growth.active = false;
-    if (!replicas.is_quorum(static_cast<ReplicaMask>(growth.ok & replicas.taking))) {
-        growth_retry_ns =
-            now_ns + 1'000'000'000;  // full: tried again when something may have been freed
-        refresh_full();
-        return;
-    }
-    const ReplicaMask full = growth.no_space;
-    record(ContainerEntry{growth.container,
-                          static_cast<std::uint32_t>(options.geometry.container_bytes /
-                                                     options.geometry.chunk_unit_bytes)});
-    // One full drive among good ones: that replica is out until there is room.
-    for (unsigned r = 0; r < replica_count; ++r) {
-        if ((full >> r & 1) != 0) {
-            replica_failed(r, Error{Errc::no_space, 28, r});
-        }
-    }
-    refresh_full();
-}
-
-// Admitted records must always find a place in a segment, or the journal could never be freed:
-// when what is free comes near what is pending, producers are pushed back.
-void GroupCore::refresh_full() noexcept {
-    const std::uint64_t unit = options.geometry.chunk_unit_bytes;
-    std::uint64_t waiting_shards = 0;
-    for (const ShardLog* shard : shard_order) {
-        waiting_shards += shard->buffers != nullptr ? 1 : 0;
-    }
-    // A whole container is kept ahead of need: making one takes long.
-    const std::uint64_t spare = options.geometry.container_bytes / unit;
-    const std::uint64_t reserve = 2 * (pending_total / unit) + waiting_shards + 4;
-    const std::uint64_t free = table.space().free_units();
-    if (!recovering &&
-        (free < std::max(2 * reserve, spare) || free < table.space().total_units() / 16)) {
-        grow_space();
-    }
-    disk_full = free < reserve && (now_ns < growth_retry_ns);
 }
 
 }  // namespace penstock

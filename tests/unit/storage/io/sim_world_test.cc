@@ -411,6 +411,25 @@ TEST(SimWorld, KilledProcessWithAStalledDiskIsWaitedFor) {
     EXPECT_TRUE(content_is(world, 0, "a", 0, data.get(), 4 * kib));
 }
 
+TEST(SimWorld, ReservedSpaceIsKeptWhenTheDiskFills) {
+    SimWorld world(seeded(1));
+    world.faults(0).capacity_bytes = 64 * kib;
+    auto engine = world.make_engine();
+    const auto kept = *engine->open(0, "a", OpenMode::create_or_existing);
+    const auto other = *engine->open(0, "b", OpenMode::create_or_existing);
+    EXPECT_EQ(one(*engine, IoKind::reserve, kept, 0, nullptr, 48 * kib), 48 * kib);
+    EXPECT_EQ(*engine->size_bytes(kept), 0U);
+    EXPECT_EQ(one(*engine, IoKind::allocate, other, 0, nullptr, 20 * kib), -ENOSPC);
+    EXPECT_EQ(one(*engine, IoKind::allocate, other, 0, nullptr, 16 * kib), 16 * kib);
+    world.crash_power();
+    engine.reset();
+    world.restart();
+    engine = world.make_engine();
+    const auto again = *engine->open(0, "a", OpenMode::existing);
+    EXPECT_EQ(one(*engine, IoKind::allocate, again, 0, nullptr, 52 * kib), -ENOSPC);
+    EXPECT_EQ(one(*engine, IoKind::allocate, again, 0, nullptr, 48 * kib), 48 * kib);
+}
+
 TEST(SimWorld, FullDiskRefusesGrowthAndCreation) {
     SimWorld world(seeded(1));
     world.faults(0).capacity_bytes = 64 * kib;

@@ -227,6 +227,21 @@ TEST(UringEngine, AllocateGrowsWithZeroesAndKeepsWhatIsThere) {
     EXPECT_EQ(engine->size_bytes(file), 3U << 20);
 }
 
+TEST(UringEngine, ReserveKeepsSpaceAndNotTheSize) {
+    const TempDir dir;
+    auto engine = open_engine(options_for(dir));
+    const auto file = *engine->open(0, "a", OpenMode::create_or_existing);
+    EXPECT_EQ(one(*engine, IoKind::reserve, file, 0, nullptr, 3U << 20), 3 << 20);
+    EXPECT_EQ(engine->size_bytes(file), 0U);
+    struct stat status{};
+    ASSERT_EQ(::stat((dir.path() + "/a").c_str(), &status), 0);
+    EXPECT_GE(static_cast<std::uint64_t>(status.st_blocks) * 512, 3U << 20);
+    EXPECT_EQ(one(*engine, IoKind::allocate, file, 0, nullptr, 3U << 20), 3 << 20);
+    EXPECT_EQ(engine->size_bytes(file), 3U << 20);
+    EXPECT_EQ(one(*engine, IoKind::reserve, file, 0, nullptr, 1U << 20), 1 << 20);
+    EXPECT_EQ(engine->size_bytes(file), 3U << 20);
+}
+
 TEST(UringEngine, AllocationsOverlapWithOtherRequests) {
     const TempDir dir;
     auto engine = open_engine(options_for(dir));
