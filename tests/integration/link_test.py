@@ -52,9 +52,9 @@ def udp4_frame(payload, port, source=PEER4, destination=NODE4, *, flags=0, ttl=6
 
 
 class DpdkPort(NodeTest):
-    def made(self, *doors, address=True, ipv6=False, more=(), streams=None):
+    def made(self, *doors, address=True, ipv6=False, more=(), streams=None, device="net_af_packet0"):
         link = self.link(f"{PEER4}/24", ipv6=f"{PEER6}/64" if ipv6 else None)
-        arguments = ["--port", f"net_af_packet0,iface={link.host}"]
+        arguments = ["--port", f"{device},iface={link.host}"]
         if address:
             arguments += ["--address", f"{NODE4}/24"]
         if ipv6:
@@ -164,6 +164,15 @@ class DpdkPort(NodeTest):
         self.send(link, NODE4, 5514, 0, 5, 4000)
         wait_for(lambda: lost() == {"fragment": 15, "truncated": 5}, "5 cut datagrams", 3)
         self.assertEqual(records(node, "s"), [])
+
+    def test_a_device_that_hands_on_fragments_as_they_came(self):
+        link, node = self.made(device="net_pcap0")
+        link.exec("ping", "-c", "1", "-W", "5", NODE4)
+        self.send(link, NODE4, 5514, 0, 5, 4000)
+        self.send(link, NODE4, 5514, 5, 3, 100)
+        wait_for(lambda: self.drops(node).get("fragment") == 15, "15 fragments to be counted", 5)
+        self.assert_committed(node, "s", 3)
+        self.assertEqual(numbers(records(node, "s")), [5, 6, 7])
 
     def test_lines_framing_and_fixed_key(self):
         link, node = self.made("udp:5514=s,framing=lines,key=fixed:meter")
