@@ -4,8 +4,8 @@
 //
 // Every record has its own partition key. The signature header is there, because emulators ask for
 // one, and is not a real one.
+#include <CLI/CLI.hpp>
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -343,86 +343,25 @@ private:
     Totals totals_;
 };
 
-constexpr const char* usage =
-    "usage: http_put --stream NAME [--host 127.0.0.1] [--port 4567] [--connections 8]\n"
-    "    [--records 500] [--record-bytes 1024] [--seconds 5] [--warm 1] [--bytes N] [--bodies 16]\n"
-    "Puts records over HTTP/1.1 and prints what the server took as one line of JSON.\n"
-    "With --bytes it ends after so much payload instead of after a time.\n";
-
-bool parse(int argc, char** argv, Options& out) {
-    enum Id : int {
-        host = 1,
-        port,
-        stream,
-        connections,
-        records,
-        record_bytes,
-        seconds,
-        warm,
-        bytes,
-        bodies
-    };
-    static const std::array<option, 11> known{{{"host", 1, nullptr, host},
-                                               {"port", 1, nullptr, port},
-                                               {"stream", 1, nullptr, stream},
-                                               {"connections", 1, nullptr, connections},
-                                               {"records", 1, nullptr, records},
-                                               {"record-bytes", 1, nullptr, record_bytes},
-                                               {"seconds", 1, nullptr, seconds},
-                                               {"warm", 1, nullptr, warm},
-                                               {"bytes", 1, nullptr, bytes},
-                                               {"bodies", 1, nullptr, bodies},
-                                               {nullptr, 0, nullptr, 0}}};
-    int id = 0;
-    while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
-        const double number = id == '?' ? 0 : std::strtod(optarg, nullptr);
-        switch (id) {
-            case host:
-                out.host = optarg;
-                break;
-            case port:
-                out.port = static_cast<std::uint16_t>(number);
-                break;
-            case stream:
-                out.stream = optarg;
-                break;
-            case connections:
-                out.connections = static_cast<unsigned>(number);
-                break;
-            case records:
-                out.records = static_cast<unsigned>(number);
-                break;
-            case record_bytes:
-                out.record_bytes = static_cast<unsigned>(number);
-                break;
-            case seconds:
-                out.seconds = number;
-                break;
-            case warm:
-                out.warm_seconds = number;
-                break;
-            case bytes:
-                out.bytes_max = static_cast<std::uint64_t>(number);
-                break;
-            case bodies:
-                out.bodies = static_cast<unsigned>(number);
-                break;
-            default:
-                return false;
-        }
-    }
-    return optind == argc && !out.stream.empty() && out.connections > 0 &&
-           out.connections <= 1024 && out.records > 0 && out.record_bytes > 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
     Options options;
-    if (!parse(argc, argv, options)) {
-        std::fputs(usage, stderr);
-        return 2;
-    }
+    CLI::App app{"Puts records over HTTP/1.1 and prints what the server took as one line of JSON."};
+    app.option_defaults()->always_capture_default();
+    app.add_option("--stream", options.stream, "Stream to put to")->required();
+    app.add_option("--host", options.host, "IPv4 address of the server");
+    app.add_option("--port", options.port, "TCP port of the server");
+    app.add_option("--connections", options.connections, "Each has one request under way")
+        ->check(CLI::Range(1, 1024));
+    app.add_option("--records", options.records, "Records per request")->check(CLI::Range(1, 500));
+    app.add_option("--record-bytes", options.record_bytes, "Payload of a record")
+        ->check(CLI::Range(1, 1 << 20));
+    app.add_option("--seconds", options.seconds, "Time measured");
+    app.add_option("--warm", options.warm_seconds, "Time before that");
+    app.add_option("--bytes", options.bytes_max, "End after so much payload, not after a time");
+    app.add_option("--bodies", options.bodies, "Different requests, sent in turn");
+    CLI11_PARSE(app, argc, argv);
     Client client(options);
     if (!client.run()) {
         return 1;

@@ -10,7 +10,7 @@
 // it.
 //
 // Runs on: one thread, pinned with --cpu.
-#include <getopt.h>
+#include <CLI/CLI.hpp>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -52,9 +52,11 @@ struct Options {
     double warm_seconds = 1;
     unsigned shards = 1;
     std::uint32_t record_bytes = 1024;
-    std::uint64_t memory_bytes = 128U << 20;
-    std::uint64_t container_bytes = 256U << 20;
-    std::uint64_t ready_bytes = std::uint64_t{4} << 30;
+    std::uint64_t memory_mib = 128;
+    std::uint64_t container_mib = 256;
+    std::uint64_t ready_gib = 4;
+    std::uint32_t direct_threshold_kib = GroupOptions{}.direct_threshold_bytes >> 10;
+    std::uint64_t linger_us = GroupOptions{}.linger_ns / 1000;
     std::int64_t retention_ms = 1500;
     double rate = 0;                 // records a second; 0: as many as it takes
     std::optional<FlushMode> flush;  // none: what each drive was measured to need
@@ -159,7 +161,7 @@ bool Ingest::open(std::string& why) {
         std::filesystem::create_directories(place, error);
         set.directories[r] = place.string();
     }
-    set.for_new.container_bytes = options_.container_bytes;
+    set.for_new.container_bytes = options_.container_mib << 20;
     set.for_new.data_groups = 1;
     auto opened = ReplicaSet::open(set, why);
     // The kernel takes a moment to end the ring of a run that has just exited, and the locks with
@@ -190,7 +192,7 @@ bool Ingest::open(std::string& why) {
         return false;
     }
     engine_ = std::move(*ring);
-    auto pool = FramePool::open(*engine_, options_.memory_bytes);
+    auto pool = FramePool::open(*engine_, options_.memory_mib << 20);
     if (!pool) {
         why = "no memory for frames: " + describe(pool.error());
         return false;
@@ -363,19 +365,19 @@ bool Ingest::make_ready(std::string& why) {
         return false;
     }
     const std::uint64_t filler = first_uid_ + (1U << 19);
-    if (group_->gauges().segment_size_bytes < options_.ready_bytes) {
+    if (group_->gauges().segment_size_bytes < options_.ready_gib << 30) {
         if (!change(true, ShardUid{filler}, day_ms, why)) {
             return false;
         }
         ShardLog* log = group_->find(ShardUid{filler});
         const std::uint64_t deadline = clock_.monotonic_ns() + 600 * second_ns;
-        while (group_->gauges().segment_size_bytes < options_.ready_bytes) {
+        while (group_->gauges().segment_size_bytes < options_.ready_gib << 30) {
             for (int i = 0; i < 512 && append(*log) == AppendVerdict::accepted; ++i) {
             }
             turn();
             if (group_->gauges().disk_full || clock_.monotonic_ns() > deadline) {
-                why = "the directory has no room for " +
-                      std::to_string(3 * (options_.ready_bytes >> 30)) + " GiB; lower --ready-gib";
+                why = "the directory has no room for " + std::to_string(3 * options_.ready_gib) +
+                      " GiB; lower --ready-gib";
                 return false;
             }
         }
@@ -505,110 +507,6 @@ void print_json(const Options& options, const Ingest& ingest, const Measured& m)
         drive.device.c_str());
 }
 
-constexpr const char* usage =
-    "usage: storage_ingest --dir DIR [--seconds 5] [--warm 1] [--shards 1] [--record-bytes 1024]\n"
-    "    [--rate RECORDS/s] [--cpu N] [--memory-mib 128] [--container-mib 256] [--ready-gib 4]\n"
-    "    [--retention-ms 1500] [--direct-threshold-kib 64] [--in-flight 4] [--linger-us 200]\n"
-    "    [--flush dsync|flush]\n"
-    "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what "
-    "was\n"
-    "committed as one line of JSON. Keeps DIR, so that the next run finds its space written.\n";
-
-bool parse(int argc, char** argv, Options& out) {
-    enum Id : int {
-        dir = 1,
-        seconds,
-        warm,
-        shards,
-        record_bytes,
-        rate,
-        cpu,
-        memory,
-        container,
-        ready,
-        retention,
-        threshold,
-        in_flight,
-        linger,
-        flush
-    };
-    static const std::array<option, 16> known{{{"dir", 1, nullptr, dir},
-                                               {"seconds", 1, nullptr, seconds},
-                                               {"warm", 1, nullptr, warm},
-                                               {"shards", 1, nullptr, shards},
-                                               {"record-bytes", 1, nullptr, record_bytes},
-                                               {"rate", 1, nullptr, rate},
-                                               {"cpu", 1, nullptr, cpu},
-                                               {"memory-mib", 1, nullptr, memory},
-                                               {"container-mib", 1, nullptr, container},
-                                               {"ready-gib", 1, nullptr, ready},
-                                               {"retention-ms", 1, nullptr, retention},
-                                               {"direct-threshold-kib", 1, nullptr, threshold},
-                                               {"in-flight", 1, nullptr, in_flight},
-                                               {"linger-us", 1, nullptr, linger},
-                                               {"flush", 1, nullptr, flush},
-                                               {nullptr, 0, nullptr, 0}}};
-    int id = 0;
-    while ((id = getopt_long(argc, argv, "", known.data(), nullptr)) != -1) {
-        const double number = id == '?' ? 0 : std::strtod(optarg, nullptr);
-        switch (id) {
-            case dir:
-                out.directory = optarg;
-                break;
-            case seconds:
-                out.seconds = number;
-                break;
-            case warm:
-                out.warm_seconds = number;
-                break;
-            case shards:
-                out.shards = static_cast<unsigned>(number);
-                break;
-            case record_bytes:
-                out.record_bytes = static_cast<std::uint32_t>(number);
-                break;
-            case rate:
-                out.rate = number;
-                break;
-            case cpu:
-                out.cpu = static_cast<int>(number);
-                break;
-            case memory:
-                out.memory_bytes = static_cast<std::uint64_t>(number) << 20;
-                break;
-            case container:
-                out.container_bytes = static_cast<std::uint64_t>(number) << 20;
-                break;
-            case ready:
-                out.ready_bytes = static_cast<std::uint64_t>(number * (1U << 30));
-                break;
-            case retention:
-                out.retention_ms = static_cast<std::int64_t>(number);
-                break;
-            case threshold:
-                out.group.direct_threshold_bytes = static_cast<std::uint32_t>(number * 1024);
-                break;
-            case in_flight:
-                out.group.writes_in_flight_max = static_cast<std::uint32_t>(number);
-                break;
-            case linger:
-                out.group.linger_ns = static_cast<std::uint64_t>(number * 1000);
-                break;
-            case flush:
-                if (std::string_view(optarg) != "dsync" && std::string_view(optarg) != "flush") {
-                    return false;
-                }
-                out.flush = std::string_view(optarg) == "dsync" ? FlushMode::dsync
-                                                                : FlushMode::write_then_flush;
-                break;
-            default:
-                return false;
-        }
-    }
-    return optind == argc && !out.directory.empty() && out.seconds > 0 && out.shards > 0 &&
-           out.shards <= (1U << 18) && out.record_bytes > 0 && out.record_bytes <= (1U << 20);
-}
-
 int run(const Options& options) {
     if (options.cpu >= 0) {
         cpu_set_t cpus;
@@ -641,9 +539,37 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
     penstock::Options options;
-    if (!penstock::parse(argc, argv, options)) {
-        std::fputs(penstock::usage, stderr);
-        return 2;
+    CLI::App app{
+        "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what "
+        "was committed as one line of JSON. Keeps DIR, so that the next run finds its space "
+        "written."};
+    app.option_defaults()->always_capture_default();
+    app.add_option("--dir", options.directory, "Where the replicas are")->required();
+    app.add_option("--seconds", options.seconds, "Time measured")->check(CLI::PositiveNumber);
+    app.add_option("--warm", options.warm_seconds, "Time before that");
+    app.add_option("--shards", options.shards, "Filled in turn")->check(CLI::Range(1, 1 << 18));
+    app.add_option("--record-bytes", options.record_bytes, "Payload of a record")
+        ->check(CLI::Range(1, 1 << 20));
+    app.add_option("--rate", options.rate, "Records a second, open loop; 0: all that is taken");
+    app.add_option("--cpu", options.cpu, "CPU to run on; -1: any");
+    app.add_option("--memory-mib", options.memory_mib, "The lane's buffers");
+    app.add_option("--container-mib", options.container_mib, "Segment files grow by one of these");
+    app.add_option("--ready-gib", options.ready_gib, "Space written before measuring");
+    app.add_option("--retention-ms", options.retention_ms, "After which space is used again");
+    app.add_option("--direct-threshold-kib", options.direct_threshold_kib,
+                   "From so much pending a shard writes to its segment directly");
+    app.add_option("--in-flight", options.group.writes_in_flight_max,
+                   "While so many direct writes are under way, no shard starts another");
+    app.add_option("--linger-us", options.linger_us, "Least time between journal blocks");
+    std::string flush;
+    app.add_option("--flush", flush, "Default: what each drive was measured to need")
+        ->check(CLI::IsMember({"dsync", "flush"}));
+    CLI11_PARSE(app, argc, argv);
+    options.group.direct_threshold_bytes = options.direct_threshold_kib << 10;
+    options.group.linger_ns = options.linger_us * 1000;
+    if (!flush.empty()) {
+        options.flush =
+            flush == "dsync" ? penstock::FlushMode::dsync : penstock::FlushMode::write_then_flush;
     }
     return penstock::run(options);
 }
