@@ -1,7 +1,7 @@
 // A whole Kinesis handler over lanes and a catalog in memory.
 #pragma once
 
-#include <rapidjson/document.h>
+#include <nlohmann/json.hpp>
 
 #include <chrono>
 
@@ -23,12 +23,14 @@ protected:
         std::string body;
         std::string content_type;
         std::map<std::string, std::string> headers;
-        rapidjson::Document json;
+        nlohmann::json json;
         [[nodiscard]] std::string type() const {
-            return json.IsObject() && json.HasMember("__type") ? json["__type"].GetString() : "";
+            return json.is_object() && json.contains("__type") ? json["__type"].get<std::string>()
+                                                               : "";
         }
         [[nodiscard]] std::string message() const {
-            return json.IsObject() && json.HasMember("message") ? json["message"].GetString() : "";
+            return json.is_object() && json.contains("message") ? json["message"].get<std::string>()
+                                                                : "";
         }
     };
 
@@ -104,8 +106,8 @@ protected:
         answer.content_type = response.content_type;
         answer.headers.insert(response.headers.begin(), response.headers.end());
         if (!answer.body.empty() && answer.body.front() == '{') {
-            answer.json.Parse(answer.body.c_str());
-            EXPECT_FALSE(answer.json.HasParseError()) << answer.body.substr(0, 2000);
+            answer.json = nlohmann::json::parse(answer.body, nullptr, false);
+            EXPECT_FALSE(answer.json.is_discarded()) << answer.body.substr(0, 2000);
         }
         answers_.erase(id);
         return answer;
@@ -145,15 +147,15 @@ protected:
             call("GetShardIterator",
                  R"({"StreamName":")" + stream + R"(","ShardId":")" + shard + R"(",)" + rest + "}");
         EXPECT_EQ(answer.status, 200) << answer.body.substr(0, 2000);
-        return answer.status == 200 ? answer.json["ShardIterator"].GetString() : "";
+        return answer.status == 200 ? answer.json["ShardIterator"].get<std::string>() : "";
     }
     Answer get(const std::string& token, const std::string& rest = "") {
         return call("GetRecords", R"({"ShardIterator":")" + token + "\"" + rest + "}");
     }
     static std::vector<std::string> data_of(const Answer& answer) {
         std::vector<std::string> all;
-        for (const auto& record : answer.json["Records"].GetArray()) {
-            const std::string text = record["Data"].GetString();
+        for (const auto& record : answer.json["Records"]) {
+            const std::string text = record["Data"].get<std::string>();
             std::vector<std::byte> bytes(base64_decoded_size_max(text.size()) +
                                          base64_decode_slack);
             const auto size = base64_decode(text, bytes.data());
@@ -162,8 +164,8 @@ protected:
         return all;
     }
     static std::string next_of(const Answer& answer) {
-        return answer.json.HasMember("NextShardIterator")
-                   ? answer.json["NextShardIterator"].GetString()
+        return answer.json.contains("NextShardIterator")
+                   ? answer.json["NextShardIterator"].get<std::string>()
                    : "";
     }
 

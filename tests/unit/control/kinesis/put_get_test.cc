@@ -25,21 +25,21 @@ TEST_F(PutGet, WhatIsPutIsReadBackInOrder) {
     for (const char* data : {"one", "two", "three"}) {
         const auto answer = put("s", data);
         ASSERT_EQ(answer.status, 200) << answer.body;
-        EXPECT_STREQ(answer.json["ShardId"].GetString(), "shardId-000000000000");
-        sequences.emplace_back(answer.json["SequenceNumber"].GetString());
+        EXPECT_EQ(answer.json["ShardId"].get<std::string>(), "shardId-000000000000");
+        sequences.emplace_back(answer.json["SequenceNumber"].get<std::string>());
         clock.ms += 10;
     }
     const auto answer = get(iterator("s", from_horizon));
     EXPECT_EQ(data_of(answer), (std::vector<std::string>{"one", "two", "three"}));
     const auto& first = answer.json["Records"][0];
-    EXPECT_EQ(first["SequenceNumber"].GetString(), sequences[0]);
-    EXPECT_STREQ(first["PartitionKey"].GetString(), "k");
-    EXPECT_DOUBLE_EQ(first["ApproximateArrivalTimestamp"].GetDouble(), 1790000000.123);
-    EXPECT_FALSE(first.HasMember("EncryptionType"));
-    EXPECT_EQ(answer.json["MillisBehindLatest"].GetInt(), 0);
+    EXPECT_EQ(first["SequenceNumber"].get<std::string>(), sequences[0]);
+    EXPECT_EQ(first["PartitionKey"].get<std::string>(), "k");
+    EXPECT_DOUBLE_EQ(first["ApproximateArrivalTimestamp"].get<double>(), 1790000000.123);
+    EXPECT_FALSE(first.contains("EncryptionType"));
+    EXPECT_EQ(answer.json["MillisBehindLatest"].get<int>(), 0);
     const auto again = get(next_of(answer));
     EXPECT_TRUE(data_of(again).empty());
-    EXPECT_EQ(again.json["MillisBehindLatest"].GetInt(), 0);
+    EXPECT_EQ(again.json["MillisBehindLatest"].get<int>(), 0);
     ASSERT_EQ(put("s", "four").status, 200);
     EXPECT_EQ(data_of(get(next_of(again))), std::vector<std::string>{"four"});
 }
@@ -48,17 +48,17 @@ TEST_F(PutGet, PutRecordsAnswersInRequestOrderAcrossShardsAndLanes) {
     make_stream("s", 7);
     const auto answer = call("PutRecords", put_records_body("s", 500));
     ASSERT_EQ(answer.status, 200);
-    EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), 0);
-    ASSERT_EQ(answer.json["Records"].Size(), 500U);
+    EXPECT_EQ(answer.json["FailedRecordCount"].get<int>(), 0);
+    ASSERT_EQ(answer.json["Records"].size(), 500U);
     EXPECT_EQ(lanes.append_requests(), 2U);  // one per lane
     const auto on_lanes = lanes.shards();
     const auto view = store->find("s");
     std::map<std::uint32_t, Sequence> last;
     for (unsigned i = 0; i < 500; ++i) {
         const auto& record = answer.json["Records"][i];
-        const auto number = parse_sequence_number(record["SequenceNumber"].GetString());
+        const auto number = parse_sequence_number(record["SequenceNumber"].get<std::string>());
         ASSERT_TRUE(number);
-        const auto shard = *parse_shard_id(record["ShardId"].GetString());
+        const auto shard = *parse_shard_id(record["ShardId"].get<std::string>());
         EXPECT_EQ(number->shard_number, shard);
         const Shard& expected =
             view->stream()
@@ -81,7 +81,7 @@ TEST_F(PutGet, ExplicitHashKeyChoosesTheShardAtTheRangesEdges) {
                 call("PutRecord",
                      R"({"StreamName":"s","Data":"","PartitionKey":"a","ExplicitHashKey":")" +
                          to_decimal(hash) + "\"}");
-            EXPECT_EQ(answer.json["ShardId"].GetString(), format_shard_id(shard.number));
+            EXPECT_EQ(answer.json["ShardId"].get<std::string>(), format_shard_id(shard.number));
         }
     }
 }
@@ -106,17 +106,17 @@ TEST_F(PutGet, OneShardsFailureIsToldForItsRecordsOnly) {
             const bool on_bad = store->find("s")
                                     ->find(partition_hash(as_bytes("k" + std::to_string(i))))
                                     .shard_index == 2;
-            ASSERT_EQ(record.HasMember("ErrorCode"), on_bad);
+            ASSERT_EQ(record.contains("ErrorCode"), on_bad);
             if (on_bad) {
                 ++failed;
-                EXPECT_EQ(record["ErrorCode"].GetString(), code);
-                EXPECT_NE(std::string(record["ErrorMessage"].GetString()).find(words),
+                EXPECT_EQ(record["ErrorCode"].get<std::string>(), code);
+                EXPECT_NE(std::string(record["ErrorMessage"].get<std::string>()).find(words),
                           std::string::npos)
-                    << record["ErrorMessage"].GetString();
-                EXPECT_FALSE(record.HasMember("SequenceNumber"));
+                    << record["ErrorMessage"].get<std::string>();
+                EXPECT_FALSE(record.contains("SequenceNumber"));
             }
         }
-        EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), failed);
+        EXPECT_EQ(answer.json["FailedRecordCount"].get<int>(), failed);
         EXPECT_GT(failed, 0);
         lanes.set([&](auto& f) {
             f.verdicts.clear();
@@ -135,9 +135,9 @@ TEST_F(PutGet, FullInboxThrottlesAndLostCommitsAreSaidToBePossible) {
     make_stream("s", 2);
     lanes.set([](auto& f) { f.inbox_full = true; });
     auto answer = call("PutRecords", put_records_body("s", 3));
-    EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), 3);
-    EXPECT_STREQ(answer.json["Records"][0]["ErrorCode"].GetString(),
-                 "ProvisionedThroughputExceededException");
+    EXPECT_EQ(answer.json["FailedRecordCount"].get<int>(), 3);
+    EXPECT_EQ(answer.json["Records"][0]["ErrorCode"].get<std::string>(),
+              "ProvisionedThroughputExceededException");
     EXPECT_EQ(put("s", "x").type(), "ProvisionedThroughputExceededException");
     lanes.set([](auto& f) {
         f.inbox_full = false;
@@ -162,13 +162,15 @@ TEST_F(PutGet, DeadlineAnswersAndTheRequestIsParkedUntilTheLaneGivesItBack) {
     make_stream("s", 2);
     lanes.set([](auto& f) { f.hold_appends = true; });
     const auto answer = call("PutRecords", put_records_body("s", 10));
-    EXPECT_EQ(answer.json["FailedRecordCount"].GetInt(), 10);
-    EXPECT_STREQ(answer.json["Records"][0]["ErrorCode"].GetString(), "InternalFailure");
-    EXPECT_NE(std::string(answer.json["Records"][0]["ErrorMessage"].GetString()).find("may exist"),
-              std::string::npos);
+    EXPECT_EQ(answer.json["FailedRecordCount"].get<int>(), 10);
+    EXPECT_EQ(answer.json["Records"][0]["ErrorCode"].get<std::string>(), "InternalFailure");
+    EXPECT_NE(
+        std::string(answer.json["Records"][0]["ErrorMessage"].get<std::string>()).find("may exist"),
+        std::string::npos);
     lanes.set([](auto& f) { f.hold_appends = false; });
     // The late commit answers nobody twice, and the call is used again.
-    EXPECT_EQ(call("PutRecords", put_records_body("s", 10)).json["FailedRecordCount"].GetInt(), 0);
+    EXPECT_EQ(call("PutRecords", put_records_body("s", 10)).json["FailedRecordCount"].get<int>(),
+              0);
 }
 
 TEST_F(PutGet, RequestsInFlightAreAnsweredWhenTheHandlerStops) {
@@ -188,7 +190,8 @@ TEST_F(PutGet, AllFiveIteratorTypesStartWhereTheySay) {
     make_stream("s", 1);
     std::vector<std::string> sequences;
     for (int i = 0; i < 5; ++i) {
-        sequences.emplace_back(put("s", std::to_string(i)).json["SequenceNumber"].GetString());
+        sequences.emplace_back(
+            put("s", std::to_string(i)).json["SequenceNumber"].get<std::string>());
         clock.ms += 1000;
     }
     const std::string latest = iterator("s", from_latest);
@@ -242,13 +245,13 @@ TEST_F(PutGet, LimitAndTenMebibytesBoundAnAnswerAndNothingIsSkipped) {
         clock.ms += 100;
     }
     auto answer = get(iterator("s", from_horizon), R"(,"Limit":3)");
-    EXPECT_EQ(answer.json["Records"].Size(), 3U);
-    EXPECT_EQ(answer.json["MillisBehindLatest"].GetInt(), 1200);
+    EXPECT_EQ(answer.json["Records"].size(), 3U);
+    EXPECT_EQ(answer.json["MillisBehindLatest"].get<int>(), 1200);
     answer = get(next_of(answer));
-    EXPECT_EQ(answer.json["Records"].Size(), 11U);
-    EXPECT_EQ(answer.json["MillisBehindLatest"].GetInt(), 0);
+    EXPECT_EQ(answer.json["Records"].size(), 11U);
+    EXPECT_EQ(answer.json["MillisBehindLatest"].get<int>(), 0);
     answer = get(iterator("s", from_horizon));
-    EXPECT_EQ(answer.json["Records"].Size(), 11U);  // 11 × 900 KiB < 10 MiB < 12 × 900 KiB
+    EXPECT_EQ(answer.json["Records"].size(), 11U);  // 11 × 900 KiB < 10 MiB < 12 × 900 KiB
     EXPECT_EQ(data_of(get(next_of(answer))).front(), big + "11");
 }
 
@@ -349,7 +352,7 @@ TEST_F(PutGet, RecordsOfATrimmedIteratorStartAtTheHorizon) {
     ASSERT_EQ(put("s", "1").status, 200);
     const std::string token =
         iterator("s", R"("ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":")" +
-                          std::string(first.json["SequenceNumber"].GetString()) + "\"");
+                          std::string(first.json["SequenceNumber"].get<std::string>()) + "\"");
     lanes.edit_shard(store->find("s")->stream().shards[0].uid, [](auto& shard) {
         shard.trim = 2;
         shard.records.erase(shard.records.begin());

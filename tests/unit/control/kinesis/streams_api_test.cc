@@ -5,10 +5,10 @@ namespace {
 
 class StreamsApi : public ApiTest {
 protected:
-    std::vector<std::string> shard_ids(const rapidjson::Value& shards) {
+    std::vector<std::string> shard_ids(const nlohmann::json& shards) {
         std::vector<std::string> ids;
-        for (const auto& shard : shards.GetArray()) {
-            ids.emplace_back(shard["ShardId"].GetString());
+        for (const auto& shard : shards) {
+            ids.emplace_back(shard["ShardId"].get<std::string>());
         }
         return ids;
     }
@@ -56,13 +56,14 @@ TEST_F(StreamsApi, CreateAnswersEmptyAndTheStreamIsDescribed) {
         R"("OpenShardCount":3,"ConsumerCount":0,"MaxRecordSizeInKiB":2048}})");
     const auto described = call("DescribeStream", R"({"StreamName":"s"})");
     const auto& shards = described.json["StreamDescription"]["Shards"];
-    ASSERT_EQ(shards.Size(), 3U);
-    EXPECT_STREQ(shards[1]["HashKeyRange"]["StartingHashKey"].GetString(),
-                 "113427455640312821154458202477256070485");
+    ASSERT_EQ(shards.size(), 3U);
+    EXPECT_EQ(shards[1]["HashKeyRange"]["StartingHashKey"].get<std::string>(),
+              "113427455640312821154458202477256070485");
     EXPECT_EQ(
-        std::string(shards[1]["SequenceNumberRange"]["StartingSequenceNumber"].GetString()).size(),
+        std::string(shards[1]["SequenceNumberRange"]["StartingSequenceNumber"].get<std::string>())
+            .size(),
         56U);
-    EXPECT_FALSE(shards[1]["SequenceNumberRange"].HasMember("EndingSequenceNumber"));
+    EXPECT_FALSE(shards[1]["SequenceNumberRange"].contains("EndingSequenceNumber"));
     EXPECT_EQ(call("CreateStream", R"({"StreamName":"s","ShardCount":1})").type(),
               "ResourceInUseException");
 }
@@ -97,8 +98,8 @@ TEST_F(StreamsApi, ACreatingStreamShowsNoShardsAndTakesNoRecords) {
     lanes.set([](auto& f) { f.control_outcome = Errc::unavailable; });
     ASSERT_EQ(call("CreateStream", R"({"StreamName":"s","ShardCount":1})").status, 200);
     const auto described = call("DescribeStream", R"({"StreamName":"s"})");
-    EXPECT_STREQ(described.json["StreamDescription"]["StreamStatus"].GetString(), "CREATING");
-    EXPECT_EQ(described.json["StreamDescription"]["Shards"].Size(), 0U);
+    EXPECT_EQ(described.json["StreamDescription"]["StreamStatus"].get<std::string>(), "CREATING");
+    EXPECT_EQ(described.json["StreamDescription"]["Shards"].size(), 0U);
     EXPECT_EQ(put("s", "x").type(), "ResourceNotFoundException");
     EXPECT_EQ(call("DeleteStream", R"({"StreamName":"s"})").type(), "ResourceInUseException");
     EXPECT_EQ(call("ListShards", R"({"StreamName":"s"})").type(), "ResourceInUseException");
@@ -125,17 +126,17 @@ TEST_F(StreamsApi, ListStreamsPagesByNameAndByToken) {
         make_stream(name, 1);
     }
     auto answer = call("ListStreams", R"({"Limit":2})");
-    EXPECT_STREQ(answer.json["StreamNames"][0].GetString(), "a");
-    EXPECT_TRUE(answer.json["HasMoreStreams"].GetBool());
-    EXPECT_STREQ(answer.json["StreamSummaries"][1]["StreamARN"].GetString(),
-                 "arn:aws:kinesis:us-east-1:000000000000:stream/b");
-    const std::string token = answer.json["NextToken"].GetString();
+    EXPECT_EQ(answer.json["StreamNames"][0].get<std::string>(), "a");
+    EXPECT_TRUE(answer.json["HasMoreStreams"].get<bool>());
+    EXPECT_EQ(answer.json["StreamSummaries"][1]["StreamARN"].get<std::string>(),
+              "arn:aws:kinesis:us-east-1:000000000000:stream/b");
+    const std::string token = answer.json["NextToken"].get<std::string>();
     answer = call("ListStreams", R"({"Limit":2,"NextToken":")" + token + "\"}");
-    EXPECT_STREQ(answer.json["StreamNames"][0].GetString(), "c");
+    EXPECT_EQ(answer.json["StreamNames"][0].get<std::string>(), "c");
     answer = call("ListStreams", R"({"ExclusiveStartStreamName":"d"})");
-    EXPECT_EQ(answer.json["StreamNames"].Size(), 1U);
-    EXPECT_FALSE(answer.json["HasMoreStreams"].GetBool());
-    EXPECT_FALSE(answer.json.HasMember("NextToken"));
+    EXPECT_EQ(answer.json["StreamNames"].size(), 1U);
+    EXPECT_FALSE(answer.json["HasMoreStreams"].get<bool>());
+    EXPECT_FALSE(answer.json.contains("NextToken"));
     EXPECT_EQ(call("ListStreams", R"({"NextToken":"x"})").type(), "InvalidArgumentException");
     EXPECT_EQ(
         call("ListStreams", R"({"ExclusiveStartStreamName":"d","NextToken":")" + token + "\"}")
@@ -149,12 +150,12 @@ TEST_F(StreamsApi, ListStreamsPagesByNameAndByToken) {
 TEST_F(StreamsApi, DescribeStreamPagesShards) {
     make_stream("s", 120);
     auto answer = call("DescribeStream", R"({"StreamName":"s"})");
-    EXPECT_EQ(answer.json["StreamDescription"]["Shards"].Size(), 100U);
-    EXPECT_TRUE(answer.json["StreamDescription"]["HasMoreShards"].GetBool());
+    EXPECT_EQ(answer.json["StreamDescription"]["Shards"].size(), 100U);
+    EXPECT_TRUE(answer.json["StreamDescription"]["HasMoreShards"].get<bool>());
     answer = call("DescribeStream",
                   R"({"StreamName":"s","ExclusiveStartShardId":"shardId-000000000099"})");
-    EXPECT_EQ(answer.json["StreamDescription"]["Shards"].Size(), 20U);
-    EXPECT_FALSE(answer.json["StreamDescription"]["HasMoreShards"].GetBool());
+    EXPECT_EQ(answer.json["StreamDescription"]["Shards"].size(), 20U);
+    EXPECT_FALSE(answer.json["StreamDescription"]["HasMoreShards"].get<bool>());
     answer = call("DescribeStream", R"({"StreamName":"s","Limit":1,"ExclusiveStartShardId":"5"})");
     EXPECT_EQ(shard_ids(answer.json["StreamDescription"]["Shards"]),
               std::vector<std::string>{"shardId-000000000006"});
@@ -164,12 +165,12 @@ TEST_F(StreamsApi, ListShardsPagesWithATokenThatStandsAlone) {
     make_stream("s", 5);
     auto answer = call("ListShards", R"({"StreamName":"s","MaxResults":2})");
     EXPECT_EQ(shard_ids(answer.json["Shards"]).back(), "shardId-000000000001");
-    const std::string token = answer.json["NextToken"].GetString();
+    const std::string token = answer.json["NextToken"].get<std::string>();
     answer = call("ListShards", R"({"NextToken":")" + token + "\"}");
     EXPECT_EQ(shard_ids(answer.json["Shards"]),
               (std::vector<std::string>{"shardId-000000000002", "shardId-000000000003",
                                         "shardId-000000000004"}));
-    EXPECT_FALSE(answer.json.HasMember("NextToken"));
+    EXPECT_FALSE(answer.json.contains("NextToken"));
     for (const char* more :
          {R"("StreamName":"s")", R"("StreamCreationTimestamp":1)", R"("ExclusiveStartShardId":"1")",
           R"("ShardFilter":{"Type":"AT_LATEST"})",
@@ -196,8 +197,9 @@ TEST_F(StreamsApi, ShardFiltersSelectAlongALineage) {
             call("ListShards", R"({"StreamName":"s","ShardFilter":{)" + filter + "}}");
         EXPECT_EQ(answer.status, 200) << answer.body;
         std::vector<int> numbers;
-        for (const auto& shard : answer.json["Shards"].GetArray()) {
-            numbers.push_back(static_cast<int>(*parse_shard_id(shard["ShardId"].GetString())));
+        for (const auto& shard : answer.json["Shards"]) {
+            numbers.push_back(
+                static_cast<int>(*parse_shard_id(shard["ShardId"].get<std::string>())));
         }
         return numbers;
     };
@@ -230,12 +232,13 @@ TEST_F(StreamsApi, AClosedShardEndsWithItsChildrenAndNoIterator) {
     lanes.edit_shard(store->find("s")->stream().shards[0].uid, [](auto& shard) { shard.next = 1; });
     const auto answer = get(iterator("s", R"("ShardIteratorType":"LATEST")"));
     ASSERT_EQ(answer.status, 200) << answer.body;
-    EXPECT_FALSE(answer.json.HasMember("NextShardIterator"));
-    ASSERT_EQ(answer.json["ChildShards"].Size(), 2U);
-    EXPECT_STREQ(answer.json["ChildShards"][1]["ShardId"].GetString(), "shardId-000000000002");
-    EXPECT_STREQ(answer.json["ChildShards"][1]["ParentShards"][0].GetString(),
-                 "shardId-000000000000");
-    EXPECT_STREQ(answer.json["ChildShards"][0]["HashKeyRange"]["StartingHashKey"].GetString(), "0");
+    EXPECT_FALSE(answer.json.contains("NextShardIterator"));
+    ASSERT_EQ(answer.json["ChildShards"].size(), 2U);
+    EXPECT_EQ(answer.json["ChildShards"][1]["ShardId"].get<std::string>(), "shardId-000000000002");
+    EXPECT_EQ(answer.json["ChildShards"][1]["ParentShards"][0].get<std::string>(),
+              "shardId-000000000000");
+    EXPECT_EQ(answer.json["ChildShards"][0]["HashKeyRange"]["StartingHashKey"].get<std::string>(),
+              "0");
 }
 
 }  // namespace
