@@ -192,11 +192,12 @@ FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noe
     }
     std::byte* data = pool.take(wish);
     std::uint64_t capacity = wish;
-    // A shard that has nothing in memory gets a small one at least; others wait, or their writes
-    // would become ever smaller the more memory is wanted.
+    // A shard that has nothing in memory gets a smaller one; others wait, or their writes would
+    // become ever smaller the more memory is wanted.
     if (data == nullptr && shard.buffers == nullptr) {
-        capacity = FramePool::rounded(at_least);
-        data = pool.take(capacity);
+        const std::uint64_t modest = std::min(shard.buffer_wish, buffer_journaled_largest);
+        capacity = FramePool::rounded(std::max<std::uint64_t>(modest, at_least));
+        data = capacity < wish ? pool.take(capacity) : nullptr;
     }
     if (data == nullptr) {
         buffers.give(buffer);
