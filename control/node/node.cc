@@ -8,6 +8,7 @@
 #include "control/http/guard.h"
 #include "control/http/server.h"
 #include "control/kinesis/service.h"
+#include "control/node/capture.h"
 #include "control/node/catalog_log.h"
 #include "control/node/node_metrics.h"
 #include "control/node/supervisor.h"
@@ -67,12 +68,12 @@ class NodeImpl;
 // Routes what is not the Kinesis API to the pages.
 class FrontHandler final : public http::HttpHandler {
 public:
-    FrontHandler(metrics::StatusPages& pages, NodeMetrics& metrics,
+    FrontHandler(metrics::StatusPages& pages, NodeMetrics& metrics, CapturePage& capture,
                  std::unique_ptr<http::HttpHandler> kinesis)
-        : pages_(pages), metrics_(metrics), kinesis_(std::move(kinesis)) {}
+        : pages_(pages), metrics_(metrics), capture_(capture), kinesis_(std::move(kinesis)) {}
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override {
-        if (pages_.handle(*exchange)) {
+        if (pages_.handle(*exchange) || capture_.handle(*exchange)) {
             return;
         }
         if (exchange->request().path == "/v1/replicas" && exchange->request().method == "GET") {
@@ -88,6 +89,7 @@ public:
 private:
     metrics::StatusPages& pages_;
     NodeMetrics& metrics_;
+    CapturePage& capture_;
     std::unique_ptr<http::HttpHandler> kinesis_;
 };
 
@@ -400,6 +402,11 @@ private:
         metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
         pages_ = std::make_unique<metrics::StatusPages>(metrics_->registry(),
                                                         [this] { return metrics_->not_ready(); });
+        std::vector<Port*> ports;
+        for (const auto& port : ports_) {
+            ports.push_back(port.get());
+        }
+        capture_ = std::make_unique<CapturePage>(*lanes_, std::move(ports), options_.version);
         http::ServerOptions server;
         server.host = options_.http_host;
         server.port = options_.http_port;
@@ -417,7 +424,7 @@ private:
                         open_container_files(set_->paths()), set_->geometry().set_id);
                 };
                 return std::make_unique<FrontHandler>(
-                    *pages_, *metrics_,
+                    *pages_, *metrics_, *capture_,
                     std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_,
                                                               sources_factory, service));
             });
@@ -460,6 +467,7 @@ private:
     std::unique_ptr<Supervisor> supervisor_;
     std::unique_ptr<NodeMetrics> metrics_;
     std::unique_ptr<metrics::StatusPages> pages_;
+    std::unique_ptr<CapturePage> capture_;
     std::unique_ptr<http::HttpServer> server_;
     std::atomic<const http::HttpServer*> serving_{nullptr};
     bool stopped_ = false;

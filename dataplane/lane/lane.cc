@@ -33,9 +33,10 @@ Lane::Lane(LaneOptions options)
     PENSTOCK_CHECK(options_.group_count > 0);
     options_.budgets.packets = std::min(options_.budgets.packets, burst_max);
     touched_.reserve(touched_rings_max);
-    for (Port* port : options_.ports) {
+    for (unsigned number = 0; number < options_.ports.size(); ++number) {
+        Port* port = options_.ports[number];
         if (options_.index < port->queue_count()) {
-            ports_.push_back({&port->queue(options_.index), port->identity()});
+            ports_.push_back({&port->queue(options_.index), port->identity(), number});
             idler_.add_queue(*ports_.back().queue);
         }
     }
@@ -326,11 +327,18 @@ std::size_t Lane::receive_from(Polled& port) noexcept {
     counters_.packets.add(count);
     counters_.packet_bytes.add(bytes);
     for (std::size_t i = 0; i < count; ++i) {
-        if (decoded[i].verdict == DropReason::none) {
-            take_datagram(port, decoded[i]);
+        DropReason fate = decoded[i].verdict;
+        if (fate == DropReason::none) {
+            fate = take_datagram(port, decoded[i]);
         } else {
             refuse_packet(port, packets[i], decoded[i]);
         }
+        if (capture_ != nullptr) {
+            capture_->offer(port.number, packets[i], decoded[i], fate);
+        }
+    }
+    if (capture_ != nullptr) {
+        capture_->commit(now_ns_);
     }
     port.queue->release(packets);
     return count;
@@ -351,22 +359,25 @@ void Lane::refuse_packet(Polled& port, const Packet& packet, const Decoded& deco
     counters_.drops.add(decoded.verdict);
 }
 
-void Lane::take_datagram(const Polled& port, const Decoded& decoded) noexcept {
+DropReason Lane::take_datagram(const Polled& port, const Decoded& decoded) noexcept {
     if (!port.identity.accepts(decoded.destination)) {
         counters_.drops.add(DropReason::not_ours);
-        return;
+        return DropReason::not_ours;
     }
     const std::size_t door =
         options_.doors == nullptr ? DoorSet::npos : options_.doors->find(decoded.destination_port);
     if (door == DoorSet::npos) {
         counters_.drops.add(DropReason::no_door);
-        return;
+        return DropReason::no_door;
     }
+    record_drop_ = DropReason::none;
     const DropReason reason = (*options_.doors)[door].take(
         decoded, now_ns_, [this, door](const DoorRecord& record) { take_record(door, record); });
     if (reason != DropReason::none) {
         counters_.drops.add(reason);  // the door has counted it for itself
+        return reason;
     }
+    return record_drop_;
 }
 
 void Lane::take_record(std::size_t door, const DoorRecord& record) noexcept {
@@ -431,6 +442,7 @@ void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
 
 void Lane::drop_record(std::size_t door, DropReason reason) noexcept {
     counters_.drops.add(reason);
+    record_drop_ = reason;
     if (options_.doors != nullptr && door < options_.doors->size()) {
         (*options_.doors)[door].counters().drops.add(reason);
     }

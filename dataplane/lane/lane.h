@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "dataplane/capture/tap.h"
 #include "dataplane/door/door.h"
 #include "dataplane/door/routes.h"
 #include "dataplane/lane/counters.h"
@@ -135,6 +136,8 @@ public:
         return value(id) < groups_by_id_.size() ? groups_by_id_[value(id)] : nullptr;
     }
     [[nodiscard]] IoEngine* engine() noexcept { return engine_; }
+    // Copies of packets go to `tap` from now on; null: nowhere. It must outlive its use here.
+    void set_capture(CaptureTap* tap) noexcept { capture_ = tap; }
     // Serves and drains what there is, within the deadline, answers the rest as canceled and
     // destroys the groups. What the thread does before it ends.
     void finish() noexcept;
@@ -148,6 +151,7 @@ private:
     struct Polled {
         PortQueue* queue = nullptr;
         PortIdentity identity;
+        unsigned number = 0;  // of the port, in LaneOptions::ports
     };
     // Where a shard is, as the last lookup found it.
     struct Found {
@@ -159,7 +163,8 @@ private:
     [[nodiscard]] std::size_t receive() noexcept;
     [[nodiscard]] std::size_t receive_from(Polled& port) noexcept;
     void refuse_packet(Polled& port, const Packet& packet, const Decoded& decoded) noexcept;
-    void take_datagram(const Polled& port, const Decoded& decoded) noexcept;
+    // Why it was not taken, or not all of it; counted.
+    DropReason take_datagram(const Polled& port, const Decoded& decoded) noexcept;
     void take_record(std::size_t door, const DoorRecord& record) noexcept;
     void hand_over(std::size_t door, const ShardRoute& route, const DoorRecord& record) noexcept;
     void append_from_door(std::size_t door, GroupId group, ShardUid shard,
@@ -211,7 +216,10 @@ private:
     std::vector<Peer> peers_;  // by lane; none for itself
     std::vector<Polled> ports_;
 
+    CaptureTap* capture_ = nullptr;
+
     // Of the turn under way.
+    DropReason record_drop_ = DropReason::none;  // of the datagram under way
     std::uint64_t now_ns_ = 0;
     const RouteTable* routes_ = nullptr;
     std::uint64_t hold_packets_until_ns_ = 0;

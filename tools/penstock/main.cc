@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/penstock/capture_command.h"
 #include "tools/penstock/doctor.h"
 #include "tools/penstock/inspect_command.h"
 #include "tools/penstock/options.h"
@@ -32,6 +33,8 @@ int run(const CommandLine& line) {
         case CommandKind::replica_replace:
             return replica_replace(line.arguments.data, line.arguments.directory, std::cout,
                                    std::cerr);
+        case CommandKind::capture:
+            return run_capture(line.capture, std::cerr);
         case CommandKind::version:
             std::fputs(version_text(line.arguments.json).c_str(), stdout);
             return 0;

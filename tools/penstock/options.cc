@@ -43,6 +43,7 @@ public:
         add_doctor();
         add_inspect();
         add_replica();
+        add_capture();
         version_ = app_.add_subcommand("version",
                                        "Print versions: this program, what it was built "
                                        "with, its formats");
@@ -164,6 +165,44 @@ private:
             ->required();
     }
 
+    void add_capture() {
+        CaptureOptions& wish = line_.capture;
+        capture_ = app_.add_subcommand(
+            "capture", "Write packets of a running node to a pcapng file, for tshark");
+        capture_
+            ->add_option("--write", wish.file, "pcapng file; '-', the default, is standard output")
+            ->type_name("FILE");
+        capture_->add_option("--http", wish.http, "The node's --http. Default 127.0.0.1:4567")
+            ->type_name("HOST:PORT")
+            ->check([](const std::string& text) {
+                return parse_http_address(text) ? std::string()
+                                                : "found '" + text + "'; expected HOST:PORT";
+            });
+        capture_->add_option("--port", wish.port, "Only the node's N-th --port, from 0")
+            ->type_name("N")
+            ->check(CLI::Range(0, 255));
+        capture_->add_option("--door", wish.door, "Only datagrams to this UDP port")
+            ->type_name("UDP-PORT")
+            ->check(CLI::Range(1, 65'535));
+        capture_
+            ->add_option("--reason", wish.reasons,
+                         "Only packets of this fate: 'taken', or a reason of "
+                         "penstock_dropped_total; repeat it")
+            ->type_name("REASON")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+        capture_->add_option("--count", wish.count, "End after so many packets")->type_name("N");
+        capture_->add_option("--seconds", wish.seconds, "End after this time. Default 60")
+            ->type_name("S")
+            ->check(CLI::Range(1, 3600));
+        capture_->add_option("--sample", wish.sample, "Keep one in N. Default 1")
+            ->type_name("N")
+            ->check(CLI::Range(1, 1'000'000'000));
+        capture_->add_option("--snap", wish.snap_bytes, "Keep so much of each. Default 65535")
+            ->type_name("BYTES")
+            ->check(CLI::Range(14, 65'535));
+    }
+
     [[nodiscard]] const CLI::App* innermost() const {
         const CLI::App* app = &app_;
         while (!app->get_subcommands().empty()) {
@@ -199,6 +238,8 @@ private:
             line_.kind =
                 replace_->parsed() ? CommandKind::replica_replace : CommandKind::replica_status;
             check_directory_count(line_.arguments.data, false);
+        } else if (capture_->parsed()) {
+            line_.kind = CommandKind::capture;
         } else {
             line_.kind = CommandKind::version;
         }
@@ -256,6 +297,7 @@ private:
     CLI::App* replica_ = nullptr;
     CLI::App* status_ = nullptr;
     CLI::App* replace_ = nullptr;
+    CLI::App* capture_ = nullptr;
     CLI::App* version_ = nullptr;
     std::string config_path_;
     std::vector<std::string> inspect_words_;

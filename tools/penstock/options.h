@@ -19,6 +19,7 @@
 #include "dataplane/lane/idle.h"
 #include "storage/base/ids.h"
 #include "storage/replica/geometry.h"
+#include "tools/penstock/capture_command.h"
 
 namespace penstock {
 
@@ -92,6 +93,7 @@ enum class CommandKind : std::uint8_t {
     inspect,
     replica_status,
     replica_replace,
+    capture,
     version
 };
 
@@ -107,6 +109,7 @@ struct CommandLine {
     ServeOptions serve;
     InspectOptions inspect;
     CommandArguments arguments;
+    CaptureOptions capture;
     int exit_code = 0;
     std::string out;  // for standard output
     std::string err;  // for standard error

@@ -1,0 +1,39 @@
+// Requests to a running node's HTTP interface, for the commands that look at one.
+//
+// Runs on: one thread. Blocks.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "storage/base/result.h"
+
+namespace penstock {
+
+struct NodeAnswer {
+    int status = 0;
+    std::map<std::string, std::string> headers;  // names in lower case
+    std::string body;
+};
+
+class NodeClient {
+public:
+    // `address`: HOST:PORT as `serve --http` has it. Connections are kept between requests.
+    explicit NodeClient(std::string_view address);
+    ~NodeClient();
+    NodeClient(const NodeClient&) = delete;
+    NodeClient& operator=(const NodeClient&) = delete;
+
+    // Any status is an answer. Errors: unavailable, with one line in `why`.
+    [[nodiscard]] Result<NodeAnswer> ask(std::string_view method, std::string_view path,
+                                         std::string_view body, std::string& why);
+
+private:
+    struct Handle;
+    std::string base_;
+    std::unique_ptr<Handle> handle_;
+};
+
+}  // namespace penstock
