@@ -152,8 +152,7 @@ private:
         const auto until = std::chrono::steady_clock::now() + lock_wait;
         // Two of three locked is the same: what could be opened then could only be read.
         const auto is_held = [&] {
-            return set ? (*set)->read_only() && message.find("held by another") != std::string::npos
-                       : set.error().code == Errc::locked;
+            return (set ? (*set)->read_only_cause() : set.error().code) == Errc::locked;
         };
         for (bool told = false; is_held() && std::chrono::steady_clock::now() < until;
              told = true) {

@@ -110,9 +110,17 @@ constexpr OpenRow rows[] = {
          return after_making(c) && voting_of(c) >= quorum_count && !c.read_only_feature;
      },
      OpenAction::open, Errc::ok, "two or more voting replicas: opened for reading and writing"},
+    {"one-voting-rest-held",
+     [](const PlaceCounts& c) noexcept {
+         return after_making(c) && voting_of(c) == 1 && !c.read_only_feature && c.count(locked) > 0;
+     },
+     OpenAction::open_read_only, Errc::locked,
+     "only one voting replica is there that no other process holds, and writing needs two: stop "
+     "that process, or open the set for reading only"},
     {"one-voting",
      [](const PlaceCounts& c) noexcept {
-         return after_making(c) && voting_of(c) == 1 && !c.read_only_feature;
+         return after_making(c) && voting_of(c) == 1 && !c.read_only_feature &&
+                c.count(locked) == 0;
      },
      OpenAction::open_read_only, Errc::not_enough_replicas,
      "only one voting replica is there and writing needs two: make another one available, or open "
@@ -121,8 +129,17 @@ constexpr OpenRow rows[] = {
      [](const PlaceCounts& c) noexcept { return after_voting(c) && c.count(doubled) > 0; },
      OpenAction::refuse, Errc::foreign,
      "one replica stands in two directories, so one of them is a copy: take away the copy"},
+    {"filling-rest-held",
+     [](const PlaceCounts& c) noexcept {
+         return after_copies(c) && filling_of(c) > 0 && c.count(locked) > 0;
+     },
+     OpenAction::refuse, Errc::locked,
+     "only replicas that were still being filled are there that no other process holds: stop that "
+     "process, or give other directories"},
     {"filling-only",
-     [](const PlaceCounts& c) noexcept { return after_copies(c) && filling_of(c) > 0; },
+     [](const PlaceCounts& c) noexcept {
+         return after_copies(c) && filling_of(c) > 0 && c.count(locked) == 0;
+     },
      OpenAction::refuse, Errc::not_enough_replicas,
      "only replicas that were still being filled are there: make a voting one available"},
     {"newer-format",

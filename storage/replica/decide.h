@@ -76,7 +76,7 @@ struct OpenRow {
     const char* label;
     bool (*holds)(const PlaceCounts& counts) noexcept;
     OpenAction action;
-    Errc error;           // of a refusal
+    Errc error;           // of a refusal, or why it is opened for reading only
     const char* message;  // what a person is told, without the places
 };
 [[nodiscard]] std::span<const OpenRow> open_table() noexcept;

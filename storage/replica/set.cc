@@ -174,6 +174,7 @@ struct ReplicaSet::Core {
     ReplicaMask voting = 0;
     ReplicaMask filling = 0;
     bool read_only = false;
+    Errc read_only_cause = Errc::ok;
     bool made_new = false;
     bool probe = true;
 
@@ -216,6 +217,7 @@ Result<std::unique_ptr<ReplicaSet>> ReplicaSet::open(const ReplicaSetOptions& op
     core->voting = opened.voting;
     core->filling = opened.filling;
     core->read_only = opened.read_only;
+    core->read_only_cause = opened.read_only ? opened.decision.error : Errc::ok;
     core->made_new = opened.made_new;
     core->probe = options.probe_durability && !opened.read_only;
     for (unsigned i = 0; i < replica_count; ++i) {
@@ -241,6 +243,9 @@ const SetGeometry& ReplicaSet::geometry() const noexcept {
 }
 bool ReplicaSet::read_only() const noexcept {
     return core_->read_only;
+}
+Errc ReplicaSet::read_only_cause() const noexcept {
+    return core_->read_only_cause;
 }
 bool ReplicaSet::made_new() const noexcept {
     return core_->made_new;

@@ -130,6 +130,9 @@ public:
     [[nodiscard]] Epoch epoch() const noexcept;
     [[nodiscard]] const SetGeometry& geometry() const noexcept;
     [[nodiscard]] bool read_only() const noexcept;
+    // Why it is: locked (another process holds what is missing for a quorum, so a later attempt may
+    // do better), not_enough_replicas, unsupported; ok when the set can be written.
+    [[nodiscard]] Errc read_only_cause() const noexcept;
     [[nodiscard]] bool made_new() const noexcept;
     [[nodiscard]] ReplicaMask voting() const noexcept;   // open, and their superblock votes
     [[nodiscard]] ReplicaMask filling() const noexcept;  // open, being filled

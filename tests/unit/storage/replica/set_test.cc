@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "storage/io/directory.h"
 #include "storage/io/durability_probe.h"
 #include "tests/unit/storage/replica/directories.h"
 
@@ -71,6 +72,31 @@ TEST_F(ReplicaSetTest, ASecondProcessFindsTheDirectoriesLocked) {
     EXPECT_TRUE(open().has_value()) << message_;
 }
 
+// A killed node's locks end one after the other: who starts in between must be able to tell that
+// waiting helps.
+TEST_F(ReplicaSetTest, LocksThatLeaveNoQuorumAreTheCauseOfReadingOnly) {
+    make();
+    ReplicaSetOptions lenient = options();
+    lenient.allow_read_only = true;
+    auto first = ReplicaDirectory::open(paths_[0], ReplicaDirectory::Create::no);
+    auto second = ReplicaDirectory::open(paths_[1], ReplicaDirectory::Create::no);
+    ASSERT_TRUE(first.has_value() && second.has_value());
+    {
+        const auto refused = open();
+        ASSERT_FALSE(refused.has_value());
+        EXPECT_EQ(refused.error().code, Errc::locked) << message_;
+        auto set = open(lenient);
+        ASSERT_TRUE(set.has_value()) << message_;
+        EXPECT_TRUE((*set)->read_only());
+        EXPECT_EQ((*set)->read_only_cause(), Errc::locked);
+    }
+    first->reset();
+    auto set = open(lenient);
+    ASSERT_TRUE(set.has_value()) << message_;
+    EXPECT_FALSE((*set)->read_only());
+    EXPECT_EQ((*set)->read_only_cause(), Errc::ok);
+}
+
 TEST_F(ReplicaSetTest, OneRemovedDirectoryIsNotMadeAgain) {
     make();
     fs::remove_all(paths_[1]);
@@ -129,6 +155,7 @@ TEST_F(ReplicaSetTest, OneReplicaIsOpenedForReadingOnlyIfTheCallerAgrees) {
         auto set = open(lenient);
         ASSERT_TRUE(set.has_value()) << message_;
         EXPECT_TRUE((*set)->read_only());
+        EXPECT_EQ((*set)->read_only_cause(), Errc::not_enough_replicas);
         EXPECT_EQ((*set)->voting(), 0b010);
         EXPECT_EQ((*set)->check(), 0);
         EXPECT_EQ((*set)->look_for_return(0).kind, ReturnKind::none);
