@@ -103,9 +103,9 @@ public:
                start_streams(why) && start_http(why);
     }
 
-    void stop() override {
+    StopReport stop() override {
         if (stopped_) {
-            return;
+            return report_;
         }
         stopped_ = true;
         if (server_ != nullptr) {
@@ -119,7 +119,8 @@ public:
             metrics_->close();
         }
         if (lanes_ != nullptr) {
-            lanes_->stop();
+            const DrainOutcome outcome = lanes_->stop();
+            report_ = {outcome.finished, options_.drain_deadline_ns, outcome.left_bytes};
         }
         // Groups ended with their lanes' threads; pools and engines go after them.
         catalog_.reset();
@@ -127,6 +128,7 @@ public:
         ports_.clear();
         eal_.reset();
         set_.reset();
+        return report_;
     }
 
     std::uint16_t http_port() const noexcept override {
@@ -281,6 +283,7 @@ private:
         }
         lanes.idle.policy = options_.poll;
         lanes.clock = &clock_;
+        lanes.stop_deadline_ns = options_.drain_deadline_ns;
         auto made = LaneSet::make(std::move(lanes), why);
         if (!made) {
             return false;
@@ -470,6 +473,7 @@ private:
     std::unique_ptr<http::HttpServer> server_;
     std::atomic<const http::HttpServer*> serving_{nullptr};
     bool stopped_ = false;
+    StopReport report_;
 };
 
 }  // namespace

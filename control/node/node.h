@@ -49,9 +49,20 @@ struct NodeOptions {
     std::uint32_t direct_threshold_bytes = 64U << 10;
     std::uint64_t replica_lag_bytes_max = 32U << 20;
     std::uint64_t memory_bytes = 128U << 20;  // of one lane
+    std::uint64_t drain_deadline_ns = 10'000'000'000;
     std::string version;
     // One line for an operator; from any thread. `urgent`: something is wrong.
     std::function<void(bool urgent, std::string_view line)> log;
+};
+
+// What is known of a node's data when it has stopped. Nothing that was acknowledged is lost either
+// way: it is durable in the journal or in its segment.
+struct StopReport {
+    bool drained = true;  // everything taken is in its segment
+    std::uint64_t drain_deadline_ns = 0;
+    // Of frames that are not settled in their segments. The next start moves what was acknowledged
+    // of them.
+    std::uint64_t left_bytes = 0;
 };
 
 class Node {
@@ -60,8 +71,9 @@ public:
     [[nodiscard]] static std::unique_ptr<Node> start(NodeOptions options, std::string& why);
     // Stops as stop() does.
     virtual ~Node() = default;
-    // Takes no more packets and requests, makes everything durable, ends all threads.
-    virtual void stop() = 0;
+    // Takes no more packets and requests, moves everything to its segment as long as the deadline
+    // allows, ends all threads. Called again it only reports.
+    virtual StopReport stop() = 0;
     [[nodiscard]] virtual std::uint16_t http_port() const noexcept = 0;
 };
 

@@ -252,11 +252,17 @@ void Lane::finish() noexcept {
                 drained &= group->drain();
             }
         }
-        if ((drained && waiting_ == nullptr) || options_.clock->monotonic_ns() >= deadline_ns) {
+        drain_outcome_.finished = drained && waiting_ == nullptr;
+        if (drain_outcome_.finished || options_.clock->monotonic_ns() >= deadline_ns) {
             break;
         }
         if (work == 0) {
             idler_.sleep(engine_, engine_wakes_, stopping_sleep_ns);
+        }
+    }
+    if (!drain_outcome_.finished) {
+        for (const auto& group : groups_) {
+            drain_outcome_.left_bytes += group->undrained_bytes();
         }
     }
     cancel_all();

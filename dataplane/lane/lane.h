@@ -82,6 +82,15 @@ struct HandedRecord {
 };
 static_assert(sizeof(HandedRecord) == 24);
 
+// How far a lane came before it ended.
+struct DrainOutcome {
+    // Everything appended is in its segment, durable, and no request was canceled.
+    bool finished = true;
+    std::uint64_t left_bytes = 0;  // see ShardGroup::undrained_bytes()
+
+    friend bool operator==(const DrainOutcome&, const DrainOutcome&) = default;
+};
+
 class Lane {
 public:
     explicit Lane(LaneOptions options);
@@ -126,6 +135,8 @@ public:
     [[nodiscard]] const LaneCounters& counters() const noexcept { return counters_; }
     [[nodiscard]] const DoorSet* doors() const noexcept { return options_.doors.get(); }
     [[nodiscard]] unsigned index() const noexcept { return options_.index; }
+    // Once the thread is joined, or finish() has returned.
+    [[nodiscard]] const DrainOutcome& drain_outcome() const noexcept { return drain_outcome_; }
     // Data groups of all lanes.
     [[nodiscard]] unsigned group_count() const noexcept { return options_.group_count; }
 
@@ -240,6 +251,7 @@ private:
 
     std::thread thread_;
     Status prepared_;
+    DrainOutcome drain_outcome_;
     std::atomic<int> started_{0};  // 0 not yet, 1 prepare is done
     std::atomic<bool> running_{false};
     std::atomic<bool> quiesce_wanted_{false};

@@ -87,9 +87,9 @@ Status LaneSet::start(const std::function<Status(Lane&)>& prepare, std::string& 
     return {};
 }
 
-void LaneSet::stop() {
+DrainOutcome LaneSet::stop() {
     if (std::exchange(stopped_, true)) {
-        return;
+        return drain_outcome_;
     }
     for (const auto& lane : lanes_) {
         lane->quiesce();
@@ -107,8 +107,12 @@ void LaneSet::stop() {
         if (!lane->closed()) {
             lane->finish();  // never started, but its inbox may hold requests
         }
+        const DrainOutcome& outcome = lane->drain_outcome();
+        drain_outcome_.finished = drain_outcome_.finished && outcome.finished;
+        drain_outcome_.left_bytes += outcome.left_bytes;
     }
     (void)reclaim_routes();
+    return drain_outcome_;
 }
 
 bool LaneSet::post(unsigned lane, LaneRequest& request) noexcept {

@@ -57,8 +57,8 @@ public:
     // started before are stopped and `why` names the lane.
     [[nodiscard]] Status start(const std::function<Status(Lane&)>& prepare, std::string& why);
     // First all lanes stop taking packets, then all finish. Idempotent. Requests still unanswered
-    // at the deadline come back as canceled.
-    void stop();
+    // at the deadline come back as canceled. Returns how far all lanes together came.
+    DrainOutcome stop();
 
     // -- ShardService -----------------------------------------------------------------------------
     // False also when there is no such lane, or it has stopped.
@@ -94,6 +94,7 @@ private:
     std::vector<std::unique_ptr<SpscByteRing>> rings_;
     std::vector<std::unique_ptr<Lane>> lanes_;  // after the rings they use
     bool stopped_ = false;
+    DrainOutcome drain_outcome_;
 };
 
 }  // namespace penstock

@@ -561,6 +561,16 @@ const GroupCounters& ShardGroup::counters() const noexcept {
     return core_->counters;
 }
 
+std::uint64_t ShardGroup::undrained_bytes() const noexcept {
+    std::uint64_t bytes = 0;
+    for (const ShardLog* shard : core_->shard_order) {
+        for (const FrameBuffer* buffer = shard->buffers; buffer != nullptr; buffer = buffer->next) {
+            bytes += buffer->used;
+        }
+    }
+    return bytes;
+}
+
 GroupGauges ShardGroup::gauges() const noexcept {
     const GroupCore& core = *core_;
     GroupGauges out;

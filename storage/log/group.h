@@ -123,6 +123,9 @@ public:
     // Everything appended so far becomes durable in segments; true when nothing is pending or in
     // flight. Call turn() between calls.
     [[nodiscard]] bool drain() noexcept;
+    // Of frames, also of a recovery, that are not durable in their segment on every replica that
+    // takes writes; the next recovery moves what was committed of them.
+    [[nodiscard]] std::uint64_t undrained_bytes() const noexcept;
 
     // -- Replicas ---------------------------------------------------------------------------------
     // The replica is gone or must not be used: nothing more is sent to it. What is in flight there

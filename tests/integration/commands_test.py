@@ -66,6 +66,7 @@ class StartAndEnd(NodeTest):
         self.assertLess(node.start(), 2.0)   # 1 s and what a busy machine adds
         self.assertEqual(node.http("/healthz")[0], 200)
         self.assertEqual(node.stop(), 0)
+        self.assertIn("stopped: everything is in its segment", node.log())
         node.start()
         node.process.send_signal(signal.SIGINT)
         self.assertEqual(node.process.wait(20), 0)

@@ -3,6 +3,7 @@
 import glob
 import os
 import random
+import re
 import shutil
 import time
 import unittest
@@ -214,6 +215,24 @@ class Replicas(NodeTest):
         self.assertEqual(load.refusals, {})
         load.check(node.boto())
         self.proves_its_worth(node, load, 1)
+
+    def test_stopped_without_a_quorum_says_that_the_drain_did_not_finish(self):
+        node, load = self.loaded(300)
+        self.assertGreater(sum(node.metrics().by("penstock_journal_used_bytes", "group").values()), 0)
+        for replica in (0, 1):
+            os.rename(self.place(node, replica), self.place(node, replica) + ".aside")
+        for replica in (0, 1):
+            self.degraded(node, replica)
+        self.assertEqual(node.stop(), 0, "nothing acknowledged is lost")
+        said = re.search(r"stopped: the drain did not finish within 10 s; (\d+) bytes", node.log())
+        self.assertIsNotNone(said, node.last_words(5))
+        self.assertGreater(int(said[1]), 0)
+        for replica in (0, 1):
+            os.rename(self.place(node, replica) + ".aside", self.place(node, replica))
+        node.start()
+        load.check(node.boto())
+        self.assertEqual(node.stop(), 0)
+        self.assertIn("stopped: everything is in its segment", node.log())
 
     def test_away_and_back_while_running(self):
         node, load = self.loaded()

@@ -149,9 +149,17 @@ int run_serve(const ServeOptions& options) {
     logger->info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
     // A second signal while draining ends the process at once.
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-    node->stop();
+    const StopReport report = node->stop();
     node.reset();
-    logger->info("stopped");
+    if (report.drained) {
+        logger->info("stopped: everything is in its segment");
+    } else {
+        // Still an orderly end: what was acknowledged is durable.
+        logger->warn(
+            "stopped: the drain did not finish within {} s; {} bytes of frames are not settled in "
+            "their segments, the next start moves what was acknowledged of them",
+            report.drain_deadline_ns / 1'000'000'000, report.left_bytes);
+    }
     return 0;
 }
 

@@ -309,7 +309,7 @@ TEST_F(LaneSetTest, RequestsOfSeveralThreadsAreEachAnsweredOnce) {
     }
     EXPECT_EQ(committed, std::uint64_t{clients} * rounds * at_once * 3);
     EXPECT_EQ(end_of(ShardUid{10}) - before[0] + end_of(ShardUid{11}) - before[1], committed);
-    lanes->stop();
+    EXPECT_EQ(lanes->stop(), DrainOutcome{});
 }
 
 TEST_F(LaneSetTest, StoppingUnderLoadAnswersEveryRequestThatWasTaken) {
@@ -364,6 +364,35 @@ TEST_F(LaneSetTest, StoppingUnderLoadAnswersEveryRequestThatWasTaken) {
         }
         EXPECT_EQ(answered, posted[c]);
     }
+}
+
+TEST_F(LaneSetTest, OneLaneThatCannotDrainIsWhatStoppingTells) {
+    LaneSetOptions options;
+    options.lane_count = 2;
+    options.stop_deadline_ns = 50'000'000;
+    make(std::move(options));
+    add_shard(ShardUid{10});
+    add_shard(ShardUid{11});
+    const std::vector<std::string> texts{"a record"};
+    for (const ShardUid shard : {ShardUid{10}, ShardUid{11}}) {
+        AppendRequest request;
+        add_run(request, shard, texts);
+        ask(lanes->lane_of(lanes->group_for(shard)), request);
+        ASSERT_EQ(request.outcome, Errc::ok);
+    }
+    CallRequest stall;
+    stall.function = [](Lane&, void* world) {
+        static_cast<SimWorld*>(world)->stall(0, 3'600'000'000'000);
+        static_cast<SimWorld*>(world)->stall(1, 3'600'000'000'000);
+        return Errc::ok;
+    };
+    stall.argument = &storage[1]->world;
+    ask(1, stall);
+    const DrainOutcome outcome = lanes->stop();
+    EXPECT_FALSE(outcome.finished);
+    EXPECT_GT(outcome.left_bytes, 0U);
+    EXPECT_EQ(lanes->stop(), outcome) << "asked again it says the same";
+    EXPECT_TRUE(lanes->lane(0).drain_outcome().finished);
 }
 
 TEST_F(LaneSetTest, ReplacedRoutesAreFreedWhileLanesIdle) {

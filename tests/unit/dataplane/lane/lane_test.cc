@@ -301,6 +301,25 @@ TEST_F(LaneTest, FinishCommitsWhatWasQueued) {
     EXPECT_EQ(request.runs[0].committed, Errc::ok);
     AppendRequest late;
     EXPECT_FALSE(lane->post(late)) << "a finished lane takes nothing";
+    EXPECT_EQ(lane->drain_outcome(), DrainOutcome{}) << "all of it is in its segment";
+}
+
+TEST_F(LaneTest, FinishTellsWhatItLeftToTheNextStart) {
+    lane.reset();
+    make_lane({}, 50'000'000);
+    add_shard(shard_a);
+    const std::vector<std::string> texts{"one"};
+    AppendRequest append;
+    add_run(append, shard_a, texts);
+    ask(append);
+    ASSERT_EQ(append.outcome, Errc::ok);
+    ASSERT_GT(lane->group(GroupId{1})->gauges().journal_used_bytes, 0U) << "not in the journal";
+    const std::uint64_t held = lane->group(GroupId{1})->undrained_bytes();
+    EXPECT_GE(held, 3U);
+    storage.world.stall(0, 3'600'000'000'000);
+    storage.world.stall(1, 3'600'000'000'000);
+    lane->finish();
+    EXPECT_EQ(lane->drain_outcome(), (DrainOutcome{false, held}));
 }
 
 TEST_F(LaneTest, FinishCancelsWhatCannotBeCommittedInTime) {
@@ -329,6 +348,7 @@ TEST_F(LaneTest, FinishCancelsWhatCannotBeCommittedInTime) {
     EXPECT_EQ(append.items[0].verdict, AppendVerdict::accepted);
     EXPECT_EQ(append.runs[0].committed, Errc::canceled) << "it may exist";
     EXPECT_EQ(add.outcome, Errc::canceled);
+    EXPECT_FALSE(lane->drain_outcome().finished);
 }
 
 TEST_F(LaneTest, AFullInboxRefusesAndCounts) {
