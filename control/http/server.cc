@@ -670,15 +670,21 @@ void Server::stop() {
 
 HttpExchange::~HttpExchange() {
     if (!answered_) {
-        sink_->respond(connection_, stream_,
-                       HttpResponse::text(500, "The request was dropped without an answer."));
+        deliver(HttpResponse::text(500, "The request was dropped without an answer."));
     }
+}
+
+void HttpExchange::deliver(HttpResponse&& response) {
+    if (observer_ != nullptr) {
+        observer_->on_answer(operation_, begun_ns_, response.status);
+    }
+    sink_->respond(connection_, stream_, std::move(response));
 }
 
 void HttpExchange::respond(HttpResponse&& response) {
     PENSTOCK_CHECK(!answered_);
     answered_ = true;
-    sink_->respond(connection_, stream_, std::move(response));
+    deliver(std::move(response));
 }
 
 std::expected<std::unique_ptr<HttpServer>, std::string> HttpServer::open(ServerOptions options,

@@ -30,6 +30,14 @@ public:
     [[nodiscard]] virtual bool is_open(ConnectionId connection) const noexcept = 0;
 };
 
+// Is told what an exchange was answered, before the answer goes to the sink.
+class AnswerObserver {
+public:
+    virtual ~AnswerObserver() = default;
+    // `operation` and `begun_ns` are what observe() was given.
+    virtual void on_answer(std::size_t operation, std::uint64_t begun_ns, int status) noexcept = 0;
+};
+
 // One request and the right to answer it once, now or later, on the thread that received it.
 class HttpExchange {
 public:
@@ -49,14 +57,25 @@ public:
     [[nodiscard]] bool is_open() const noexcept { return sink_->is_open(connection_); }
     // At most once.
     void respond(HttpResponse&& response);
+    // Told of the answer, also of the 500; must outlive the exchange.
+    void observe(AnswerObserver& observer, std::size_t operation, std::uint64_t begun_ns) noexcept {
+        observer_ = &observer;
+        operation_ = operation;
+        begun_ns_ = begun_ns;
+    }
     [[nodiscard]] bool answered() const noexcept { return answered_; }
 
 private:
+    void deliver(HttpResponse&& response);
+
     ResponseSink* sink_;
     ConnectionId connection_;
     StreamId stream_;
     bool answered_ = false;
     std::unique_ptr<HttpRequest> request_;
+    AnswerObserver* observer_ = nullptr;
+    std::size_t operation_ = 0;
+    std::uint64_t begun_ns_ = 0;
 };
 
 class HttpHandler {

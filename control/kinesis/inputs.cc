@@ -9,19 +9,6 @@ namespace penstock::kinesis {
 
 namespace {
 
-constexpr std::array<std::string_view, 12> operation_names = {"CreateStream",
-                                                              "DeleteStream",
-                                                              "ListStreams",
-                                                              "DescribeStream",
-                                                              "DescribeStreamSummary",
-                                                              "ListShards",
-                                                              "PutRecord",
-                                                              "PutRecords",
-                                                              "GetShardIterator",
-                                                              "GetRecords",
-                                                              "IncreaseStreamRetentionPeriod",
-                                                              "DecreaseStreamRetentionPeriod"};
-
 constexpr std::size_t records_max = 500;
 constexpr std::size_t page_token_max = 1U << 20;
 constexpr std::size_t tags_max = 200;

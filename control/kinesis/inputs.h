@@ -7,6 +7,7 @@
 
 #include <simdjson.h>
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <optional>
@@ -35,6 +36,20 @@ enum class Operation : std::uint8_t {
     increase_retention,
     decrease_retention,
 };
+// In the enum's order.
+inline constexpr std::array<std::string_view, 12> operation_names = {
+    "CreateStream",
+    "DeleteStream",
+    "ListStreams",
+    "DescribeStream",
+    "DescribeStreamSummary",
+    "ListShards",
+    "PutRecord",
+    "PutRecords",
+    "GetShardIterator",
+    "GetRecords",
+    "IncreaseStreamRetentionPeriod",
+    "DecreaseStreamRetentionPeriod"};
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;
 

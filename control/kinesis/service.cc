@@ -70,6 +70,12 @@ http::HttpResponse xml_error(int status, std::string_view type, std::string_view
 
 }  // namespace
 
+std::optional<Operation> operation_of(const http::HttpRequest& request) noexcept {
+    const std::string_view target = request.header("x-amz-target");
+    return target.starts_with(target_prefix) ? find_operation(target.substr(target_prefix.size()))
+                                             : std::nullopt;
+}
+
 Reply::Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
              std::string extended_id, std::string region)
     : exchange_(std::move(exchange)),
@@ -161,9 +167,7 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
     const std::string_view type_header = request.header("content-type");
     const std::string_view type = trim(type_header.substr(0, type_header.find(';')));
     const std::string_view target = request.header("x-amz-target");
-    const bool is_ours = target.starts_with(target_prefix);
-    const auto operation =
-        is_ours ? find_operation(target.substr(target_prefix.size())) : std::nullopt;
+    const auto operation = operation_of(request);
     std::string id = new_request_id();
     std::string extended_id = new_extended_id();
     if (request.method != "POST" || (type != json_type && type != cbor_type)) {

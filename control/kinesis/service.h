@@ -8,6 +8,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -32,6 +33,10 @@ struct ServiceOptions {
     // Requests of one control thread with the lanes at once; a power of two.
     std::size_t lane_requests_max = 4096;
 };
+
+// The operation a request names; nothing for what this server does not have. Whether the request is
+// fit for it is another matter.
+[[nodiscard]] std::optional<Operation> operation_of(const http::HttpRequest& request) noexcept;
 
 class PutCall;
 class ReadCall;

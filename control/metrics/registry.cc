@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 
 #include "storage/base/check.h"
 
@@ -50,6 +51,10 @@ void append_escaped(std::string& out, std::string_view text, bool in_quotes) {
             out.push_back(c);
         }
     }
+}
+
+double seconds(std::uint64_t ns) noexcept {
+    return static_cast<double>(ns) / 1e9;
 }
 
 }  // namespace
@@ -100,6 +105,17 @@ void Samples::add(const HistogramView& histogram, Labels labels) {
     line("_bucket", labels, "le", "+Inf", std::to_string(cumulative));
     line("_sum", labels, {}, {}, number(histogram.sum));
     line("_count", labels, {}, {}, std::to_string(cumulative));
+}
+
+void Samples::add_ns(const HistogramSnapshot& histogram, std::span<const std::uint64_t> bounds_ns,
+                     Labels labels) {
+    std::vector<std::uint64_t> counts(bounds_ns.size() + 1);
+    histogram.cumulative(bounds_ns, counts);
+    counts.back() = histogram.count;
+    std::adjacent_difference(counts.begin(), counts.end(), counts.begin());
+    std::vector<double> bounds(bounds_ns.size());
+    std::transform(bounds_ns.begin(), bounds_ns.end(), bounds.begin(), seconds);
+    add(HistogramView{bounds, counts, seconds(histogram.sum)}, labels);
 }
 
 std::string check_family(Kind kind, std::string_view name, std::string_view help) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "control/http/server.h"
+#include "storage/base/histogram.h"
 
 namespace penstock::metrics {
 
@@ -45,6 +46,9 @@ public:
     void add(std::uint64_t value, Labels labels = {});
     void add(double value, Labels labels = {});
     void add(const HistogramView& histogram, Labels labels = {});
+    // A histogram of nanoseconds as one of seconds, with buckets up to each of `bounds_ns`.
+    void add_ns(const HistogramSnapshot& histogram, std::span<const std::uint64_t> bounds_ns,
+                Labels labels = {});
 
 private:
     void line(std::string_view suffix, Labels labels, std::string_view extra_name,

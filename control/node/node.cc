@@ -11,6 +11,7 @@
 #include "control/node/capture.h"
 #include "control/node/catalog_log.h"
 #include "control/node/node_metrics.h"
+#include "control/node/request_metrics.h"
 #include "control/node/supervisor.h"
 #include "dataplane/lane/lane_set.h"
 #include "dataplane/port/port.h"
@@ -69,10 +70,15 @@ class NodeImpl;
 class FrontHandler final : public http::HttpHandler {
 public:
     FrontHandler(metrics::StatusPages& pages, NodeMetrics& metrics, CapturePage& capture,
-                 std::unique_ptr<http::HttpHandler> kinesis)
-        : pages_(pages), metrics_(metrics), capture_(capture), kinesis_(std::move(kinesis)) {}
+                 RequestCounters& requests, std::unique_ptr<http::HttpHandler> kinesis)
+        : pages_(pages),
+          metrics_(metrics),
+          capture_(capture),
+          requests_(requests),
+          kinesis_(std::move(kinesis)) {}
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override {
+        requests_.begin(*exchange);
         if (pages_.handle(*exchange) || capture_.handle(*exchange)) {
             return;
         }
@@ -90,6 +96,7 @@ private:
     metrics::StatusPages& pages_;
     NodeMetrics& metrics_;
     CapturePage& capture_;
+    RequestCounters& requests_;
     std::unique_ptr<http::HttpHandler> kinesis_;
 };
 
@@ -397,6 +404,10 @@ private:
         }
         sources.group_count = set_->geometry().data_groups;
         sources.version = options_.version;
+        for (unsigned i = 0; i < std::max(options_.http_threads, 1U); ++i) {
+            requests_.push_back(std::make_unique<RequestCounters>(clock_));
+            sources.requests.push_back(requests_.back().get());
+        }
         sources.http = [this] {
             const http::HttpServer* server = serving_.load();
             return server == nullptr ? http::ServerCounters{} : server->counters();
@@ -426,7 +437,7 @@ private:
                         open_container_files(set_->paths()), set_->geometry().set_id);
                 };
                 return std::make_unique<FrontHandler>(
-                    *pages_, *metrics_, *capture_,
+                    *pages_, *metrics_, *capture_, *requests_[loop.index()],
                     std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_,
                                                               sources_factory, service));
             });
@@ -467,6 +478,7 @@ private:
     std::unique_ptr<LaneSet> lanes_;
     std::unique_ptr<kinesis::StreamStore> streams_;
     std::unique_ptr<Supervisor> supervisor_;
+    std::vector<std::unique_ptr<RequestCounters>> requests_;  // by control thread
     std::unique_ptr<NodeMetrics> metrics_;
     std::unique_ptr<metrics::StatusPages> pages_;
     std::unique_ptr<CapturePage> capture_;

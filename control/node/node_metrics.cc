@@ -163,16 +163,7 @@ void NodeMetrics::add_lane_families() {
             for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
                 sources_.lanes->lane(i).counters().commit_latency_ns.merge_into(all);
             }
-            std::array<std::uint64_t, latency_bounds_ns.size()> cumulative{};
-            all.cumulative(latency_bounds_ns, cumulative);
-            std::array<double, latency_bounds_ns.size()> bounds{};
-            std::array<std::uint64_t, latency_bounds_ns.size() + 1> counts{};
-            for (std::size_t i = 0; i < bounds.size(); ++i) {
-                bounds[i] = seconds(latency_bounds_ns[i]);
-                counts[i] = cumulative[i] - (i == 0 ? 0 : cumulative[i - 1]);
-            }
-            counts.back() = all.count - cumulative.back();
-            out.add(metrics::HistogramView{bounds, counts, seconds(all.sum)});
+            out.add_ns(all, latency_bounds_ns);
         });
     add(Kind::gauge, "penstock_commit_latency_quantile_seconds",
         "Commit latency since the start, as the lanes' own histogram has it (within 2 %).",
@@ -360,6 +351,7 @@ void NodeMetrics::add_http_families() {
     counter("penstock_http_requests_malformed_total",
             "Answered 4xx or 5xx before any operation saw them.",
             &http::ServerCounters::requests_malformed);
+    add_request_families(registry_, sources_.requests);
     counter("penstock_http_received_bytes_total", "Bytes read from HTTP connections.",
             &http::ServerCounters::received_bytes);
     counter("penstock_http_sent_bytes_total", "Bytes written to HTTP connections.",

@@ -14,6 +14,7 @@
 #include "control/kinesis/stream_store.h"
 #include "control/metrics/registry.h"
 #include "control/node/lane_caller.h"
+#include "control/node/request_metrics.h"
 #include "control/node/supervisor.h"
 #include "dataplane/port/port.h"
 
@@ -28,7 +29,8 @@ public:
         std::vector<Port*> ports;
         unsigned group_count = 1;
         std::string version;
-        std::function<http::ServerCounters()> http;  // empty counters before the server is up
+        std::function<http::ServerCounters()> http;    // empty counters before the server is up
+        std::vector<const RequestCounters*> requests;  // one per control thread
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.

@@ -135,6 +135,11 @@ class Metrics(NodeTest):
         self.assertEqual(metrics.get("penstock_records_committed_total", stream="s"), 1)
         self.assertEqual(metrics.get("penstock_bytes_committed_total", stream="s"), 2)
         self.assertGreaterEqual(metrics.get("penstock_commit_latency_seconds_count"), 1)
+        self.assertEqual(metrics.get("penstock_http_requests_total", operation="PutRecord", code="200"), 1)
+        self.assertEqual(metrics.get("penstock_http_request_seconds_count", operation="PutRecord"), 1)
+        with self.assertRaises(client.exceptions.ResourceNotFoundException):
+            client.put_record(StreamName="none", PartitionKey="k", Data=b"d")
+        self.assertEqual(node.metrics().by("penstock_http_requests_total", "code")["400"], 1)
 
     def test_every_drop_reason_is_there_from_the_start(self):
         drops = self.node().metrics().by("penstock_dropped_total", "reason")
