@@ -558,7 +558,7 @@ int main(int argc, char** argv) {
     app.add_option("--retention-ms", options.retention_ms, "After which space is used again");
     app.add_option("--direct-threshold-kib", options.direct_threshold_kib,
                    "From so much pending a shard writes to its segment directly");
-    app.add_option("--in-flight", options.group.writes_in_flight_max,
+    app.add_option("--in-flight", options.group.writes_in_flight_enough,
                    "While so many direct writes are under way, no shard starts another");
     app.add_option("--linger-us", options.linger_us, "Least time between journal blocks");
     std::string flush;

@@ -7,7 +7,7 @@ from machine import HugePages, lane_cpu, run_json
 from report import Row, mb, median, micro
 
 BLOCK_KIB = 512      # what the storage layer writes at most in one piece
-DEPTH = 4            # GroupOptions::writes_in_flight_max
+DEPTH = 4            # GroupOptions::writes_in_flight_enough
 RECORD_BYTES = 1024
 HUGE_PAGES = 160     # 128 MiB of frames, journal and refill buffers, or fio's 6 MiB
 

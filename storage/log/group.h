@@ -42,8 +42,9 @@ struct GroupOptions {
     std::uint64_t linger_ns = 200'000;
     // A shard with more pending than this skips the journal.
     std::uint32_t direct_threshold_bytes = 64U * 1024;
-    // Writes in flight per replica; more only queue.
-    std::uint32_t writes_in_flight_max = 4;
+    // With this many direct writes under way no shard starts another batch. A threshold, not a
+    // bound: a shard that starts hands over all its closed buffers at once.
+    std::uint32_t writes_in_flight_enough = 4;
     // Past this many bytes in flight a replica is lagging: it is sent nothing more until refilled.
     std::uint64_t replica_lag_bytes_max = 32U << 20;
     // An operator accepts that ranges without any good copy are lost.

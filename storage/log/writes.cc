@@ -39,7 +39,7 @@ std::size_t GroupCore::gather() noexcept {
             if (shard->unflushed != 0) {
                 flush_wanted = true;  // a direct write may not stand behind unflushed bytes
             } else if (shard->unsubmitted_bytes >= threshold &&
-                       writes_in_flight < options.writes_in_flight_max) {
+                       writes_in_flight < options.writes_in_flight_enough) {
                 go_direct(*shard);
                 ++work;
             }
