@@ -30,6 +30,9 @@ std::size_t http_operation_of(const http::HttpRequest& request) noexcept {
     if (request.path == "/healthz" || request.path == "/readyz" || request.path == "/metrics") {
         return page(request.path.substr(1));
     }
+    if (request.path == "/v1/capture") {
+        return page("capture");
+    }
     if (request.path == "/v1/replicas" && request.method == "GET") {
         return page("replicas");
     }
