@@ -20,11 +20,12 @@ BlockFault check(Bytes bytes, std::uint32_t magic, std::uint64_t set_id, std::ui
     if (bytes.size() < sizeof(Header)) {
         return BlockFault::truncated;
     }
-    if (load<std::uint32_t>(bytes.data()) != magic) {
-        return BlockFault::not_a_block;
-    }
-    if (crc32c({bytes.data() + 8, sizeof(Header) - 8}) != load<std::uint32_t>(bytes.data() + 4)) {
-        return BlockFault::header_damaged;
+    // Either proves that a block was written here; a header has both.
+    const bool named = load<std::uint32_t>(bytes.data()) == magic;
+    const bool sound =
+        crc32c({bytes.data() + 8, sizeof(Header) - 8}) == load<std::uint32_t>(bytes.data() + 4);
+    if (!named || !sound) {
+        return named || sound ? BlockFault::header_damaged : BlockFault::not_a_block;
     }
     out = load<Header>(bytes.data());
     if (out.version != block_version || out.refuse_flags != 0) {

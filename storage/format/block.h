@@ -61,8 +61,8 @@ static_assert(std::has_unique_object_representations_v<StateBlockHeader>);
 
 enum class BlockFault : std::uint8_t {
     none,
-    not_a_block,
-    header_damaged,
+    not_a_block,     // neither magic nor a header CRC that matches
+    header_damaged,  // one of the two, not both
     payload_damaged,
     foreign,
     unknown_version,

@@ -47,14 +47,14 @@ FrameFault check_frame_header(Bytes bytes, std::uint64_t set_id, FrameHeader& ou
     if (bytes.size() < sizeof(std::uint32_t)) {
         return FrameFault::truncated;
     }
-    if (load<std::uint32_t>(bytes.data()) != frame_magic) {
-        return FrameFault::not_a_frame;
-    }
+    const bool magic = load<std::uint32_t>(bytes.data()) == frame_magic;
     if (bytes.size() < sizeof(FrameHeader)) {
-        return FrameFault::truncated;
+        return magic ? FrameFault::truncated : FrameFault::not_a_frame;
     }
-    if (header_crc_of(bytes.data()) != load<std::uint32_t>(bytes.data() + 4)) {
-        return FrameFault::header_damaged;
+    // Either proves that a frame was written here; a header has both.
+    const bool sound = header_crc_of(bytes.data()) == load<std::uint32_t>(bytes.data() + 4);
+    if (!magic || !sound) {
+        return magic || sound ? FrameFault::header_damaged : FrameFault::not_a_frame;
     }
     out = load<FrameHeader>(bytes.data());
     if (out.version != frame_version || out.refuse_flags != 0) {

@@ -78,9 +78,9 @@ static_assert(std::has_unique_object_representations_v<FrameHeader>);
 // Why a frame was not accepted. `none` of the others means intact.
 enum class FrameFault : std::uint8_t {
     none,
-    not_a_frame,      // no magic: never written, or something else
+    not_a_frame,      // neither magic nor a header CRC that matches: never written, or else
     truncated,        // the bytes at hand end before the frame does
-    header_damaged,   // magic, but the header's CRC does not match
+    header_damaged,   // one of the two, not both
     payload_damaged,  // the header is sound, the payload is not
     unknown_version,  // sound, but of a format this build does not know
     foreign,          // sound, but of another set
