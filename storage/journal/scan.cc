@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "storage/journal/ring.h"
 
@@ -34,10 +35,12 @@ public:
             if (block.intact == 0 && !overwritten(block)) {
                 scan_.missing.push_back(number);
             }
+        }
+        for (const auto& [number, file, end] : ends_) {
             // Damage right behind a block may be its successor, torn or rotten.
             const bool successor_seen = scan_.blocks.contains(number + 1);
-            const std::uint64_t next = place(block.file, block.offset + block.length);
-            const std::uint64_t next_file = place((block.file + 1) % geometry_.journal_files, 0);
+            const std::uint64_t next = place(file, end);
+            const std::uint64_t next_file = place((file + 1) % geometry_.journal_files, 0);
             if (!successor_seen && (damaged_.contains(next) || damaged_.contains(next_file))) {
                 scan_.missing.push_back(number + 1);
             }
@@ -125,6 +128,7 @@ private:
         block.offset = offset;
         block.length = static_cast<std::uint32_t>(align_up(header.used_bytes, block_bytes));
         block.sent_to = static_cast<ReplicaMask>(block.sent_to | header.sent_to);
+        ends_.insert({header.number, file, offset + block.length});
         scan_.durable_through = std::max(scan_.durable_through, header.durable_through);
         if (header.number > scan_.highest_block) {
             scan_.highest_block = header.number;
@@ -188,6 +192,8 @@ private:
     const std::function<bool(std::uint64_t, Sequence)>& wanted_;
     JournalScan scan_;
     std::set<std::uint64_t> damaged_;  // places with a block header that fails its checksum
+    // Number, file and end of every block seen. A misdirected write has one of its own.
+    std::set<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> ends_;
 };
 
 }  // namespace
