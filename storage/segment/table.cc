@@ -244,6 +244,11 @@ bool GroupTable::apply(Bytes bytes) {
             if (!decode(bytes, entry)) {
                 return false;
             }
+            // Until now the frames that count were those of the epoch before. Whoever takes part
+            // later is named by a generation of its own.
+            if (started_epoch_ != entry.epoch) {
+                taken_part_ = taking_;
+            }
             started_epoch_ = entry.epoch;
             return true;
         }
