@@ -2,7 +2,10 @@
 //
 // The steps and the decisions are those of docs/log-protocol.md (rules R3, R6, R7, R8).
 #include <algorithm>
+#include <map>
+#include <optional>
 
+#include "storage/base/crc32c.h"
 #include "storage/journal/scan.h"
 #include "storage/log/group_core.h"
 #include "storage/segment/reader.h"
@@ -70,18 +73,48 @@ public:
     }
 };
 
+bool all_zero(Bytes bytes) noexcept {
+    return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
+// Whether the damaged header at a place may be that of the frame behind `end`. Its magic or its
+// checksum says so, or, where both are gone, what it names: an older use of the place, which may
+// have left any bytes there, names neither this shard's end nor a shard without one.
+bool may_have_followed(FrameFault fault, Bytes bytes, const ShardTable& shard,
+                       const ChainEnd& end) noexcept {
+    if (fault == FrameFault::header_damaged) {
+        return true;
+    }
+    if (fault != FrameFault::not_a_frame || bytes.size() < sizeof(FrameHeader)) {
+        return false;
+    }
+    const auto header = load<FrameHeader>(bytes.data());
+    const bool shard_fits = header.shard == value(shard.uid);
+    const bool sequence_fits = header.previous_sequence == end.sequence;
+    const bool crc_fits = header.previous_crc == end.crc;
+    return end.sequence == 0 ? shard_fits && sequence_fits && crc_fits && header.record_count != 0
+                             : shard_fits + sequence_fits + crc_fits >= 2;
+}
+
 // Follows one shard's chain from its recorded end through its segment, then through the journal.
 class ChainFollower {
 public:
     ChainFollower(GroupCore& core, const JournalScan& scan, ReplicaMask readable,
-                  ReplicaMask may_hold, std::byte* window)
-        : core_(core), scan_(scan), readable_(readable), may_hold_(may_hold), window_(window) {}
+                  ReplicaMask may_hold, bool pass_holes, std::byte* window)
+        : core_(core),
+          scan_(scan),
+          readable_(readable),
+          may_hold_(may_hold),
+          pass_holes_(pass_holes),
+          window_(window) {}
 
     static constexpr std::uint64_t window_bytes = 17U << 20;  // the largest frame, and a block
 
     Status follow(RecoveredShard& shard, bool look_in_segment) {
         end_ = shard.table->end;
-        in_doubt_ = false;
+        doubt_at_.reset();
+        strange_at_.reset();
+        looked_ = look_in_segment;
         const auto scanned = scan_.shards.find(value(shard.table->uid));
         const ScannedShard* journaled = scanned == scan_.shards.end() ? nullptr : &scanned->second;
         if (journaled != nullptr) {
@@ -92,17 +125,24 @@ public:
         passed_bytes_ = 0;
         // Writes of one shard go their ways independently: a frame that only the journal has may
         // stand between two that only the segment has. So both are followed until neither leads on.
-        for (bool look = look_in_segment, on = true; on;) {
+        for (bool look = look_in_segment;;) {
             if (look) {
                 PENSTOCK_TRY_VOID(follow_segment(shard));
             }
-            PENSTOCK_TRY(taken, follow_journal(shard, journaled));
-            look = false;
-            if (taken) {
+            if (follow_journal(shard, journaled)) {
+                PENSTOCK_TRY(found, find_behind(shard));
+                look = found;
+                continue;
+            }
+            PENSTOCK_TRY(went_on, over_hole(shard, journaled));
+            if (!went_on) {
+                break;
+            }
+            look = true;
+            if (passed_bytes_ != 0) {
                 PENSTOCK_TRY(found, find_behind(shard));
                 look = found;
             }
-            on = taken;
         }
         return end_of_chain(shard);
     }
@@ -119,35 +159,36 @@ private:
         end_ = {header.last_sequence(), header.epoch, header.header_crc};
     }
 
+    // Bytes that are no frame may be left from an older use of the place, or be what became of one.
+    void note_strange(FrameFault fault, Bytes bytes) {
+        if (fault == FrameFault::not_a_frame && !all_zero(bytes)) {
+            strange_at_ = end_.sequence;
+        }
+    }
+
     // A place in the shard's segment: number of the chunk in its list, and offset.
     struct Place {
         std::size_t chunk = 0;
         std::uint64_t at = 0;
     };
 
-    // Takes what the journal has next. A hole is passed over only where nothing follows.
-    Result<bool> follow_journal(RecoveredShard& shard, const ScannedShard* journaled) {
+    // Takes what the journal has next.
+    bool follow_journal(RecoveredShard& shard, const ScannedShard* journaled) {
         bool taken = false;
         while (journaled != nullptr) {
             const auto next = journaled->frames.upper_bound(end_.sequence);
-            if (next == journaled->frames.end()) {
+            if (next == journaled->frames.end() || !follows(next->second.header)) {
                 break;
             }
-            const ScannedFrame& frame = next->second;
-            if (!follows(frame.header)) {
-                if (taken) {
-                    break;  // the segment first
-                }
-                PENSTOCK_TRY(go_on, over_hole(shard, frame.header));
-                if (!go_on) {
-                    break;
-                }
-            }
-            take(shard, frame.header, frame.bytes);
-            passed_bytes_ += align_up(frame.header.total_bytes(), block_bytes) + block_bytes;
+            take_journaled(shard, next->second);
             taken = true;
         }
         return taken;
+    }
+
+    void take_journaled(RecoveredShard& shard, const ScannedFrame& frame) {
+        take(shard, frame.header, frame.bytes);
+        passed_bytes_ += align_up(frame.header.total_bytes(), block_bytes) + block_bytes;
     }
 
     // Looks for the next frame in the segment behind the places of frames that the journal had.
@@ -173,9 +214,14 @@ private:
                 for (std::uint64_t at = begin; at < end;) {
                     PENSTOCK_TRY(bytes, view(r, chunk, at, sizeof(FrameHeader)));
                     FrameHeader header;
-                    const bool ours = check_frame_header(bytes, core_.options.geometry.set_id,
-                                                         header) == FrameFault::none &&
-                                      header.shard == value(shard.table->uid);
+                    const FrameFault fault =
+                        check_frame_header(bytes, core_.options.geometry.set_id, header);
+                    const bool ours =
+                        fault == FrameFault::none && header.shard == value(shard.table->uid);
+                    if (may_have_followed(fault, bytes, *shard.table, end_)) {
+                        doubt_at_ = end_.sequence;
+                    }
+                    note_strange(fault, bytes);
                     if (ours && follows(header)) {
                         resume_ = Place{number, at};
                         return true;
@@ -189,15 +235,121 @@ private:
         return false;
     }
 
-    // A later frame of the shard exists, but not the one before it. Committed up to or past the
-    // hole: the records are lost and nothing behind them is cut. Otherwise the log ends here.
-    Result<bool> over_hole(RecoveredShard& shard, const FrameHeader& later) {
-        Sequence carried = shard.committed_through;
-        const auto& frames = scan_.shards.at(value(shard.table->uid)).frames;
-        for (auto it = frames.upper_bound(end_.sequence); it != frames.end(); ++it) {
-            carried = std::max(carried, it->second.header.committed_through);
+    // What stands behind a hole in the segment: the first frame that is whole, and the largest
+    // commit point that any of them carries.
+    struct Later {
+        std::optional<FrameHeader> header;
+        Place place;
+        std::vector<std::byte> bytes;
+        Sequence carried = 0;
+        bool any = false;
+    };
+
+    // The shard's frames stand in order, but how far a lost one reached is not known. Close behind
+    // the hole suffices unless something says that there is more.
+    Status look_beyond(const RecoveredShard& shard, bool to_the_end, Later& out) {
+        constexpr std::uint64_t piece = 1U << 20;
+        const auto& chunks = shard.table->chunks;
+        for (std::size_t number = behind_.chunk; number < chunks.size(); ++number) {
+            const Chunk& chunk = chunks[number];
+            if (chunk.sealed) {
+                continue;
+            }
+            const std::uint64_t capacity = core_.chunk_capacity(chunk);
+            const std::uint64_t begin =
+                number == behind_.chunk ? std::max(behind_.at, chunk.end_offset) : chunk.end_offset;
+            const std::uint64_t end =
+                to_the_end ? capacity : std::min(begin + passed_bytes_ + piece, capacity);
+            for (unsigned r = 0; r < replica_count; ++r) {
+                for (std::uint64_t at = begin; at < end && (readable_ >> r & 1) != 0;) {
+                    PENSTOCK_TRY(bytes, view(r, chunk, at, std::min(piece, end - at)));
+                    if (bytes.size() < sizeof(FrameHeader)) {
+                        break;
+                    }
+                    PENSTOCK_TRY(passed, look_through(shard, r, Place{number, at}, bytes, out));
+                    at += passed;
+                }
+            }
         }
-        if (carried <= end_.sequence) {
+        return {};
+    }
+
+    // Looks for later frames in `bytes`, which stand at `from`, up to the first one or the end.
+    // Returns how much of it is done with.
+    Result<std::uint64_t> look_through(const RecoveredShard& shard, unsigned replica, Place from,
+                                       Bytes bytes, Later& out) {
+        std::uint64_t done = 0;
+        for (; done + sizeof(FrameHeader) <= bytes.size(); done += frame_alignment) {
+            FrameHeader header;
+            if (load<std::uint32_t>(bytes.data() + done) != frame_magic ||
+                check_frame_header(bytes.subspan(done), core_.options.geometry.set_id, header) !=
+                    FrameFault::none ||
+                header.shard != value(shard.table->uid) ||
+                header.epoch != core_.table.started_epoch()) {
+                continue;
+            }
+            if (header.first_sequence > end_.sequence) {
+                const Place place{from.chunk, from.at + done};
+                PENSTOCK_TRY_VOID(note_later(shard, replica, place, header, out));
+            }
+            return done + header.total_bytes();
+        }
+        // A header may begin in the last bytes.
+        return std::max<std::uint64_t>(align_down(done, frame_alignment), frame_alignment);
+    }
+
+    Status note_later(const RecoveredShard& shard, unsigned replica, Place place,
+                      const FrameHeader& header, Later& out) {
+        out.any = true;
+        out.carried = std::max(out.carried, header.committed_through);
+        if (out.header && out.header->first_sequence <= header.first_sequence) {
+            return {};
+        }
+        PENSTOCK_TRY(
+            whole, view(replica, shard.table->chunks[place.chunk], place.at, header.total_bytes()));
+        FrameHeader checked;
+        if (check_frame(whole, core_.options.geometry.set_id, checked) == FrameFault::none) {
+            out.header = checked;
+            out.place = place;
+            const Bytes frame = whole.subspan(0, sizeof checked + checked.payload_bytes);
+            out.bytes.assign(frame.begin(), frame.end());
+        }
+        return {};
+    }
+
+    // Nothing follows. Frames of the shard behind it, in the journal or the segment, may say that
+    // records were committed up to or past the hole: those are lost and nothing behind them is cut.
+    // Otherwise the log ends here.
+    Result<bool> over_hole(RecoveredShard& shard, const ScannedShard* journaled) {
+        const ScannedFrame* in_journal = nullptr;
+        if (journaled != nullptr) {
+            auto it = journaled->frames.upper_bound(end_.sequence);
+            in_journal = it == journaled->frames.end() ? nullptr : &it->second;
+            for (; it != journaled->frames.end(); ++it) {
+                shard.committed_through =
+                    std::max(shard.committed_through, it->second.header.committed_through);
+            }
+        }
+        Later in_segment;
+        const bool more = shard.committed_through > end_.sequence || doubt_at_ == end_.sequence;
+        // A shard with nothing in its segment behind the recorded end is not searched: start-up
+        // would take as long as reading a good part of what is stored.
+        if (more || looked_ || in_journal != nullptr) {
+            PENSTOCK_TRY_VOID(look_beyond(shard, more, in_segment));
+        }
+        shard.committed_through = std::max(shard.committed_through, in_segment.carried);
+        if (in_segment.any && strange_at_ == end_.sequence) {
+            doubt_at_ = end_.sequence;
+        }
+        if (in_segment.header && follows(*in_segment.header)) {
+            take_later(shard, in_segment);
+            return true;
+        }
+        if (!pass_holes_) {
+            return false;
+        }
+        if (shard.committed_through <= end_.sequence ||
+            (in_journal == nullptr && !in_segment.header)) {
             return false;
         }
         // Records of the hole were committed. An absent replica may hold them.
@@ -205,8 +357,25 @@ private:
             return fail(Errc::wait_for_replica, 0,
                         static_cast<std::uint32_t>(value(shard.table->uid)));
         }
-        shard.lost.push_back({end_.sequence + 1, later.first_sequence});
+        const bool journal_first =
+            in_journal != nullptr && (!in_segment.header || in_journal->header.first_sequence <
+                                                                in_segment.header->first_sequence);
+        const Sequence from = end_.sequence + 1;
+        shard.lost.push_back({from, journal_first ? in_journal->header.first_sequence
+                                                  : in_segment.header->first_sequence});
+        if (journal_first) {
+            take_journaled(shard, *in_journal);
+        } else {
+            take_later(shard, in_segment);
+        }
         return true;
+    }
+
+    void take_later(RecoveredShard& shard, const Later& later) {
+        take(shard, *later.header, later.bytes);
+        behind_ = {later.place.chunk, later.place.at + later.header->total_bytes()};
+        resume_ = behind_;
+        passed_bytes_ = 0;
     }
 
     Status end_of_chain(RecoveredShard& shard) {
@@ -218,8 +387,9 @@ private:
             shard.lost.push_back({end_.sequence + 1, shard.committed_through + 1});
         }
         // R8: damaged is not absent. A damaged copy here may be a committed frame's whose other
-        // copy is on a voting replica that could not be read.
-        const bool doubt = in_doubt_ || !scan_.missing.empty();
+        // copy is on a voting replica that could not be read. Damage further ahead was the place of
+        // a frame that was found elsewhere.
+        const bool doubt = doubt_at_ == end_.sequence || !scan_.missing.empty();
         if (doubt && may_hold_ != 0 && !core_.options.accept_loss) {
             return fail(Errc::wait_for_replica, 0,
                         static_cast<std::uint32_t>(value(shard.table->uid)));
@@ -272,10 +442,11 @@ private:
             PENSTOCK_TRY(bytes, view(r, chunk, at, sizeof(FrameHeader)));
             FrameHeader header;
             FrameFault fault = check_frame_header(bytes, core_.options.geometry.set_id, header);
-            if (fault == FrameFault::header_damaged) {
+            if (may_have_followed(fault, bytes, *shard.table, end_)) {
                 damaged = true;
                 continue;
             }
+            note_strange(fault, bytes);
             if (fault != FrameFault::none || header.shard != value(shard.table->uid)) {
                 continue;
             }
@@ -296,9 +467,12 @@ private:
                 continue;
             }
             take(shard, header, whole.subspan(0, sizeof header + header.payload_bytes));
+            looked_ = true;
             return header.total_bytes();
         }
-        in_doubt_ = in_doubt_ || damaged;  // no other replica that was read has it
+        if (damaged) {
+            doubt_at_ = end_.sequence;  // no other replica that was read has it
+        }
         return known;
     }
 
@@ -344,36 +518,54 @@ private:
     const JournalScan& scan_;
     ReplicaMask readable_;
     ReplicaMask may_hold_;  // absent replicas that took part in the epoch
+    bool pass_holes_;       // false: read-only, the log ends at the first one
     std::byte* window_;
     unsigned window_replica_ = replica_count;
     std::uint32_t window_container_ = 0;
     std::uint64_t window_from_ = 0;
     std::uint64_t window_have_ = 0;
     ChainEnd end_;
-    Place resume_;                    // where the segment is followed from
-    Place behind_;                    // behind the last frame that was taken from it
-    std::uint64_t passed_bytes_ = 0;  // of frames taken from the journal since
-    bool in_doubt_ = false;
+    Place resume_;                        // where the segment is followed from
+    Place behind_;                        // behind the last frame that was taken from it
+    std::uint64_t passed_bytes_ = 0;      // of frames taken from the journal since
+    std::optional<Sequence> doubt_at_;    // behind this one a place is damaged
+    std::optional<Sequence> strange_at_;  // behind this one a place has bytes of no frame
+    bool looked_ = false;                 // something stands in it behind the recorded end
 };
 
-// Which shards have a frame right behind their recorded end on any replica: one small read each,
-// many at once, so that start-up does not grow with what is stored.
+// Which shards have, or had, a frame right behind their recorded end on any replica: one small read
+// each, many at once, so that start-up does not grow with what is stored. Where nothing was written
+// since, replicas have the same bytes there, so a difference is looked into too.
 std::vector<bool> probe_ends(GroupCore& core, std::vector<RecoveredShard>& shards,
                              ReplicaMask readable, std::byte* buffer, std::size_t buffer_size) {
     std::vector<bool> found(shards.size(), false);
     std::vector<BatchReader::Read> reads;
-    std::vector<std::pair<std::size_t, std::uint64_t>> what;  // shard, offset in the block read
+    struct What {
+        std::size_t shard = 0;
+        const Chunk* chunk = nullptr;
+        std::uint64_t skip = 0;  // in the block read
+        bool whole = true;       // the replica should have what others have
+    };
+    std::vector<What> what;
+    std::map<const Chunk*, std::uint32_t> content;  // CRC of the block on the first replica
     const std::size_t batch = buffer_size / block_bytes;
     const auto flush_batch = [&] {
         BatchReader::run(core.engine, reads);
         for (std::size_t i = 0; i < reads.size(); ++i) {
-            const auto [shard, skip] = what[i];
+            const auto& [shard, chunk, skip, whole] = what[i];
             const auto have =
                 static_cast<std::uint64_t>(std::max<std::int64_t>(reads[i].result, 0));
+            const Bytes bytes{reads[i].data + std::min(skip, have), have - std::min(skip, have)};
+            FrameHeader header;
+            const FrameFault fault =
+                check_frame_header(bytes, core.options.geometry.set_id, header);
+            const ShardTable& table = *shards[shard].table;
+            const std::uint32_t crc = crc32c(bytes);
+            const bool differs = whole && content.emplace(chunk, crc).first->second != crc;
             // A failed read is looked at again, one by one, where its error is told.
-            found[shard] =
-                found[shard] || reads[i].result < 0 ||
-                (have >= skip + 4 && load<std::uint32_t>(reads[i].data + skip) == frame_magic);
+            found[shard] = found[shard] || reads[i].result < 0 ||
+                           (fault != FrameFault::not_a_frame && fault != FrameFault::truncated) ||
+                           may_have_followed(fault, bytes, table, table.end) || differs;
         }
         reads.clear();
         what.clear();
@@ -392,7 +584,7 @@ std::vector<bool> probe_ends(GroupCore& core, std::vector<RecoveredShard>& shard
                 const std::uint64_t from = align_down(at, block_bytes);
                 reads.push_back({core.containers[r][chunk.run.container], from, block_bytes,
                                  buffer + reads.size() * block_bytes, -1});
-                what.emplace_back(i, at - from);
+                what.push_back({i, &chunk, at - from, (chunk.missing >> r & 1) == 0});
                 if (reads.size() == batch) {
                     flush_batch();
                 }
@@ -638,7 +830,8 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
     }
     const std::vector<bool> in_segment =
         probe_ends(*this, found, readable, window, ChainFollower::window_bytes);
-    ChainFollower follower(*this, scan, readable, writable ? may_hold : ReplicaMask{0}, window);
+    ChainFollower follower(*this, scan, readable, writable ? may_hold : ReplicaMask{0}, writable,
+                           window);
     for (std::size_t i = 0; i < found.size(); ++i) {
         PENSTOCK_TRY_VOID(follower.follow(found[i], in_segment[i]));
     }
