@@ -235,7 +235,21 @@ void GroupCore::finish_join(unsigned replica) noexcept {
     replicas.taking = static_cast<ReplicaMask>(replicas.taking | bit);
     taken_part = static_cast<ReplicaMask>(taken_part | bit);
     if (join.counts) {
-        replicas.counting = static_cast<ReplicaMask>(replicas.counting | bit);
+        const auto count_it = [this, replica, bit] {
+            if ((replicas.taking & bit) != 0) {
+                replicas.counting = static_cast<ReplicaMask>(replicas.counting | bit);
+                for (ShardLog* shard : shard_order) {
+                    advance(*shard);
+                }
+            }
+        };
+        // First the manifest says that it took part, so that a start without it knows what it may
+        // hold (R8). Where only the two of them are left, nothing can be said without it.
+        if (replicas.has_quorum()) {
+            record(epoch_begun(), count_it);
+        } else {
+            count_it();
+        }
     }
     // Without a copy of the manifest the replica could not vote: a new generation carries it whole.
     state->start_generation();
