@@ -140,7 +140,7 @@ void GroupCore::reserve_space() noexcept {
         return;
     }
     std::uint32_t number = 0;
-    while (table.space().has_container(number) ||
+    while (table.space().has_container(number) || (growth.active && growth.container == number) ||
            std::ranges::any_of(promised, [number](const PromisedContainer& one) {
                return one.container == number;
            })) {
@@ -190,6 +190,10 @@ void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcep
         return;
     }
     if (!round_over(growth, cookie, result)) {
+        return;
+    }
+    if ((replicas.taking & ~(growth.ok | growth.no_space)) != 0) {
+        growth_retry_ns = now_ns;  // somebody came back meanwhile, or could not be asked: again
         return;
     }
     // Promised no longer: it is there, or the promise did not hold.

@@ -11,7 +11,9 @@ namespace {
 
 class Protocol : public ::testing::Test {
 protected:
-    Protocol() { options_.geometry = small_geometry(); }
+    explicit Protocol(const SimOptions& disks = {.seed = 77}) : world_(disks) {
+        options_.geometry = small_geometry();
+    }
 
     Result<std::unique_ptr<SimNode>> try_start() {
         std::string message;
@@ -66,7 +68,7 @@ protected:
     }
     bool damage_last_journal_frame(unsigned replica, bool magic = false);
 
-    SimWorld world_{SimOptions{.seed = 77}};
+    SimWorld world_;
     Model model_{world_};
     NodeOptions options_;
     std::unique_ptr<SimNode> node_;
@@ -297,6 +299,51 @@ TEST_F(Protocol, KilledOnFullDrivesItStartsAgain) {
     }
     node_->step_until([] { return false; }, 2'000'000'000);  // asked for room again
     append(10, 1, false);
+    check(false);
+}
+
+class ProtocolSlowToGrow : public Protocol {
+protected:
+    ProtocolSlowToGrow() : Protocol({.seed = 78, .allocate = {20'000'000, 400'000'000}}) {}
+};
+
+// A container is reserved and grown while a replica leaves and comes back: each is made once, and
+// in the end every replica has all of it.
+TEST_F(ProtocolSlowToGrow, ContainersGrownWhileAReplicaComesBackAreWholeEverywhere) {
+    start();
+    add_shards(3);
+    for (std::uint64_t round = 0; round < 12; ++round) {
+        world_.fail_at(1 + round % 3, 5, io_writes, 0b100);
+        std::uint64_t steps = 0;
+        unsigned more = 300;  // space goes on growing while it is out, comes back, and after that
+        ASSERT_TRUE(node_->step_until([&] {
+            if (steps++ % 4 == 0 &&
+                model_.append(*node_, 1 + steps % 3, 60'000, AckLevel::quorum)) {
+                more -= more != 0 ? 1 : 0;
+            }
+            model_.collect();
+            return more == 0 && node_->whole();
+        }));
+    }
+    settle();
+    node_->drain();
+    node_->step_until([] { return false; }, 2'000'000'000);
+    const auto engine = world_.make_engine();
+    unsigned containers = 0;
+    for (std::uint32_t number = 0;; ++number) {
+        const auto first = engine->open(0, container_name(1, number), OpenMode::read_only);
+        if (!first || *engine->size_bytes(*first) == 0) {
+            break;  // only reserved
+        }
+        ++containers;
+        for (unsigned r = 0; r < replica_count; ++r) {
+            const auto file = engine->open(r, container_name(1, number), OpenMode::read_only);
+            ASSERT_TRUE(file.has_value());
+            EXPECT_EQ(*engine->size_bytes(*file), options_.geometry.container_bytes)
+                << "replica " << r << " container " << number;
+        }
+    }
+    EXPECT_GT(containers, 5U);
     check(false);
 }
 
