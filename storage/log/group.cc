@@ -396,7 +396,7 @@ std::uint64_t GroupCore::next_due_ns() const noexcept {
 }
 
 bool GroupCore::drain() noexcept {
-    bool quiet = state->idle() && !growth.active && !reservation.active;
+    bool quiet = state->idle();  // a container that is being made is nobody's yet
     for (ShardLog* shard : shard_order) {
         if (shard->unsubmitted_bytes == 0 && shard->buffers != nullptr) {
             move_shard(*shard);
