@@ -52,12 +52,39 @@ class CommandLine(unittest.TestCase):
                                       "block_format", "frame_format"})
         self.assertIn(facts["version"], penstock("version").stdout)
 
-    def test_doctor_changes_nothing_and_prints_json(self):
+    def test_doctor_changes_nothing_and_says_the_same_as_text_and_json(self):
         with tempfile.TemporaryDirectory() as directory:
-            done = penstock("doctor", "--data", directory, "--json")
-            self.assertIn(done.returncode, (0, 1), done.stderr)
-            json.loads(done.stdout)
+            words = ["doctor", "--data", directory, "--port", "net_af_packet0,iface=nosuch0"]
+            done = penstock(*words, "--json")
+            self.assertEqual(done.returncode, 1, done.stderr)
+            report = json.loads(done.stdout)
+            text = penstock(*words)
+            self.assertEqual(text.returncode, 1, text.stderr)
             self.assertEqual(os.listdir(directory), [])
+        findings = report["findings"]
+        for finding in findings:
+            self.assertEqual(set(finding), {"level", "id", "about", "text", "mend"})
+            self.assertIn(finding["level"], ("ok", "note", "warning", "error"))
+            self.assertEqual(finding["level"] == "ok", finding["mend"] == "", finding)
+        for level in ("error", "warning", "note"):
+            self.assertEqual(report[level + "s"], sum(f["level"] == level for f in findings))
+        self.assertIn(("error", "port-interface", "nosuch0"),
+                      {(f["level"], f["id"], f["about"]) for f in findings})
+        # How fast a drive flushed may differ from run to run, and so what is thought of it.
+        def level(name, found):
+            return "measured" if name == "drive-flush" else found
+        shown = re.findall(r"^(ok|note|warning|error) +([\w-]+)(?: ([^:]+))?: ", text.stdout, re.M)
+        self.assertEqual([(level(i, l), i, about) for l, i, about in shown],
+                         [(level(f["id"], f["level"]), f["id"], f["about"]) for f in findings])
+
+    def test_doctor_refuses_what_serve_would(self):
+        for words, said in ((["--port", "eth0!"], "--port"), (["--lanes", "3-1"], "--lanes"),
+                            (["--data", "/a", "--data", "/b"], "found 2")):
+            done = penstock("doctor", *words)
+            self.assertEqual(done.returncode, 2, done.stdout)
+            self.assertEqual(done.stdout, "")
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+            self.assertIn(said, done.stderr)
 
 
 class StartAndEnd(NodeTest):

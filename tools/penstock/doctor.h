@@ -6,25 +6,24 @@
 #include <string>
 #include <vector>
 
+#include "tools/penstock/finding.h"
+#include "tools/penstock/machine_checks.h"
+#include "tools/penstock/machine_tree.h"
+
 namespace penstock {
 
 struct DoctorOptions {
-    std::vector<std::string> data;  // as --data has them; none: drives are not looked at
+    std::vector<std::string> data;   // as serve has them; none: drives are not looked at
+    std::vector<std::string> ports;  // as serve has them
+    std::string lanes;               // as serve has them; empty: what serve would use
     bool json = false;
 };
 
-enum class FindingLevel : unsigned char { ok, warn, bad };
+// All that /proc and /sys tell about a machine that is to run this deployment.
+[[nodiscard]] Findings examine_machine(const MachineTree& tree, const Deployment& deployment,
+                                       const KernelAnswers& kernel);
 
-struct Finding {
-    FindingLevel level = FindingLevel::ok;
-    std::string subject;  // "hugepages", "io_uring", ...
-    std::string found;    // one line
-    std::string mend;     // one command; empty if ok
-};
-
-[[nodiscard]] std::vector<Finding> examine(const DoctorOptions& options);
-
-// Prints the findings. Returns 0 if nothing is bad, 1 otherwise, 2 for bad options.
-[[nodiscard]] int doctor(const DoctorOptions& options, std::ostream& out);
+// Prints the findings. Returns 0 if there is no error among them, 1 otherwise, 2 for bad options.
+[[nodiscard]] int doctor(const DoctorOptions& options, std::ostream& out, std::ostream& err);
 
 }  // namespace penstock

@@ -27,7 +27,11 @@ int run(const CommandLine& line) {
         case CommandKind::inspect:
             return run_inspect(line.inspect);
         case CommandKind::doctor:
-            return doctor({line.arguments.data, line.arguments.json}, std::cout);
+            return doctor({.data = line.arguments.data,
+                           .ports = line.arguments.ports,
+                           .lanes = line.arguments.lanes,
+                           .json = line.arguments.json},
+                          std::cout, std::cerr);
         case CommandKind::replica_status:
             return replica_status(line.arguments.data, line.arguments.json, std::cout);
         case CommandKind::replica_replace:

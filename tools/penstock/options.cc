@@ -132,6 +132,23 @@ private:
         doctor_ = app_.add_subcommand(
             "doctor", "Look at this machine and print what to mend; changes nothing");
         add_data(doctor_);
+        doctor_
+            ->add_option("--port", line_.arguments.ports,
+                         "A port the node is to have, as serve has it; repeat it")
+            ->type_name("DEVARGS")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+        doctor_
+            ->add_option("--lanes", line_.arguments.lanes,
+                         "The CPUs its lanes are to have, as serve has them")
+            ->type_name("LIST");
+        doctor_
+            ->add_option("--config", config_path_,
+                         "The node's TOML file: its data, ports and lanes, unless said here")
+            ->type_name("FILE");
+        doctor_->footer(
+            "Exit codes: 0 no error found (notes and warnings may be), 1 an error found, 2 the "
+            "command line or configuration is wrong.");
         doctor_->add_flag("--json", line_.arguments.json, "Print one JSON object");
     }
 
@@ -232,8 +249,7 @@ private:
         } else if (inspect_->parsed()) {
             finish_inspect();
         } else if (doctor_->parsed()) {
-            line_.kind = CommandKind::doctor;
-            check_directory_count(line_.arguments.data, true);
+            finish_doctor();
         } else if (replica_->parsed()) {
             line_.kind =
                 replace_->parsed() ? CommandKind::replica_replace : CommandKind::replica_status;
@@ -262,6 +278,32 @@ private:
         }
         line_.kind = CommandKind::serve;
         line_.serve = std::move(*options);
+    }
+
+    void finish_doctor() {
+        line_.kind = CommandKind::doctor;
+        CommandArguments& to = line_.arguments;
+        if (!config_path_.empty()) {
+            const auto settings = read_config(config_path_);
+            if (!settings) {
+                refuse(settings.error());
+                return;
+            }
+            // What the command line says goes before; the rest of the file is serve's to judge.
+            const bool data = to.data.empty();
+            const bool ports = to.ports.empty();
+            const bool lanes = to.lanes.empty();
+            for (const Setting& setting : *settings) {
+                if (data && setting.key == "data") {
+                    to.data.push_back(setting.value);
+                } else if (ports && setting.key == "port") {
+                    to.ports.push_back(setting.value);
+                } else if (lanes && setting.key == "lanes") {
+                    to.lanes = setting.value;
+                }
+            }
+        }
+        check_directory_count(to.data, true);
     }
 
     void finish_inspect() {

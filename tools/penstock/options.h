@@ -101,6 +101,8 @@ enum class CommandKind : std::uint8_t {
 struct CommandArguments {
     std::vector<std::string> data;
     bool json = false;
+    std::vector<std::string> ports;  // of doctor: as serve's --port and --lanes
+    std::string lanes;
     std::string directory;  // of `replica replace`: the empty one to be filled
 };
 

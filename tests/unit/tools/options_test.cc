@@ -260,7 +260,31 @@ TEST(Options, OtherCommandsTakeTheirArguments) {
     ASSERT_EQ(line.kind, CommandKind::replica_status) << line.err;
     EXPECT_TRUE(line.arguments.json);
     EXPECT_EQ(parse({"doctor"}).kind, CommandKind::doctor);
+    line = parse({"doctor", "--port", "a", "--port", "b", "--lanes", "2-3", "--json"});
+    ASSERT_EQ(line.kind, CommandKind::doctor) << line.err;
+    EXPECT_EQ(line.arguments.ports, (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(line.arguments.lanes, "2-3");
+    EXPECT_TRUE(line.arguments.json);
     EXPECT_EQ(parse({"version"}).kind, CommandKind::version);
+}
+
+TEST(Options, DoctorTakesTheNodesConfigurationAndFlagsWin) {
+    const ConfigFile file(
+        "data = [\"/a\", \"/b\", \"/c\"]\nlanes = \"4-5\"\nmemory = \"1GiB\"\n"
+        "[[port]]\ndevice = \"0000:01:00.0\"\naddress = [\"192.0.2.1/24\"]\n");
+    CommandLine line = parse({"doctor", "--config", file.path()});
+    ASSERT_EQ(line.kind, CommandKind::doctor) << line.err;
+    EXPECT_EQ(line.arguments.data, (std::vector<std::string>{"/a", "/b", "/c"}));
+    EXPECT_EQ(line.arguments.ports, std::vector<std::string>{"0000:01:00.0"});
+    EXPECT_EQ(line.arguments.lanes, "4-5");
+    line = parse({"doctor", "--config", file.path(), "--data", "/d", "--port", "kernel:[::]",
+                  "--lanes", "1"});
+    ASSERT_EQ(line.kind, CommandKind::doctor) << line.err;
+    EXPECT_EQ(line.arguments.data, std::vector<std::string>{"/d"});
+    EXPECT_EQ(line.arguments.ports, std::vector<std::string>{"kernel:[::]"});
+    EXPECT_EQ(line.arguments.lanes, "1");
+    line = parse({"doctor", "--config", "/no/such.toml"});
+    EXPECT_EQ(line.exit_code, 2);
 }
 
 TEST(Config, FileGivesEverySettingAndFlagsWin) {
