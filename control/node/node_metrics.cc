@@ -43,6 +43,7 @@ NodeMetrics::NodeMetrics(Sources sources) : sources_(std::move(sources)), caller
     add_lane_families();
     add_storage_families();
     add_http_families();
+    add_part_families();
 }
 
 void NodeMetrics::add(Kind kind, const char* name, const char* help, metrics::Collector collector) {
@@ -80,10 +81,12 @@ std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
         }
         snapshot->groups.push_back(group);
     }
+    std::set<std::uint64_t> listed;  // not those of a deleted stream, whose name may be used again
     if (const auto table = sources_.streams->table()) {
         for (const auto& [name, view] : *table) {
             for (const auto& shard : view->stream().shards) {
-                stream_of_shard_[value(shard.uid)] = name;
+                stream_of_shard_[value(shard.uid)] = {name, shard.number};
+                listed.insert(value(shard.uid));
             }
         }
     }
@@ -103,7 +106,7 @@ std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
     snapshot->by_stream = of_gone_shards_;
     for (auto it = last_of_shard_.begin(); it != last_of_shard_.end();) {
         const auto named = stream_of_shard_.find(it->first);
-        const std::string name = named == stream_of_shard_.end() ? "" : named->second;
+        const std::string name = named == stream_of_shard_.end() ? "" : named->second.first;
         auto& sum = snapshot->by_stream[name];
         sum.first += it->second.first;
         sum.second += it->second.second;
@@ -113,6 +116,10 @@ std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
             gone.second += it->second.second;
             it = last_of_shard_.erase(it);
         } else {
+            if (it->second.first != 0 && listed.contains(it->first)) {
+                snapshot->shards.push_back(
+                    {name, named->second.second, it->second.first, it->second.second});
+            }
             ++it;
         }
     }

@@ -55,12 +55,21 @@ private:
     struct Snapshot {
         std::vector<Group> groups;
         std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> by_stream;  // records, bytes
+        struct ShardTotal {
+            std::string stream;
+            std::uint32_t number = 0;
+            std::uint64_t records = 0;
+            std::uint64_t bytes = 0;
+        };
+        std::vector<ShardTotal> shards;  // those of a stream that is there, with records
     };
     // Asks the lanes, unless that was done a moment ago.
     [[nodiscard]] std::shared_ptr<const Snapshot> gather();
     void add_lane_families();
     void add_storage_families();
     void add_http_families();
+    void add_part_families();  // part_metrics.cc
+    void add_port_families();
     void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
 
     Sources sources_;
@@ -71,7 +80,7 @@ private:
     std::shared_ptr<const Snapshot> last_;
     std::chrono::steady_clock::time_point gathered_{};
     // Streams that are gone keep what they had, so that counters never go back.
-    std::map<std::uint64_t, std::string> stream_of_shard_;
+    std::map<std::uint64_t, std::pair<std::string, std::uint32_t>> stream_of_shard_;  // and number
     std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> of_gone_shards_;
     std::map<std::uint64_t, std::pair<std::uint64_t, std::uint64_t>> last_of_shard_;
     bool closed_ = false;

@@ -162,11 +162,38 @@ class Metrics(NodeTest):
         self.assertEqual(metrics.get("penstock_records_committed_total", stream="s"), 1)
         self.assertEqual(metrics.get("penstock_bytes_committed_total", stream="s"), 2)
         self.assertGreaterEqual(metrics.get("penstock_commit_latency_seconds_count"), 1)
+        self.assertEqual(metrics.get("penstock_shard_records_committed_total", stream="s",
+                                     shard="shardId-000000000000"), 1)
+        self.assertEqual(metrics.get("penstock_shard_bytes_committed_total", stream="s"), 2)
+        self.assertEqual(metrics.by("penstock_lane_records_total", "from"), {"doors": 0, "api": 1})
         self.assertEqual(metrics.get("penstock_http_requests_total", operation="PutRecord", code="200"), 1)
         self.assertEqual(metrics.get("penstock_http_request_seconds_count", operation="PutRecord"), 1)
         with self.assertRaises(client.exceptions.ResourceNotFoundException):
             client.put_record(StreamName="none", PartitionKey="k", Data=b"d")
         self.assertEqual(node.metrics().by("penstock_http_requests_total", "code")["400"], 1)
+
+    def test_parts_are_counted_where_they_are(self):
+        door = free_port(socket.SOCK_DGRAM)
+        node = self.node("--port", "kernel:127.0.0.1", "--door", f"udp:{door}=s", "--lanes", "0,1")
+        node.create_stream("s", 2)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.connect(("127.0.0.1", door))
+            for number in range(20):
+                sender.send(b"%d" % number)
+            sender.send(b"")   # refused: empty_datagram
+        self.assert_committed(node, "s", 20)
+        wait_for(lambda: node.metrics().get("penstock_dropped_total") == 1, "the drop to be counted")
+        metrics = node.metrics()
+        self.assertEqual(metrics.get("penstock_port_received_packets_total",
+                                     port="kernel:127.0.0.1"), 21)
+        self.assertEqual(metrics.get("penstock_lane_records_total", **{"from": "doors"}), 20)
+        self.assertEqual(metrics.get("penstock_lane_dropped_total", reason="empty_datagram"), 1)
+        self.assertEqual(metrics.get("penstock_lane_dropped_total"), 1)
+        shards = metrics.by("penstock_shard_records_committed_total", "shard")
+        self.assertEqual(sum(shards.values()), 20)
+        for name in ("free", "size"):
+            self.assertEqual(set(metrics.by(f"penstock_replica_{name}_bytes", "replica")),
+                             {"0", "1", "2"})
 
     def test_every_drop_reason_is_there_from_the_start(self):
         drops = self.node().metrics().by("penstock_dropped_total", "reason")
