@@ -91,11 +91,13 @@ std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
         }
     }
     std::set<std::uint64_t> alive;
+    bool all_answered = true;
     for (unsigned lane = 0; lane < sources_.lanes->lane_count(); ++lane) {
         auto totals = std::make_unique<Totals>();
         Errc outcome = Errc::ok;
         if (!caller_.call(lane, &collect_totals, totals.get(), outcome)) {
             late_.push_back(std::move(totals));  // the lane may still write into it
+            all_answered = false;
             continue;
         }
         for (const auto& shard : totals->shards) {
@@ -110,7 +112,8 @@ std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
         auto& sum = snapshot->by_stream[name];
         sum.first += it->second.first;
         sum.second += it->second.second;
-        if (!alive.contains(it->first)) {
+        // A shard of a lane that is late is not gone; it would be counted twice later.
+        if (all_answered && !alive.contains(it->first)) {
             auto& gone = of_gone_shards_[name];
             gone.first += it->second.first;
             gone.second += it->second.second;
