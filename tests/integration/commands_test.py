@@ -1,14 +1,24 @@
 """The program's own manners: options, help, start and end, metrics as documented."""
 
+import contextlib
+import fcntl
 import http.client
+import http.server
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
+import struct
+import subprocess
+import termios
+import threading
+import time
 import unittest
 
-from node import ROOT, LabError, NodeTest, free_port, main, penstock, run, wait_for
+from node import BINARY, ROOT, LabError, NodeTest, free_port, main, penstock, run, wait_for
 import tempfile
 
 
@@ -40,7 +50,7 @@ class CommandLine(unittest.TestCase):
 
     def test_help_everywhere(self):
         for words in ([], ["serve"], ["doctor"], ["inspect"], ["replica"], ["replica", "status"],
-                      ["replica", "replace"], ["version"]):
+                      ["replica", "replace"], ["top"], ["version"]):
             done = penstock(*words, "--help")
             self.assertEqual(done.returncode, 0, words)
             self.assertIn("--help", done.stdout)
@@ -207,6 +217,147 @@ class Metrics(NodeTest):
             connection.request("GET", "/metrics", headers=headers)
             self.assertEqual(connection.getresponse().status, 403, headers)
             connection.close()
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """A server that is no node, by the path of its class."""
+    protocol_version = "HTTP/1.1"
+    status, chunks = 200, [b""]
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        self.send_response(self.status)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for chunk in self.chunks + [b""]:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        pass
+
+
+class Top(NodeTest):
+    def fed_node(self):
+        """A node that gets twenty records and a refused packet every hundredth of a second."""
+        door = free_port(socket.SOCK_DGRAM)
+        node = self.node("--port", "kernel:127.0.0.1", "--door", f"udp:{door}=telemetry")
+        node.create_stream("telemetry", 1)
+        node.create_stream("idle", 1)
+        ended = threading.Event()
+
+        def feed():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.connect(("127.0.0.1", door))
+                while not ended.wait(0.01):
+                    for _ in range(20):
+                        sender.send(b"x" * 100)
+                    sender.send(b"")
+        feeder = threading.Thread(target=feed, daemon=True)
+        feeder.start()
+        self.addCleanup(feeder.join)
+        self.addCleanup(ended.set)
+        wait_for(lambda: node.metrics().get("penstock_records_committed_total",
+                                            stream="telemetry") > 100, "records")
+        return node
+
+    def test_once_prints_one_plain_table(self):
+        node = self.fed_node()
+        done = penstock("top", "--http", f"127.0.0.1:{node.http_port}", "--interval", "0.5", "--once")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertNotIn("\x1b", done.stdout)
+        self.assertNotIn("\r", done.stdout)
+        rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
+        # About 2000 a second, but this machine may be busy.
+        self.assertEqual(rows["LANE"][:4], ["LANE", "DUTY", "PACKETS/s", "DOORS/s"])
+        self.assertRegex(done.stdout, r"(?m)^0 .*empty_datagram [1-9]")
+        self.assertGreater(float(rows["kernel:127.0.0.1"][1]), 50)
+        self.assertGreater(float(rows["telemetry"][1]), 50)
+        self.assertGreater(float(rows["telemetry"][2]), 0.004)
+        self.assertEqual(rows["shardId-000000000000"][1], "telemetry")
+        self.assertRegex(done.stdout, r"p50 [0-9.]+ ms, p99 [0-9.]+ ms")
+        self.assertEqual(done.stdout.count("voting"), 3)
+        self.assertEqual(done.stdout.count("STREAM "), 2)   # its heading, and a column of shards
+
+    def test_terminal_is_drawn_in_its_size_and_restored(self):
+        node = self.fed_node()
+        for ending in (b"q", signal.SIGINT, signal.SIGTERM):
+            with self.subTest(ending=ending):
+                master, slave = pty.openpty()
+                fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+                before = termios.tcgetattr(slave)
+                with subprocess.Popen(
+                        [BINARY, "top", "--http", f"127.0.0.1:{node.http_port}", "--interval", "0.2"],
+                        stdin=slave, stdout=slave, stderr=slave,
+                        env={**os.environ, "TERM": "xterm"}) as process, \
+                        contextlib.ExitStack() as on_failure:
+                    on_failure.callback(process.kill)
+                    output = b""
+
+                    def until(part, start=0):
+                        nonlocal output
+                        end = time.monotonic() + 10
+                        while part not in output[start:]:
+                            self.assertLess(time.monotonic(), end, output[-3000:])
+                            if select.select([master], [], [], 0.1)[0]:
+                                output += os.read(master, 65536)
+
+                    until(b"shardId-")
+                    self.assertTrue(output.startswith(b"\x1b[?1049h\x1b[?25l"), output[:40])
+                    self.assertFalse(termios.tcgetattr(slave)[3] & (termios.ECHO | termios.ICANON))
+                    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 40, 0, 0))
+                    process.send_signal(signal.SIGWINCH)
+                    until(b"\x1b[H", len(output))
+                    start = len(output)   # within a frame that knows of the change, or behind it
+                    while output[start:].count(b"\x1b[H") < 2:
+                        until(b"\x1b[H", len(output))
+                    frame = output[start:].split(b"\x1b[H")[-2].decode()
+                    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame).split("\n")
+                    lines = [line.rstrip("\r") for line in lines]
+                    self.assertLessEqual(len(lines), 10)
+                    self.assertLessEqual(max(map(len, lines)), 40)
+                    if isinstance(ending, bytes):
+                        os.write(master, ending)
+                    else:
+                        process.send_signal(ending)
+                    until(b"\x1b[?25h\x1b[?1049l")
+                    self.assertEqual(process.wait(10), 0)
+                    on_failure.pop_all()
+                self.assertTrue(output.endswith(b"\x1b[?25h\x1b[?1049l"))
+                self.assertEqual(termios.tcgetattr(slave), before)
+                os.close(master)
+                os.close(slave)
+
+    def other_server(self, status, chunks):
+        server = http.server.HTTPServer(("127.0.0.1", 0), type(
+            "Other", (Answer,), {"status": status, "chunks": chunks}))
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        return server.server_port
+
+    def top(self, port):
+        return penstock("top", "--once", "--interval", "0.1", "--http", f"127.0.0.1:{port}")
+
+    def test_answers_in_pieces_are_put_together(self):
+        port = self.other_server(200, [b'penstock_build_info{version="9.', b'8.7"} 1\n'])
+        done = self.top(port)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("penstock 9.8.7 at", done.stdout)
+
+    def test_without_a_node_it_is_one_line_and_exit_1(self):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            for port, said in ((free_port(), "connect"), (silent.getsockname()[1], "timed out"),
+                               (self.other_server(404, [b"no"]), "answered 404")):
+                done = self.top(port)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                self.assertIn(said, done.stderr)
+                self.assertIn(str(port), done.stderr)
 
 
 if __name__ == "__main__":

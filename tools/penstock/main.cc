@@ -13,6 +13,7 @@
 #include "tools/penstock/options.h"
 #include "tools/penstock/replica_command.h"
 #include "tools/penstock/serve.h"
+#include "tools/penstock/top_command.h"
 #include "tools/penstock/version.h"
 
 namespace penstock {
@@ -39,6 +40,8 @@ int run(const CommandLine& line) {
                                    std::cerr);
         case CommandKind::capture:
             return run_capture(line.capture, std::cerr);
+        case CommandKind::top:
+            return run_top(line.top);
         case CommandKind::version:
             std::fputs(version_text(line.arguments.json).c_str(), stdout);
             return 0;

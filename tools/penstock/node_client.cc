@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 
+#include <array>
 #include <cctype>
 #include <new>
 
@@ -10,7 +11,6 @@ namespace penstock {
 namespace {
 
 constexpr long connect_timeout_ms = 2'000;
-constexpr long answer_timeout_ms = 10'000;
 
 std::size_t take_body(const char* data, std::size_t size, std::size_t count, void* into) {
     static_cast<NodeAnswer*>(into)->body.append(data, size * count);
@@ -51,8 +51,10 @@ struct NodeClient::Handle {
     CURL* curl;
 };
 
-NodeClient::NodeClient(std::string_view address)
-    : base_("http://" + std::string(address)), handle_(std::make_unique<Handle>()) {}
+NodeClient::NodeClient(std::string_view address, long answer_timeout_ms)
+    : base_("http://" + std::string(address)),
+      answer_timeout_ms_(answer_timeout_ms),
+      handle_(std::make_unique<Handle>()) {}
 
 NodeClient::~NodeClient() = default;
 
@@ -68,7 +70,7 @@ Result<NodeAnswer> NodeClient::ask(std::string_view method, std::string_view pat
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, connect_timeout_ms);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, answer_timeout_ms);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, answer_timeout_ms_);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &take_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, &take_header);
@@ -77,8 +79,12 @@ Result<NodeAnswer> NodeClient::ask(std::string_view method, std::string_view pat
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
         curl_easy_setopt(curl, CURLOPT_COPYPOSTFIELDS, body.data());
     }
-    if (const CURLcode failed = curl_easy_perform(curl); failed != CURLE_OK) {
-        why = base_ + ": " + curl_easy_strerror(failed) +
+    std::array<char, CURL_ERROR_SIZE> detail{};
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail.data());
+    const CURLcode failed = curl_easy_perform(curl);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
+    if (failed != CURLE_OK) {
+        why = base_ + ": " + (detail[0] != 0 ? detail.data() : curl_easy_strerror(failed)) +
               "; expected a running node there (--http HOST:PORT)";
         return fail(Errc::unavailable);
     }

@@ -21,7 +21,7 @@ struct NodeAnswer {
 class NodeClient {
 public:
     // `address`: HOST:PORT as `serve --http` has it. Connections are kept between requests.
-    explicit NodeClient(std::string_view address);
+    explicit NodeClient(std::string_view address, long answer_timeout_ms = 10'000);
     ~NodeClient();
     NodeClient(const NodeClient&) = delete;
     NodeClient& operator=(const NodeClient&) = delete;
@@ -33,6 +33,7 @@ public:
 private:
     struct Handle;
     std::string base_;
+    long answer_timeout_ms_;
     std::unique_ptr<Handle> handle_;
 };
 

@@ -44,6 +44,7 @@ public:
         add_inspect();
         add_replica();
         add_capture();
+        add_top();
         version_ = app_.add_subcommand("version",
                                        "Print versions: this program, what it was built "
                                        "with, its formats");
@@ -128,6 +129,15 @@ private:
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     }
 
+    static void add_http(CLI::App* command, std::string& address) {
+        command->add_option("--http", address, "The running node's --http. Default 127.0.0.1:4567")
+            ->type_name("HOST:PORT")
+            ->check([](const std::string& text) {
+                return parse_http_address(text) ? std::string()
+                                                : "found '" + text + "'; expected HOST:PORT";
+            });
+    }
+
     void add_doctor() {
         doctor_ = app_.add_subcommand(
             "doctor", "Look at this machine and print what to mend; changes nothing");
@@ -189,12 +199,7 @@ private:
         capture_
             ->add_option("--write", wish.file, "pcapng file; '-', the default, is standard output")
             ->type_name("FILE");
-        capture_->add_option("--http", wish.http, "The node's --http. Default 127.0.0.1:4567")
-            ->type_name("HOST:PORT")
-            ->check([](const std::string& text) {
-                return parse_http_address(text) ? std::string()
-                                                : "found '" + text + "'; expected HOST:PORT";
-            });
+        add_http(capture_, wish.http);
         capture_->add_option("--port", wish.port, "Only the node's N-th --port, from 0")
             ->type_name("N")
             ->check(CLI::Range(0, 255));
@@ -218,6 +223,17 @@ private:
         capture_->add_option("--snap", wish.snap_bytes, "Keep so much of each. Default 65535")
             ->type_name("BYTES")
             ->check(CLI::Range(14, 65'535));
+    }
+
+    void add_top() {
+        top_ = app_.add_subcommand(
+            "top", "Show lanes, ports, shards and replicas of a running node, live");
+        add_http(top_, line_.top.http);
+        top_->add_option("--interval", line_.top.interval_s,
+                         "Seconds from one look to the next, 0.1 to 3600; default 1")
+            ->type_name("SECONDS")
+            ->check(CLI::Range(0.1, 3600.0));
+        top_->add_flag("--once", line_.top.once, "Print one plain table over one interval and end");
     }
 
     [[nodiscard]] const CLI::App* innermost() const {
@@ -256,6 +272,12 @@ private:
             check_directory_count(line_.arguments.data, false);
         } else if (capture_->parsed()) {
             line_.kind = CommandKind::capture;
+        } else if (top_->parsed()) {
+            line_.kind = CommandKind::top;
+            if (!parse_http_address(line_.top.http)) {
+                refuse("--http: found '" + line_.top.http +
+                       "'; expected HOST:PORT, such as 127.0.0.1:4567");
+            }
         } else {
             line_.kind = CommandKind::version;
         }
@@ -340,6 +362,7 @@ private:
     CLI::App* status_ = nullptr;
     CLI::App* replace_ = nullptr;
     CLI::App* capture_ = nullptr;
+    CLI::App* top_ = nullptr;
     CLI::App* version_ = nullptr;
     std::string config_path_;
     std::vector<std::string> inspect_words_;

@@ -20,6 +20,7 @@
 #include "storage/base/ids.h"
 #include "storage/replica/geometry.h"
 #include "tools/penstock/capture_command.h"
+#include "tools/penstock/top_command.h"
 
 namespace penstock {
 
@@ -94,6 +95,7 @@ enum class CommandKind : std::uint8_t {
     replica_status,
     replica_replace,
     capture,
+    top,
     version
 };
 
@@ -112,6 +114,7 @@ struct CommandLine {
     InspectOptions inspect;
     CommandArguments arguments;
     CaptureOptions capture;
+    TopArguments top;
     int exit_code = 0;
     std::string out;  // for standard output
     std::string err;  // for standard error

@@ -199,6 +199,8 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
         {{"inspect", "verify"}, {"DIR", "not given"}},
         {{"inspect", "verify", "/a", "/b"}, {"found 2", "one, or the three"}},
         {{"doctor", "--data", "/a", "--data", "/b"}, {"found 2"}},
+        {{"top", "--http", "nowhere"}, {"--http", "'nowhere'", "HOST:PORT"}},
+        {{"top", "--interval", "0"}, {"--interval", "0.1"}},
         {{"replica"}, {"subcommand"}},
         {{"replica", "replace", "--data", "/a"}, {"DIRECTORY"}},
         {{"replica", "replace", "/n"}, {"--data"}},
@@ -232,7 +234,7 @@ TEST(Options, HelpNamesEverySettingAndIsNoError) {
     for (const SettingSpec& spec : setting_specs()) {
         EXPECT_NE(line.out.find("--" + std::string(spec.key)), std::string::npos) << spec.key;
     }
-    for (const char* command : {"doctor", "inspect", "replica", "version"}) {
+    for (const char* command : {"doctor", "inspect", "replica", "top", "version"}) {
         EXPECT_EQ(parse({command, "--help"}).exit_code, 0) << command;
         EXPECT_NE(parse({"--help"}).out.find(command), std::string::npos) << command;
     }
@@ -266,6 +268,14 @@ TEST(Options, OtherCommandsTakeTheirArguments) {
     EXPECT_EQ(line.arguments.lanes, "2-3");
     EXPECT_TRUE(line.arguments.json);
     EXPECT_EQ(parse({"version"}).kind, CommandKind::version);
+    line = parse({"top"});
+    ASSERT_EQ(line.kind, CommandKind::top) << line.err;
+    EXPECT_EQ(line.top.http, ServeOptions{}.http);
+    line = parse({"top", "--http", "[::1]:99", "--interval", "0.5", "--once"});
+    ASSERT_EQ(line.kind, CommandKind::top) << line.err;
+    EXPECT_EQ(line.top.http, "[::1]:99");
+    EXPECT_EQ(line.top.interval_s, 0.5);
+    EXPECT_TRUE(line.top.once);
 }
 
 TEST(Options, DoctorTakesTheNodesConfigurationAndFlagsWin) {
