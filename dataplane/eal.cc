@@ -5,15 +5,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
-#include <sstream>
 
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
+
+#include "dataplane/port/dpdk_log.h"
 
 namespace penstock {
 namespace {
@@ -66,49 +65,13 @@ std::vector<std::string> arguments_of(const EalOptions& options, bool huge, unsi
     return arguments;
 }
 
-// What EAL said while starting, kept for the error message instead of flooding the console.
-class LogCapture {
-public:
-    LogCapture() : stream_(::open_memstream(&text_, &size_)) { rte_openlog_stream(stream_); }
-    ~LogCapture() {
-        rte_openlog_stream(stderr);
-        if (stream_ != nullptr) {
-            std::fclose(stream_);
-        }
-        std::free(text_);
-    }
-    LogCapture(const LogCapture&) = delete;
-    LogCapture& operator=(const LogCapture&) = delete;
-
-    // EAL's own lines in one: the first says the cause, the last the consequence.
-    [[nodiscard]] std::string lines() {
-        if (stream_ == nullptr) {
-            return {};
-        }
-        std::fflush(stream_);
-        std::istringstream all(std::string(text_, size_));
-        std::string out;
-        for (std::string line; std::getline(all, line);) {
-            if (line.starts_with("EAL: ") && out.size() < said_bytes_max) {
-                out += (out.empty() ? "" : "; ") + line;
-            }
-        }
-        return out;
-    }
-
-private:
-    char* text_ = nullptr;
-    std::size_t size_ = 0;
-    std::FILE* stream_;
-    static constexpr std::size_t said_bytes_max = 400;
-};
-
 }  // namespace
 
-unsigned eal_memory_mb(unsigned port_count, unsigned lane_count) noexcept {
+unsigned eal_memory_mb(unsigned port_count, unsigned lane_count, unsigned jumbo_count) noexcept {
     // 16 MiB for EAL itself; per port and lane a pool of up to 4096 buffers, which are 2.5 KiB with
-    // the usual MTU and 9.5 KiB with jumbo frames.
-    return std::max(64U, 16 + port_count * std::max(1U, lane_count) * 40);
+    // the usual MTU and up to 12.5 KiB with jumbo frames.
+    const unsigned lanes = std::max(1U, lane_count);
+    return std::max(64U, 16 + port_count * lanes * 40 + jumbo_count * lanes * 20);
 }
 
 Result<std::unique_ptr<Eal>> Eal::start(const EalOptions& options, std::string& why) {
@@ -138,14 +101,14 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalOptions& options, std::string& 
     for (std::string& argument : arguments) {
         argv.push_back(argument.data());
     }
-    LogCapture log;
+    DpdkLog log;
     const int outcome = rte_eal_init(static_cast<int>(argv.size()), argv.data());
     const int error = rte_errno;
     static_cast<void>(::pthread_setaffinity_np(::pthread_self(), sizeof before, &before));
     if (outcome < 0) {
         eal_state.store(EalState::stopped);
         why = "DPDK did not start (" + std::string(rte_strerror(error)) + ")";
-        if (const std::string said = log.lines(); !said.empty()) {
+        if (const std::string said = log.summary("EAL: "); !said.empty()) {
             why += ": " + said;
         }
         why += error == EACCES || error == EPERM ? "; run as root" : "";

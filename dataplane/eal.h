@@ -23,8 +23,10 @@ struct EalOptions {
     std::vector<std::string> pci_addresses;
 };
 
-// Packet memory for so many ports and lanes, in MiB.
-[[nodiscard]] unsigned eal_memory_mb(unsigned port_count, unsigned lane_count) noexcept;
+// Packet memory for so many ports and lanes, in MiB; `jumbo_count` of the ports take frames above
+// 1500 bytes (port_takes_jumbo).
+[[nodiscard]] unsigned eal_memory_mb(unsigned port_count, unsigned lane_count,
+                                     unsigned jumbo_count = 0) noexcept;
 
 class Eal {
 public:

@@ -233,12 +233,14 @@ private:
     bool open_ports(std::string& why) {
         std::vector<std::string> pci;
         unsigned dpdk_ports = 0;
+        unsigned jumbo_ports = 0;
         for (const NodePort& port : options_.ports) {
             const auto kind = port_kind(port.device, why);
             if (!kind) {
                 return false;
             }
             dpdk_ports += *kind != PortKind::kernel ? 1U : 0U;
+            jumbo_ports += port_takes_jumbo(port.device, port.mtu) ? 1U : 0U;
             if (*kind == PortKind::dpdk_pci) {
                 pci.push_back(port.device.substr(0, port.device.find(',')));
             }
@@ -247,7 +249,7 @@ private:
         if (dpdk_ports != 0) {
             EalOptions eal;
             eal.huge_pages = options_.huge_pages;
-            eal.memory_mb = eal_memory_mb(dpdk_ports, lane_count);
+            eal.memory_mb = eal_memory_mb(dpdk_ports, lane_count, jumbo_ports);
             eal.cpus = options_.lane_cpus;
             eal.pci_addresses = pci;
             auto started = Eal::start(eal, why);
@@ -261,6 +263,7 @@ private:
             PortOptions open;
             open.device = port.device;
             open.addresses = port.addresses;
+            open.mtu = port.mtu;
             for (const DoorSpec& door : options_.doors) {
                 open.udp_ports.push_back(door.port);
             }

@@ -25,6 +25,7 @@ namespace penstock {
 struct NodePort {
     std::string device;
     std::vector<IpPrefix> addresses;
+    std::uint16_t mtu = 0;  // 0: as the device has it
 };
 
 struct NodeOptions {

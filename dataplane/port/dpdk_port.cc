@@ -11,9 +11,10 @@
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
-#include <rte_log.h>
 #include <rte_mbuf.h>
 
+#include "dataplane/port/dpdk_log.h"
+#include "dataplane/port/interface.h"
 #include "dataplane/port/packet_sockets.h"
 
 namespace penstock {
@@ -23,15 +24,20 @@ constexpr std::uint16_t descriptors_wanted = 1024;
 constexpr unsigned mempool_cache = 256;
 // af_packet's own default of 512 frames is 3 ms of a 150 kpps sender; a sleeping lane needs more.
 constexpr unsigned af_packet_frames = 4096;
-constexpr unsigned frame_overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2 * RTE_VLAN_HLEN;
+// Whole pages that hold a jumbo packet; the memory of the ring stays about that of plain frames.
+constexpr unsigned af_packet_jumbo_frame_bytes = 3 * 4096;
+constexpr unsigned af_packet_jumbo_frames = 768;
+constexpr unsigned frame_ends = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+constexpr unsigned frame_overhead = frame_ends + 2 * RTE_VLAN_HLEN;
 
 std::string dpdk_text(int error) {
     return rte_strerror(error < 0 ? -error : error);
 }
 
-bool has_argument(std::string_view arguments, std::string_view name) {
-    const std::string wanted = "," + std::string(name) + "=";
-    return ("," + std::string(arguments)).find(wanted) != std::string::npos;
+// We share nothing with other DPDK processes; some drivers complain that they cannot.
+bool says_nothing_new(const std::string& line) {
+    return line.find("mp action") != std::string::npos ||
+           line.find("secondary") != std::string::npos;
 }
 
 }  // namespace
@@ -169,28 +175,53 @@ DpdkPort::~DpdkPort() {
     rte_mempool_free(pool_);
 }
 
-Status DpdkPort::attach(const PortOptions& options, std::string& why) {
+std::string DpdkPort::arguments_for(const PortOptions& options) const {
     const std::size_t comma = std::min(options.device.find(','), options.device.size());
-    device_name_ = options.device.substr(0, comma);
     std::string arguments = options.device.substr(std::min(comma + 1, options.device.size()));
-    if (virtual_) {
-        if (device_name_.starts_with("net_af_packet")) {
-            if (!has_argument(arguments, "qpairs") && options.lane_count > 1) {
-                arguments += ",qpairs=" + std::to_string(options.lane_count);
-            }
-            if (!has_argument(arguments, "framecnt") && !has_argument(arguments, "blocksz")) {
-                arguments += ",framecnt=" + std::to_string(af_packet_frames);
+    const auto has = [&](std::string_view name) {
+        return !device_argument(options.device, name).empty();
+    };
+    const auto add = [&](const std::string& name, std::size_t value) {
+        arguments += (arguments.empty() ? "" : ",") + name + "=" + std::to_string(value);
+    };
+    if (device_name_.starts_with("net_af_packet")) {
+        if (!has("qpairs") && options.lane_count > 1) {
+            add("qpairs", options.lane_count);
+        }
+        if (!has("framecnt") && !has("blocksz") && !has("framesz")) {
+            const bool jumbo = mtu_ > RTE_ETHER_MTU;
+            add("framecnt", jumbo ? af_packet_jumbo_frames : af_packet_frames);
+            if (jumbo) {
+                add("framesz", af_packet_jumbo_frame_bytes);
+                add("blocksz", af_packet_jumbo_frame_bytes);
             }
         }
+    }
+    return arguments;
+}
+
+Status DpdkPort::attach(const PortOptions& options, std::string& why) {
+    device_name_ = options.device.substr(0, options.device.find(','));
+    const std::vector<std::string> interfaces = interfaces_of(options.device);
+    if (virtual_ && !interfaces.empty()) {
+        interface_ = interfaces.front();
+        mtu_ = std::min(interface_mtu(interface_), port_mtu_max);
+    }
+    if (virtual_) {
         const std::vector<int> before = open_packet_sockets();
-        // EAL's lines about a device it does not know add nothing to ours; the driver's own do.
-        const int log_level = rte_log_get_level(RTE_LOGTYPE_EAL);
-        rte_log_set_level(RTE_LOGTYPE_EAL, RTE_LOG_CRIT);
-        const int error = rte_eal_hotplug_add("vdev", device_name_.c_str(), arguments.c_str());
-        rte_log_set_level(RTE_LOGTYPE_EAL, static_cast<std::uint32_t>(log_level));
+        DpdkLog log;
+        const int error =
+            rte_eal_hotplug_add("vdev", device_name_.c_str(), arguments_for(options).c_str());
         if (error != 0) {
-            why = "DPDK cannot make the virtual device (" + dpdk_text(error) +
-                  "); check driver name and arguments, and that the program runs as root";
+            std::string said;
+            for (const std::string& line : log.lines()) {
+                // EAL's lines about a device it does not know add nothing to ours.
+                if (!line.starts_with("EAL: ") && !says_nothing_new(line)) {
+                    said += (said.empty() ? ": " : "; ") + line;
+                }
+            }
+            why = "DPDK cannot make the virtual device (" + dpdk_text(error) + ")" + said +
+                  "; check driver name and arguments, and that the program runs as root";
             return fail(Errc::io_failed, error);
         }
         attached_ = true;
@@ -212,8 +243,13 @@ Status DpdkPort::attach(const PortOptions& options, std::string& why) {
 }
 
 Status DpdkPort::make_pool(const Setup& setup, std::string& why) {
+    // Whole frames in one buffer: what a driver delivers in pieces is put together there.
+    unsigned frame = mtu_ + frame_overhead;
+    if (driver_ == "net_af_packet" && mtu_ > RTE_ETHER_MTU) {
+        frame = std::max(frame, af_packet_jumbo_frame_bytes);  // it asks for room for its ring's
+    }
     const unsigned data_room =
-        std::max(RTE_MBUF_DEFAULT_BUF_SIZE + 0U, RTE_PKTMBUF_HEADROOM + mtu_ + frame_overhead);
+        std::max(RTE_MBUF_DEFAULT_BUF_SIZE + 0U, RTE_PKTMBUF_HEADROOM + frame);
     // Per queue: both rings full, what receive() lends, and what the lane's cache keeps (DPDK lets
     // it grow to one and a half times its size).
     const unsigned per_queue = setup.rx_descriptors + setup.tx_descriptors + 2U * burst_max +
@@ -263,7 +299,7 @@ Status DpdkPort::start_queues(Setup& setup, std::string& why) {
         queue->base_flags_ = software_link ? packet_partial_checksum_ok : 0;
         queue->trust_ip_ = (setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) != 0;
         queue->trust_l4_ = (setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_UDP_CKSUM) != 0;
-        queue->ring_packets_ = driver_ == "net_af_packet" ? af_packet_frames : setup.rx_descriptors;
+        queue->ring_packets_ = ring_packets(setup);
         // Sleeping needs both: a descriptor, and a driver that can say whether packets wait.
         if (setup.conf.intr_conf.rxq != 0 && rte_eth_dev_rx_intr_enable(port_id_, i) == 0) {
             static_cast<void>(rte_eth_dev_rx_intr_disable(port_id_, i));
@@ -303,9 +339,63 @@ void DpdkPort::choose_filter() {
     const bool multicast =
         std::any_of(addresses_.begin(), addresses_.end(),
                     [](const IpPrefix& own) { return own.address.family == IpFamily::v6; });
+    if (!interface_.empty()) {
+        // The drivers would set flags of the interface, which outlive a crash.
+        for (const int fd : packet_sockets_) {
+            if (addresses_.empty() || multicast) {
+                widen_filter(fd, interface_, addresses_.empty());
+            }
+        }
+        return;
+    }
     if (addresses_.empty() || (multicast && rte_eth_allmulticast_enable(port_id_) != 0)) {
         static_cast<void>(rte_eth_promiscuous_enable(port_id_));
     }
+}
+
+std::uint32_t DpdkPort::ring_packets(const Setup& setup) const {
+    if (driver_ == "net_af_packet") {
+        return mtu_ > RTE_ETHER_MTU ? af_packet_jumbo_frames : af_packet_frames;
+    }
+    return setup.rx_descriptors;
+}
+
+// The interface's own where there is one: it is not ours to change. Else what was asked for, within
+// what the driver says it can. net_memif and net_tap describe plain Ethernet and take more: the one
+// chains its buffers, the other has an interface of its own.
+Status DpdkPort::choose_mtu(const PortOptions& options, Setup& setup, std::string& why) {
+    if (options.mtu == 0) {
+        return {};
+    }
+    if (!interface_.empty()) {
+        why = "--mtu " + std::to_string(options.mtu) +
+              " is not for a port on an interface, whose " + "MTU is " + std::to_string(mtu_) +
+              "; `ip link set " + interface_ + " mtu ...` before the start";
+        return fail(Errc::invalid_argument);
+    }
+    mtu_ = options.mtu;
+    if (driver_ == "net_memif") {
+        return {};
+    }
+    if (driver_ == "net_tap") {
+        const std::string made = device_argument(options.device, "iface");
+        if (made.empty() || !set_interface_mtu(made, mtu_)) {
+            why = "--mtu " + std::to_string(mtu_) + ": the interface of " + device_name_ +
+                  " did not take it; name it with iface=NAME";
+            return fail(Errc::unsupported);
+        }
+        return {};
+    }
+    const std::uint32_t frame_max =
+        setup.info.max_rx_pktlen == 0 ? UINT32_MAX : setup.info.max_rx_pktlen;
+    const std::uint16_t mtu_max = setup.info.max_mtu == 0 ? UINT16_MAX : setup.info.max_mtu;
+    if (mtu_ > mtu_max || mtu_ + frame_ends > frame_max) {
+        why = "--mtu " + std::to_string(options.mtu) + ": driver " + driver_ + " takes at most " +
+              std::to_string(std::min<std::uint32_t>(mtu_max, frame_max - frame_ends));
+        return fail(Errc::unsupported);
+    }
+    setup.conf.rxmode.mtu = mtu_;
+    return {};
 }
 
 Status DpdkPort::configure(const PortOptions& options, std::string& why) {
@@ -322,8 +412,13 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
         why = "driver " + driver_ + " offers no receive or transmit queue";
         return fail(Errc::unsupported);
     }
+    PENSTOCK_TRY_VOID(choose_mtu(options, setup, why));
     setup.conf.rxmode.offloads =
         setup.info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    if (setup.conf.rxmode.mtu > RTE_ETHER_MTU) {
+        // Some NICs deliver a jumbo frame in pieces even into large buffers.
+        setup.conf.rxmode.offloads |= setup.info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
+    }
     const std::uint64_t spread =
         setup.info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
     if (setup.queues > 1 && spread != 0) {
@@ -348,7 +443,21 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
     rte_ether_addr mac{};
     static_cast<void>(rte_eth_macaddr_get(port_id_, &mac));
     std::memcpy(mac_.bytes.data(), mac.addr_bytes, 6);
-    if (rte_eth_dev_get_mtu(port_id_, &mtu_) != 0 || mtu_ == 0) {
+    if (driver_ == "net_tap") {
+        // The driver names the kernel's end of the link. Ours is another station: an answer from
+        // the asker's own address would be no answer.
+        mac_.bytes[5] ^= std::byte{1};
+    }
+    if (setup.conf.rxmode.mtu != 0) {
+        // Drivers that make an interface set its MTU here; those that cannot have it configured.
+        error = rte_eth_dev_set_mtu(port_id_, mtu_);
+        if (error != 0 && error != -ENOTSUP) {
+            why = "DPDK driver " + driver_ + " refused an MTU of " + std::to_string(mtu_) + ": " +
+                  dpdk_text(error);
+            return fail(Errc::io_failed, error);
+        }
+    }
+    if (mtu_ == 0 && (rte_eth_dev_get_mtu(port_id_, &mtu_) != 0 || mtu_ == 0)) {
         mtu_ = RTE_ETHER_MTU;
     }
     PENSTOCK_TRY_VOID(make_pool(setup, why));
@@ -366,7 +475,13 @@ Result<std::unique_ptr<DpdkPort>> DpdkPort::open(const PortOptions& options, Por
     std::string problem;
     Status opened = port->attach(options, problem);
     if (opened) {
+        DpdkLog log;
         opened = port->configure(options, problem);
+        for (const std::string& line : log.lines()) {
+            if (!opened) {
+                problem += "; " + line;
+            }
+        }
     }
     if (!opened) {
         why = "--port " + options.device + ": " + problem;

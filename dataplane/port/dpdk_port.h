@@ -35,15 +35,19 @@ private:
     struct Setup;
     DpdkPort();
     Status attach(const PortOptions& options, std::string& why);
+    [[nodiscard]] std::string arguments_for(const PortOptions& options) const;
     Status configure(const PortOptions& options, std::string& why);
     Status make_pool(const Setup& setup, std::string& why);
     Status start_queues(Setup& setup, std::string& why);
+    Status choose_mtu(const PortOptions& options, Setup& setup, std::string& why);
+    [[nodiscard]] std::uint32_t ring_packets(const Setup& setup) const;
     void discard_foreign_frames(const Setup& setup);
     void choose_filter();
 
     static constexpr std::uint16_t no_port = 0xFFFF;
     std::string device_name_;  // the vdev's or PCI device's, without arguments
     std::string driver_;
+    std::string interface_;  // of the kernel, which keeps it; empty where the device is our own
     bool virtual_ = false;
     bool attached_ = false;
     bool started_ = false;

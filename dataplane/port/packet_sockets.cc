@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <linux/if_packet.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
 #include <charconv>
@@ -35,6 +36,14 @@ void ignore_outgoing(int socket) noexcept {
     // A kernel too old for it (before 4.20) shows us our own frames, which are then counted.
     const int on = 1;
     static_cast<void>(::setsockopt(socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on));
+}
+
+void widen_filter(int socket, const std::string& interface, bool all) noexcept {
+    packet_mreq wanted{};
+    wanted.mr_ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
+    wanted.mr_type = all ? PACKET_MR_PROMISC : PACKET_MR_ALLMULTI;
+    static_cast<void>(
+        ::setsockopt(socket, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &wanted, sizeof wanted));
 }
 
 std::uint64_t take_packet_socket_drops(std::span<const int> sockets) noexcept {

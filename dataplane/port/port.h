@@ -89,14 +89,22 @@ struct PortOptions {
     std::vector<IpPrefix> addresses;       // --address after this --port
     std::vector<std::uint16_t> udp_ports;  // of all doors; kernel sockets listen on these
     unsigned lane_count = 1;
+    // 0: the interface's own, or the driver's default where the device makes its own link.
+    std::uint16_t mtu = 0;
     // Take the interface even if it carries the default route (that may end the operator's login).
     bool force = false;
 };
+
+inline constexpr std::uint16_t port_mtu_min = 1280;  // IPv6 allows no less
+inline constexpr std::uint16_t port_mtu_max = 9000;
 
 enum class PortKind : std::uint8_t { kernel, dpdk_virtual, dpdk_pci };
 // What `device` names. Errc::invalid_argument, with the reason in `why`, when it is nothing of
 // ours.
 [[nodiscard]] Result<PortKind> port_kind(const std::string& device, std::string& why);
+
+// Whether packets above 1500 bytes will be taken, which needs larger buffers.
+[[nodiscard]] bool port_takes_jumbo(const std::string& device, std::uint16_t mtu);
 
 // Opens either back end; EAL must run already for DPDK ports (dataplane/eal.h). On failure `why`
 // says what was expected, what was found and what to do.

@@ -128,10 +128,10 @@ class StartAndEnd(NodeTest):
             "StreamARN"]
         self.assertEqual(arn, "arn:aws:kinesis:us-east-1:111122223333:stream/s")
         with open(path, "a", encoding="utf-8") as file:
-            file.write("mtu = 1\n")
+            file.write("weight = 1\n")
         done = penstock("serve", "--data", node.data[0], "--config", path)
         self.assertEqual(done.returncode, 2)
-        self.assertIn(f"{path}:4: unknown key 'mtu'", done.stderr)
+        self.assertIn(f"{path}:4: unknown key 'weight'", done.stderr)
 
     def test_second_node_on_the_same_directory_is_refused(self):
         node = self.node()

@@ -134,7 +134,7 @@ Complaint store_port(ServeOptions& options, std::string_view value) {
     if (std::ranges::any_of(options.ports, same)) {
         return "expected each port once";
     }
-    options.ports.push_back({std::string(value), {}});
+    options.ports.push_back({std::string(value), {}, 0});
     return std::nullopt;
 }
 
@@ -152,6 +152,20 @@ Complaint store_address(ServeOptions& options, std::string_view value) {
     }
     port.addresses.emplace_back(value);
     return std::nullopt;
+}
+
+Complaint store_mtu(ServeOptions& options, std::string_view value) {
+    if (options.ports.empty()) {
+        return "expected after the --port it belongs to";
+    }
+    PortOption& port = options.ports.back();
+    if (port.mtu != 0) {
+        return "expected once for each port";
+    }
+    if (port.devargs.starts_with("kernel:")) {
+        return "expected after a DPDK port; the kernel's sockets take what its interfaces let in";
+    }
+    return store_number(port.mtu, value, port_mtu_min, port_mtu_max);
 }
 
 Complaint store_door(ServeOptions& options, std::string_view value) {
@@ -230,6 +244,10 @@ constexpr std::array specs{
                 "Address of the --port before it, answered for ARP, ND and ping. A port with none "
                 "takes every destination address and answers nothing.",
                 store_address},
+    SettingSpec{"mtu", Shape::list, "BYTES",
+                "Largest IP packet of the --port before it, 1280 to 9000, where the device is "
+                "DPDK's own (memif, tap, a NIC). Ports on an interface use the interface's.",
+                store_mtu},
     SettingSpec{"door", Shape::list, "SPEC",
                 "A UDP port whose datagrams become records: udp:PORT=STREAM[,key=source|fixed:TEXT]"
                 "[,framing=datagram|lines][,from=PREFIX][,quota=BYTES/s].",
@@ -357,9 +375,9 @@ public:
             std::string problem;
             if (name == "port") {
                 problem = ports(node);
-            } else if (name == "address") {
-                problem = at(key.source()) +
-                          "'address' stands alone; expected it inside a [[port]] table";
+            } else if (name == "address" || name == "mtu") {
+                problem = at(key.source()) + quoted(name) +
+                          " stands alone; expected it inside a [[port]] table";
             } else {
                 problem = values(*spec, node);
             }
@@ -380,13 +398,14 @@ private:
         if (const auto* text = node.as_string(); text != nullptr && spec.shape != Shape::flag) {
             setting.value = text->get();
         } else if (const auto* number = node.as_integer();
-                   number != nullptr && spec.shape == Shape::single) {
+                   number != nullptr && (spec.shape == Shape::single || spec.key == "mtu")) {
             setting.value = std::to_string(number->get());
         } else if (const auto* flag = node.as_boolean();
                    flag != nullptr && spec.shape == Shape::flag) {
             setting.value = flag->get() ? "true" : "false";
         } else {
             const char* expected = spec.shape == Shape::flag     ? "true or false"
+                                   : spec.key == "mtu"           ? "one whole number"
                                    : spec.shape == Shape::single ? "one string or whole number"
                                                                  : "strings";
             return setting.origin + ": found a value of another type; expected " + expected;
@@ -425,9 +444,9 @@ private:
 
     [[nodiscard]] std::string port(const toml::table& table) {
         for (const auto& [key, value] : table) {
-            if (key.str() != "device" && key.str() != "address") {
+            if (key.str() != "device" && key.str() != "address" && key.str() != "mtu") {
                 return at(key.source()) + "unknown key " + quoted(key.str()) +
-                       " in [[port]]; known are device, address";
+                       " in [[port]]; known are device, address, mtu";
             }
         }
         const toml::node* device = table.get("device");
@@ -438,7 +457,13 @@ private:
             return problem;
         }
         const toml::node* addresses = table.get("address");
-        return addresses == nullptr ? std::string{} : values(*find_spec("address"), *addresses);
+        if (addresses != nullptr) {
+            if (std::string problem = values(*find_spec("address"), *addresses); !problem.empty()) {
+                return problem;
+            }
+        }
+        const toml::node* mtu = table.get("mtu");
+        return mtu == nullptr ? std::string{} : add(*find_spec("mtu"), *mtu);
     }
 
     std::string file_name_;
@@ -447,7 +472,7 @@ private:
 
 // Ports and their addresses are one list, or an address could end up at another port.
 [[nodiscard]] std::string_view list_of(std::string_view key) noexcept {
-    return key == "address" ? std::string_view("port") : key;
+    return key == "address" || key == "mtu" ? std::string_view("port") : key;
 }
 
 [[nodiscard]] std::string apply_all(ServeOptions& options, std::span<const Setting> settings) {

@@ -26,10 +26,11 @@ namespace penstock {
 
 enum class LogLevel : std::uint8_t { trace, debug, info, warn, error };
 
-// One `--port` and the `--address` options that follow it.
+// One `--port` and the `--address` and `--mtu` options that follow it.
 struct PortOption {
     std::string devargs;
     std::vector<std::string> addresses;
+    std::uint16_t mtu = 0;  // 0: as the device has it
     friend bool operator==(const PortOption&, const PortOption&) = default;
 };
 

@@ -84,6 +84,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
             }
             own.addresses.push_back(*prefix);
         }
+        own.mtu = port.mtu;
     }
     node.force_ports = serve.force;
     node.lane_cpus = serve.lane_cpus;

@@ -54,13 +54,13 @@ TEST(Options, ServeNeedsNothingButData) {
 TEST(Options, AddressBelongsToThePortBeforeIt) {
     const CommandLine line =
         serve({"--port", "net_af_packet0,iface=a", "--address", "192.0.2.1/24", "--address",
-               "2001:db8::1/64", "--port", "net_af_packet1,iface=b", "--port",
-               "net_af_packet2,iface=c", "--address", "198.51.100.1/24"});
+               "2001:db8::1/64", "--port", "net_af_packet1,iface=b", "--port", "net_memif0",
+               "--mtu", "9000", "--address", "198.51.100.1/24"});
     ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
     const std::vector<PortOption> expected{
-        {"net_af_packet0,iface=a", {"192.0.2.1/24", "2001:db8::1/64"}},
-        {"net_af_packet1,iface=b", {}},
-        {"net_af_packet2,iface=c", {"198.51.100.1/24"}}};
+        {"net_af_packet0,iface=a", {"192.0.2.1/24", "2001:db8::1/64"}, 0},
+        {"net_af_packet1,iface=b", {}, 0},
+        {"net_memif0", {"198.51.100.1/24"}, 9000}};
     EXPECT_EQ(line.serve.ports, expected);
 }
 
@@ -163,6 +163,12 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
          {"--address", "'192.0.2.1/33'", "IP/PREFIX"}},
         {{"serve", "--data", "/d", "--port", kernel, "--address", "192.0.2.1/24"},
          {"--address", "DPDK port"}},
+        {{"serve", "--data", "/d", "--mtu", "9000"}, {"--mtu", "after the --port"}},
+        {{"serve", "--data", "/d", "--port", "net_null0", "--mtu", "9001"},
+         {"--mtu", "'9001'", "1280 to 9000"}},
+        {{"serve", "--data", "/d", "--port", "net_null0", "--mtu", "1500", "--mtu", "1500"},
+         {"--mtu", "once for each port"}},
+        {{"serve", "--data", "/d", "--port", kernel, "--mtu", "1500"}, {"--mtu", "DPDK port"}},
         {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:x=s"}, {"--door", "udp:x=s"}},
         {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:1=s", "--door", "udp:1=t"},
          {"--door", "1"}},
@@ -308,8 +314,9 @@ http-threads = 2
 existing = true
 memory = "256MiB"
 [[port]]
-device = "net_af_packet0,iface=a"
+device = "net_memif0"
 address = ["192.0.2.1/24"]
+mtu = 9000
 [[port]]
 device = "kernel:127.0.0.1"
 )");
@@ -320,21 +327,23 @@ device = "kernel:127.0.0.1"
     EXPECT_TRUE(line.serve.existing);
     EXPECT_EQ(line.serve.ports.size(), 2U);
     EXPECT_EQ(line.serve.ports[0].addresses, std::vector<std::string>{"192.0.2.1/24"});
+    EXPECT_EQ(line.serve.ports[0].mtu, 9000);
     EXPECT_TRUE(line.serve.ports[1].addresses.empty());
+    EXPECT_EQ(line.serve.ports[1].mtu, 0);
 
     line = parse({"serve", "--http", "127.0.0.1:9", "--config", file.path(), "--data", "/x",
                   "--port", "net_null0"});
     ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
     EXPECT_EQ(line.serve.http, "127.0.0.1:9");
     EXPECT_EQ(line.serve.data, std::vector<std::string>{"/x"});
-    EXPECT_EQ(line.serve.ports, (std::vector<PortOption>{{"net_null0", {}}}));
+    EXPECT_EQ(line.serve.ports, (std::vector<PortOption>{{"net_null0", {}, 0}}));
     EXPECT_EQ(line.serve.doors.size(), 2U);
     EXPECT_EQ(line.serve.ack_level, AckLevel::all);
 }
 
 TEST(Config, EverySettingCanStandInTheFile) {
     for (const SettingSpec& spec : setting_specs()) {
-        if (spec.key == "port" || spec.key == "address") {
+        if (spec.key == "port" || spec.key == "address" || spec.key == "mtu") {
             continue;  // these have tables of their own
         }
         const bool flag = spec.shape == SettingSpec::Shape::flag;
@@ -360,7 +369,10 @@ TEST(Config, MistakesNameFileLineAndKey) {
         {"port = \"net_null0\"\n", {"n.toml:1:", "[[port]]"}},
         {"address = \"192.0.2.1/24\"\n", {"n.toml:1:", "inside a [[port]]"}},
         {"\n[[port]]\naddress = [\"192.0.2.1/24\"]\n", {"n.toml:2:", "device"}},
-        {"[[port]]\ndevice = \"net_null0\"\nmtu = 5\n", {"n.toml:3:", "'mtu'", "device, address"}},
+        {"[[port]]\ndevice = \"net_null0\"\nsize = 5\n",
+         {"n.toml:3:", "'size'", "device, address, mtu"}},
+        {"[[port]]\ndevice = \"net_null0\"\nmtu = true\n", {"n.toml:3:", "mtu", "whole number"}},
+        {"mtu = 1500\n", {"n.toml:1:", "inside a [[port]]"}},
         {"data = [\"/a\"\nhttp = 1\n", {"n.toml:2:", "not TOML"}},
         {"http = \"a\"\nhttp = \"b\"\n", {"n.toml:2:", "not TOML"}},
     };

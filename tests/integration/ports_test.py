@@ -1,0 +1,208 @@
+"""Every kind of port with the real process: memif, tap, null, pcap, jumbo frames, several at once."""
+
+import os
+import shutil
+import signal
+import struct
+import subprocess
+
+from frames import udp4_frame
+from node import PYTHON, NodeTest, main, read_stream, run, wait_for
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SENDER = os.path.join(HERE, "sender.py")
+TESTPMD = shutil.which("dpdk-testpmd")
+NODE4, PEER4 = "192.0.2.1", "192.0.2.2"
+
+
+def records(node, stream):
+    return [r for shard in read_stream(node.boto(), stream).values() for r in shard]
+
+
+def numbers(found):
+    return [int(record["Data"].split()[0]) for record in found]
+
+
+def numbered(first, count, size, port=5514, **kwargs):
+    """Frames whose datagrams begin with a number, `size` bytes each."""
+    return [udp4_frame((b"%d " % i).ljust(size, b"x"), port, **kwargs)
+            for i in range(first, first + count)]
+
+
+def write_pcap(path, frames):
+    with open(path, "wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+        for frame in frames:
+            file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+
+
+class PortTest(NodeTest):
+    def send(self, link, *words):
+        link.exec(PYTHON, SENDER, "udp", *map(str, words))
+
+    def drops(self, node):
+        return {reason: int(count) for reason, count in
+                node.metrics().by("penstock_dropped_total", "reason").items()
+                if count and reason != "link_control"}
+
+    def sends_over_memif(self, node, socket_path, frames):
+        """A DPDK process of its own puts the frames into the memif socket, once, in order."""
+        if TESTPMD is None:
+            self.skipTest("dpdk-testpmd is not installed (Debian: dpdk)")
+        path = os.path.join(node.own, "frames.pcap")
+        write_pcap(path, frames)
+        # It forwards once its links are up, what was read of the file by then included.
+        sender = subprocess.Popen(
+            [TESTPMD, "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m", "128",
+             "--lcores", "0@0,1@0", "--vdev", f"net_memif0,role=client,socket={socket_path},"
+             "socket-abstract=no", "--vdev", f"net_pcap0,rx_pcap={path}", "--", "--forward-mode=io",
+             "--total-num-mbufs=8192", "--no-flush-rx"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+        def end():
+            if sender.poll() is None:
+                sender.kill()
+            sender.communicate()
+        self.addCleanup(end)
+        return sender
+
+    def assert_whole(self, found, count, size):
+        self.assertEqual(numbers(found), list(range(count)))
+        for record in found:
+            number = b"%d " % numbers([record])[0]
+            self.assertEqual(record["Data"], number.ljust(size, b"x"))
+
+
+class Memif(PortTest):
+    def made(self, *more):
+        node = self.node(start=False)
+        path = os.path.join(node.own, "memif.sock")
+        node.arguments += ["--port", f"net_memif0,role=server,socket={path},socket-abstract=no",
+                           *more, "--door", "udp:5514=s"]
+        node.start()
+        node.create_stream("s", 1)
+        return node, path
+
+    def test_datagrams_of_another_process_are_read_back_in_order(self):
+        node, path = self.made("--address", f"{NODE4}/24")
+        self.sends_over_memif(node, path, numbered(0, 800, 300))
+        self.assert_committed(node, "s", 800, 30)
+        self.assert_whole(records(node, "s"), 800, 300)
+        self.assertEqual(self.drops(node), {})
+        self.assertEqual(node.stop(), 0)
+        self.assertFalse(os.path.exists(path))
+
+    def test_jumbo_datagrams_arrive_whole_from_chained_buffers(self):
+        node, path = self.made("--mtu", "9000")
+        self.assertIn("MTU 9000", node.log())
+        self.sends_over_memif(node, path, numbered(0, 100, 8900))
+        self.assert_committed(node, "s", 100, 30)
+        self.assert_whole(records(node, "s"), 100, 8900)
+        self.assertEqual(self.drops(node), {})
+
+    def test_what_is_longer_than_the_mtu_is_counted(self):
+        node, path = self.made()
+        self.sends_over_memif(node, path, numbered(0, 5, 8900) + numbered(0, 5, 100))
+        self.assert_committed(node, "s", 5, 30)
+        self.assert_whole(records(node, "s"), 5, 100)
+        self.assertEqual(self.drops(node), {"segment_chain_too_long": 5})
+
+
+class TapPort(PortTest):
+    """DPDK makes the interface; the test puts it into a namespace, where the kernel sends."""
+
+    def made(self, *more, mtu=1500):
+        space = self.link(None)    # for its namespace
+        name = space.host[:-1] + "t"
+        node = self.node("--port", f"net_tap0,iface={name}", "--address", f"{NODE4}/24", *more,
+                         "--door", "udp:5514=s")
+        run("ip", "link", "set", name, "netns", space.namespace)
+        space.exec("ip", "addr", "add", f"{PEER4}/24", "dev", name)
+        space.exec("ip", "link", "set", name, "up")
+        self.assertIn(f"mtu {mtu} ", space.exec("ip", "link", "show", name).stdout)
+        node.create_stream("s", 1)
+        return space, node, name
+
+    def test_the_kernel_sends_through_the_interface(self):
+        space, node, name = self.made()
+        space.exec("ping", "-c", "2", "-i", "0.2", "-W", "5", NODE4)
+        self.send(space, NODE4, 5514, 0, 500)
+        self.assert_committed(node, "s", 500)
+        self.assertEqual(numbers(records(node, "s")), list(range(500)))
+        self.assertEqual(self.drops(node), {})
+        # The interface goes with the process, however it ends.
+        node.kill()
+        wait_for(lambda: space.exec("ip", "link", "show", name, check=False).returncode != 0,
+                 f"{name} to be gone", 3)
+
+    def test_jumbo_datagrams_arrive_whole(self):
+        space, node, _ = self.made("--mtu", "9000", mtu=9000)
+        space.exec("ping", "-c", "1", "-W", "5", NODE4)   # its driver sends 1500 at most
+        self.send(space, NODE4, 5514, 0, 50, 8900)
+        self.assert_committed(node, "s", 50)
+        self.assert_whole(records(node, "s"), 50, 8900)
+        self.assertEqual(self.drops(node), {})
+
+
+class NullPort(PortTest):
+    def test_packets_come_without_a_device_and_are_counted(self):
+        node = self.node("--port", "net_null0", "--door", "udp:5514=s")
+
+        def counted():
+            # Frames of zeros have no protocol.
+            return node.metrics().get("penstock_dropped_total", reason="link_control")
+        wait_for(lambda: counted() > 10000, "packets to be counted", 5)
+        self.assertEqual(self.drops(node), {})
+        first = counted()
+        self.assertGreaterEqual(node.metrics().get("penstock_packets_received_total"), first)
+
+
+class VethPort(PortTest):
+    def made(self, device, *more, mtu=1500, **kwargs):
+        link = self.link(f"{PEER4}/24", **kwargs)
+        run("ip", "link", "set", link.host, "mtu", str(mtu))
+        link.exec("ip", "link", "set", link.peer, "mtu", str(mtu))
+        node = self.node("--port", f"{device}0,iface={link.host}", "--address", f"{NODE4}/24",
+                         *more, "--door", "udp:5514=s")
+        node.create_stream("s", 1)
+        return link, node
+
+    def flags(self, link):
+        with open(f"/sys/class/net/{link.host}/flags", encoding="ascii") as file:
+            return int(file.read(), 16)
+
+    def test_jumbo_datagrams_arrive_whole(self):
+        for device in ("net_af_packet", "net_pcap"):
+            with self.subTest(device=device):
+                link, node = self.made(device, mtu=9000)
+                self.assertIn("MTU 9000", node.log())
+                link.exec("ping", "-c", "1", "-W", "5", "-M", "do", "-s", "8900", NODE4)
+                self.send(link, NODE4, 5514, 0, 50, 8900)
+                self.assert_committed(node, "s", 50)
+                self.assert_whole(records(node, "s"), 50, 8900)
+                self.assertEqual(self.drops(node), {})
+
+    def test_the_interface_is_left_as_it_was_also_after_a_crash(self):
+        link = self.link(f"{PEER4}/24")
+        before = self.flags(link)
+        node = self.node("--port", f"net_af_packet0,iface={link.host}", "--door", "udp:5514=s")
+        node.create_stream("s", 1)
+        # No address: frames to anybody are taken, as the neighbour entry shows.
+        link.exec("ip", "neigh", "add", NODE4, "lladdr", "02:00:00:00:00:99", "dev", link.peer)
+        self.send(link, NODE4, 5514, 0, 10)
+        self.assert_committed(node, "s", 10)
+        node.process.send_signal(signal.SIGKILL)
+        node.process.wait()
+        self.assertEqual(self.flags(link), before)
+
+    def test_mtu_of_an_interface_is_not_ours_to_set(self):
+        link = self.link(f"{PEER4}/24")
+        node = self.node("--port", f"net_af_packet0,iface={link.host}", "--mtu", "9000",
+                         start=False)
+        with self.assertRaisesRegex(Exception, "ended with 1"):
+            node.start()
+        self.assertIn(f"ip link set {link.host} mtu", node.log())
+
+
+if __name__ == "__main__":
+    main()
