@@ -408,6 +408,11 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
     setup.queues = static_cast<std::uint16_t>(std::min(
         {static_cast<unsigned>(setup.info.max_rx_queues),
          static_cast<unsigned>(setup.info.max_tx_queues), std::max(1U, options.lane_count)}));
+    if (driver_ == "net_memif") {
+        // The other side says how many rings it makes, later. The driver takes ring 0 for one that
+        // was never made: a second lane would take every packet again.
+        setup.queues = std::min<std::uint16_t>(setup.queues, 1);
+    }
     if (setup.queues == 0) {
         why = "driver " + driver_ + " offers no receive or transmit queue";
         return fail(Errc::unsupported);

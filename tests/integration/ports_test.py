@@ -135,6 +135,17 @@ class TapPort(PortTest):
         wait_for(lambda: space.exec("ip", "link", "show", name, check=False).returncode != 0,
                  f"{name} to be gone", 3)
 
+    def test_two_lanes_poll_a_queue_each(self):
+        space, node, _ = self.made("--lanes", "0,1")
+        self.assertIn("2 queue(s)", node.log())
+        for source_port in range(40000, 40016):    # flows, which the kernel spreads over queues
+            self.send(space, NODE4, 5514, 0, 50, 64, source_port)
+        self.assert_committed(node, "s", 800)
+        self.assertEqual(sorted(numbers(records(node, "s"))), sorted(16 * list(range(50))))
+        lanes = node.metrics().by("penstock_packets_received_total", "lane")
+        self.assertEqual(set(lanes), {"0", "1"})
+        self.assertGreater(min(lanes.values()), 0, lanes)
+
     def test_jumbo_datagrams_arrive_whole(self):
         space, node, _ = self.made("--mtu", "9000", mtu=9000)
         space.exec("ping", "-c", "1", "-W", "5", NODE4)   # its driver sends 1500 at most
@@ -202,6 +213,46 @@ class VethPort(PortTest):
         with self.assertRaisesRegex(Exception, "ended with 1"):
             node.start()
         self.assertIn(f"ip link set {link.host} mtu", node.log())
+
+
+class SeveralPorts(PortTest):
+    def test_two_lanes_take_from_three_ports(self):
+        first, second = self.link(f"{PEER4}/24"), self.link("203.0.113.2/24")
+        node = self.node(start=False)
+        path = os.path.join(node.own, "memif.sock")
+        node.arguments += [
+            "--lanes", "0,1",
+            "--port", f"net_af_packet0,iface={first.host}", "--address", f"{NODE4}/24",
+            "--port", f"net_pcap1,iface={second.host}", "--address", "203.0.113.1/24",
+            "--port", f"net_memif0,role=server,socket={path},socket-abstract=no",
+            "--door", "udp:5514=s", "--door", "udp:5515=t"]
+        node.start()
+        for stream in "st":
+            node.create_stream(stream, 4)
+        self.sends_over_memif(node, path, [
+            frame for i in range(100) for source in range(10, 14) for frame in
+            numbered(i, 1, 50, 5514 + i % 2, source=f"198.51.100.{source}")])
+        # What waits for an answer to ARP is overtaken by what is sent after it came.
+        first.exec("ping", "-c", "1", "-W", "5", NODE4)
+        second.exec("ping", "-c", "1", "-W", "5", "203.0.113.1")
+        self.send(first, NODE4, 5514, 0, 200)
+        self.send(second, "203.0.113.1", 5515, 0, 200)
+        self.assert_committed(node, "s", 400, 30)
+        self.assert_committed(node, "t", 400, 30)
+        self.assertEqual(self.drops(node), {})
+        by_source = {}
+        for stream in "st":
+            for record in records(node, stream):
+                by_source.setdefault((stream, record["PartitionKey"]), []).append(record)
+        expected = {("s", PEER4): range(200), ("t", "203.0.113.2"): range(200)}
+        for source in range(10, 14):
+            expected["s", f"198.51.100.{source}"] = range(0, 100, 2)
+            expected["t", f"198.51.100.{source}"] = range(1, 100, 2)
+        self.assertEqual(set(by_source), set(expected))
+        for key, wanted in expected.items():
+            self.assertEqual(numbers(by_source[key]), list(wanted), key)
+        # Both lanes own shards, and both took packets or were handed records.
+        self.assertGreater(node.metrics().get("penstock_lane_handed_over_total"), 0)
 
 
 if __name__ == "__main__":
