@@ -16,6 +16,7 @@
 #include "dataplane/port/dpdk_log.h"
 #include "dataplane/port/interface.h"
 #include "dataplane/port/packet_sockets.h"
+#include "dataplane/port/xdp.h"
 
 namespace penstock {
 namespace {
@@ -163,6 +164,7 @@ DpdkPort::DpdkPort() = default;
 
 DpdkPort::~DpdkPort() {
     queues_.clear();
+    xdp_.reset();  // before the driver looks for what it attached
     if (started_) {
         static_cast<void>(rte_eth_dev_stop(port_id_));
     }
@@ -197,7 +199,49 @@ std::string DpdkPort::arguments_for(const PortOptions& options) const {
             }
         }
     }
+    if (xdp_program_ != nullptr) {
+        arguments += ",xdp_prog=" + xdp_program_->path();
+        if (!has("queue_count") && options.lane_count > 1) {
+            add("queue_count", std::min(options.lane_count, interface_queues(interface_)));
+        }
+    }
     return arguments;
+}
+
+// Everything that would otherwise fail within the driver, which says little, or would be lost.
+Status DpdkPort::prepare_xdp(const PortOptions& options, std::string& why) {
+    if (!device_argument(options.device, "xdp_prog").empty()) {
+        why = "xdp_prog= is not for you to give: the port brings its own program";
+        return fail(Errc::invalid_argument);
+    }
+    if (interface_.empty()) {
+        why = "expected an interface: " + device_name_ + ",iface=eth1";
+        return fail(Errc::invalid_argument);
+    }
+    const unsigned queues = interface_queues(interface_);
+    if (queues > options.lane_count) {
+        why = "interface '" + interface_ + "' spreads packets over " + std::to_string(queues) +
+              " receive queues, but there are lanes for " + std::to_string(options.lane_count) +
+              " only; `ethtool -L " + interface_ + " combined " +
+              std::to_string(options.lane_count) + "` first, or run more lanes";
+        return fail(Errc::invalid_argument);
+    }
+    const XdpState found = xdp_state(interface_, true);
+    if (found.attachment == XdpAttachment::ours_in_use) {
+        why = "another node has interface '" + interface_ + "'";
+        return fail(Errc::already_exists);
+    }
+    if (found.attachment == XdpAttachment::foreign) {
+        why = "interface '" + interface_ + "' runs the XDP program '" + found.program +
+              "' already; `ip link set " + interface_ + " xdp off` if nobody needs it";
+        return fail(Errc::already_exists);
+    }
+    xdp_program_ = std::make_unique<XdpProgramFile>();
+    if (xdp_program_->path().empty()) {
+        why = "this program was built without its XDP program, which takes clang";
+        return fail(Errc::unsupported);
+    }
+    return {};
 }
 
 Status DpdkPort::attach(const PortOptions& options, std::string& why) {
@@ -206,6 +250,9 @@ Status DpdkPort::attach(const PortOptions& options, std::string& why) {
     if (virtual_ && !interfaces.empty()) {
         interface_ = interfaces.front();
         mtu_ = std::min(interface_mtu(interface_), port_mtu_max);
+    }
+    if (device_name_.starts_with("net_af_xdp")) {
+        PENSTOCK_TRY_VOID(prepare_xdp(options, why));
     }
     if (virtual_) {
         const std::vector<int> before = open_packet_sockets();
@@ -467,6 +514,11 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
     }
     PENSTOCK_TRY_VOID(make_pool(setup, why));
     PENSTOCK_TRY_VOID(start_queues(setup, why));
+    if (xdp_program_ != nullptr) {
+        PENSTOCK_TRY(steering,
+                     XdpSteering::take_over(interface_, options.udp_ports, addresses_, why));
+        xdp_ = std::move(steering);
+    }
     choose_filter();
     return {};
 }
@@ -502,6 +554,13 @@ std::string DpdkPort::describe() const {
     std::string out = name_ + ": DPDK " + driver_ + ", link " + (up ? "up" : "down") + ", MAC " +
                       to_text(mac_) + ", MTU " + std::to_string(mtu_) + ", " +
                       std::to_string(queues_.size()) + " queue(s), ";
+    if (xdp_ != nullptr) {
+        out += std::string("XDP ") + xdp_->mode() +
+               ": the kernel keeps the interface, our UDP ports are taken of ";
+        if (addresses_.empty()) {
+            return out + "every destination";
+        }
+    }
     if (addresses_.empty()) {
         return out + "no address: takes every destination, answers nothing";
     }

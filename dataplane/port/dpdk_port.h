@@ -18,6 +18,8 @@ struct rte_mempool;
 namespace penstock {
 
 class DpdkQueue;
+class XdpProgramFile;
+class XdpSteering;
 
 class DpdkPort final : public Port {
 public:
@@ -39,6 +41,7 @@ private:
     Status configure(const PortOptions& options, std::string& why);
     Status make_pool(const Setup& setup, std::string& why);
     Status start_queues(Setup& setup, std::string& why);
+    Status prepare_xdp(const PortOptions& options, std::string& why);
     Status choose_mtu(const PortOptions& options, Setup& setup, std::string& why);
     [[nodiscard]] std::uint32_t ring_packets(const Setup& setup) const;
     void discard_foreign_frames(const Setup& setup);
@@ -54,6 +57,9 @@ private:
     std::uint16_t port_id_ = no_port;
     std::uint16_t mtu_ = 0;
     rte_mempool* pool_ = nullptr;
+    // Of a net_af_xdp port: made before the device, taken over once its queues run.
+    std::unique_ptr<XdpProgramFile> xdp_program_;
+    std::unique_ptr<XdpSteering> xdp_;
     // Of the af_packet driver, closed by it; and what they dropped so far.
     std::vector<int> packet_sockets_;
     std::atomic<std::uint64_t> packet_socket_drops_{0};

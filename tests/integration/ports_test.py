@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 
@@ -213,6 +214,102 @@ class VethPort(PortTest):
         with self.assertRaisesRegex(Exception, "ended with 1"):
             node.start()
         self.assertIn(f"ip link set {link.host} mtu", node.log())
+
+
+class XdpPort(PortTest):
+    """net_af_xdp on a veth whose addresses the kernel has, so every test has a subnet of its own."""
+
+    def made(self, *more, doors=("udp:5514=s",), start=True):
+        third = os.getpid() % 200 + 10
+        self.node4, self.peer4 = f"198.19.{third}.1", f"198.19.{third}.2"
+        self.node6, self.peer6 = f"2001:db8:{third}::1", f"2001:db8:{third}::2"
+        link = self.link(f"{self.peer4}/24", ipv6=f"{self.peer6}/64")
+        link.write(f"/proc/sys/net/ipv6/conf/{link.host}/disable_ipv6", "0")
+        run("ip", "addr", "add", f"{self.node4}/24", "dev", link.host)
+        run("ip", "addr", "add", f"{self.node6}/64", "dev", link.host, "nodad")
+        words = ["--port", f"net_af_xdp0,iface={link.host}", *more]
+        for door in doors:
+            words += ["--door", door]
+        node = self.node(*words, start=start)
+        if start:
+            node.create_stream("s", 1)
+        return link, node
+
+    def program(self, link):
+        """Name of the XDP program on the node's interface."""
+        words = run("ip", "-d", "link", "show", link.host).stdout.split()
+        return words[words.index("name") + 1] if "prog/xdp" in words else None
+
+    def kernel_socket(self, port):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(receiver.close)
+        receiver.bind((self.node4, port))
+        receiver.settimeout(5)
+        return receiver
+
+    def test_only_our_ports_are_taken_the_kernel_keeps_the_rest(self):
+        link, node = self.made()
+        self.assertEqual(self.program(link), "penstock_steer")
+        for address in (self.node4, self.node6):
+            link.exec("ping", "-c", "2", "-i", "0.2", "-W", "5", address)
+        other = self.kernel_socket(5515)
+        ours = self.kernel_socket(5514)
+        self.send(link, self.node4, 5514, 0, 300, 1400)
+        self.send(link, self.node6, 5514, 300, 300)
+        self.send(link, self.node4, 5515, 0, 1)
+        self.assert_committed(node, "s", 600)
+        self.assertEqual(numbers(records(node, "s")), list(range(600)))
+        self.assertEqual({r["PartitionKey"] for r in records(node, "s")}, {self.peer4, self.peer6})
+        self.assertTrue(other.recv(100).startswith(b"0 "))
+        ours.settimeout(0)
+        with self.assertRaises(BlockingIOError):
+            ours.recv(100)    # the kernel never saw it
+        metrics = node.metrics()
+        self.assertEqual(metrics.get("penstock_packets_received_total"), 600)
+        self.assertEqual(metrics.get("penstock_dropped_total"), 0)
+
+    def test_datagrams_for_other_addresses_stay_with_the_kernel(self):
+        link, node = self.made("--address", "198.51.100.7/32")
+        ours = self.kernel_socket(5514)
+        self.send(link, self.node4, 5514, 7, 1)
+        self.assertTrue(ours.recv(100).startswith(b"7 "))
+        # An address of the port that the kernel does not have.
+        link.exec("ip", "route", "add", "198.51.100.7", "via", self.node4)
+        self.send(link, "198.51.100.7", 5514, 0, 20)
+        self.assert_committed(node, "s", 20)
+        self.assertEqual(node.metrics().get("penstock_packets_received_total"), 20)
+
+    def test_tags_and_options_are_looked_through_fragments_are_not(self):
+        link, node = self.made()
+        frames = [udp4_frame(b"0 ", 5514, destination=self.node4, vlan=5),
+                  udp4_frame(b"1 ", 5514, destination=self.node4, options=b"\1" * 8),
+                  udp4_frame(b"x ", 5514, destination=self.node4, flags=0x2000),
+                  udp4_frame(b"x ", 5514, destination=self.node4, protocol=132),
+                  udp4_frame(b"2 ", 5514, destination=self.node4)]
+        sender = link.popen(PYTHON, SENDER, "frames", link.peer, stdin=-1, text=True)
+        sender.communicate("".join(frame.hex() + "\n" for frame in frames), timeout=20)
+        self.assert_committed(node, "s", 3)
+        self.assertEqual(numbers(records(node, "s")), [0, 1, 2])
+        self.assertEqual(node.metrics().get("penstock_packets_received_total"), 3)
+
+    def test_the_program_goes_with_the_node_also_when_it_is_killed(self):
+        link, node = self.made()
+        node.kill()
+        wait_for(lambda: self.program(link) is None, "the program to be detached", 3)
+        node.start()
+        self.assertEqual(self.program(link), "penstock_steer")
+        self.send(link, self.node4, 5514, 0, 10)
+        self.assert_committed(node, "s", 10)
+        self.assertEqual(node.stop(), 0)
+        self.assertIsNone(self.program(link))
+
+    def test_a_taken_interface_is_refused(self):
+        link, _ = self.made()
+        second = self.node("--port", f"net_af_xdp0,iface={link.host}", start=False)
+        with self.assertRaisesRegex(Exception, "ended with 1"):
+            second.start()
+        self.assertIn("another node has interface", second.log())
+        self.assertEqual(self.program(link), "penstock_steer")
 
 
 class SeveralPorts(PortTest):
