@@ -16,6 +16,7 @@
 #include "dataplane/port/dpdk_log.h"
 #include "dataplane/port/interface.h"
 #include "dataplane/port/packet_sockets.h"
+#include "dataplane/port/release.h"
 #include "dataplane/port/xdp.h"
 
 namespace penstock {
@@ -253,6 +254,10 @@ Status DpdkPort::attach(const PortOptions& options, std::string& why) {
     }
     if (device_name_.starts_with("net_af_xdp")) {
         PENSTOCK_TRY_VOID(prepare_xdp(options, why));
+    }
+    if (device_name_.starts_with("net_memif")) {
+        std::string unused;
+        static_cast<void>(release_port(options.device, unused));  // a crashed node's socket
     }
     if (virtual_) {
         const std::vector<int> before = open_packet_sockets();

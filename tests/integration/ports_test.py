@@ -8,7 +8,7 @@ import struct
 import subprocess
 
 from frames import udp4_frame
-from node import PYTHON, NodeTest, main, read_stream, run, wait_for
+from node import BINARY, PYTHON, NodeTest, main, penstock, read_stream, run, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SENDER = os.path.join(HERE, "sender.py")
@@ -303,6 +303,35 @@ class XdpPort(PortTest):
         self.assertEqual(node.stop(), 0)
         self.assertIsNone(self.program(link))
 
+    def leave_program(self, link):
+        """What a node leaves that is killed between the driver's attaching and our taking over."""
+        build = os.path.dirname(BINARY)
+        run("ip", "link", "set", link.host, "xdp", "obj",
+            os.path.join(build, "dataplane/port/xdp_steer.bpf.o"), "sec", "xdp")
+        self.assertEqual(self.program(link), "penstock_steer")
+
+    def test_what_a_crashed_node_left_is_released_or_taken_over(self):
+        link, node = self.made(start=False)
+        port = f"net_af_xdp0,iface={link.host}"
+        self.leave_program(link)
+        done = penstock("port", "release", port)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"{port}: released: ", done.stdout)
+        self.assertIsNone(self.program(link))
+        self.assertIn("nothing left", penstock("port", "release", port).stdout)
+
+        self.leave_program(link)
+        self.assertIn(f"{link.host}: released: ", penstock("port", "release").stdout)
+
+        self.leave_program(link)
+        node.start()
+        done = penstock("port", "release", port)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("in use", done.stdout)
+        node.create_stream("s", 1)
+        self.send(link, self.node4, 5514, 0, 10)
+        self.assert_committed(node, "s", 10)
+
     def test_a_taken_interface_is_refused(self):
         link, _ = self.made()
         second = self.node("--port", f"net_af_xdp0,iface={link.host}", start=False)
@@ -350,6 +379,31 @@ class SeveralPorts(PortTest):
             self.assertEqual(numbers(by_source[key]), list(wanted), key)
         # Both lanes own shards, and both took packets or were handed records.
         self.assertGreater(node.metrics().get("penstock_lane_handed_over_total"), 0)
+
+
+class Release(PortTest):
+    def test_a_memif_socket_left_behind_is_removed(self):
+        node = self.node(start=False)
+        path = os.path.join(node.own, "memif.sock")
+        port = f"net_memif0,role=server,socket={path},socket-abstract=no"
+        node.arguments += ["--port", port]
+        node.start()
+        done = penstock("port", "release", port)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        node.kill()
+        self.assertTrue(os.path.exists(path))
+        node.start()    # takes over what is left
+        node.kill()
+        done = penstock("port", "release", port)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("released", done.stdout)
+        self.assertFalse(os.path.exists(path))
+
+    def test_what_is_no_port_is_refused(self):
+        done = penstock("port", "release", "eth0")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("kernel:ADDR", done.stderr)
+        self.assertIn("nothing left", penstock("port", "release", "net_tap0,iface=t").stdout)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #include "tools/penstock/doctor.h"
 #include "tools/penstock/inspect_command.h"
 #include "tools/penstock/options.h"
+#include "tools/penstock/port_command.h"
 #include "tools/penstock/replica_command.h"
 #include "tools/penstock/serve.h"
 #include "tools/penstock/top_command.h"
@@ -42,6 +43,8 @@ int run(const CommandLine& line) {
             return run_capture(line.capture, std::cerr);
         case CommandKind::top:
             return run_top(line.top);
+        case CommandKind::port_release:
+            return port_release(line.arguments.ports, std::cout, std::cerr);
         case CommandKind::version:
             std::fputs(version_text(line.arguments.json).c_str(), stdout);
             return 0;

@@ -45,6 +45,7 @@ public:
         add_replica();
         add_capture();
         add_top();
+        add_port();
         version_ = app_.add_subcommand("version",
                                        "Print versions: this program, what it was built "
                                        "with, its formats");
@@ -236,6 +237,17 @@ private:
         top_->add_flag("--once", line_.top.once, "Print one plain table over one interval and end");
     }
 
+    void add_port() {
+        port_ = app_.add_subcommand("port", "Give ports back");
+        port_->require_subcommand(1);
+        release_ = port_->add_subcommand(
+            "release", "Give back what a crashed node left of its ports: XDP programs, sockets");
+        release_
+            ->add_option("DEVARGS", line_.arguments.ports,
+                         "Ports as --port has them. None: every interface is looked at")
+            ->type_name("");
+    }
+
     [[nodiscard]] const CLI::App* innermost() const {
         const CLI::App* app = &app_;
         while (!app->get_subcommands().empty()) {
@@ -274,10 +286,8 @@ private:
             line_.kind = CommandKind::capture;
         } else if (top_->parsed()) {
             line_.kind = CommandKind::top;
-            if (!parse_http_address(line_.top.http)) {
-                refuse("--http: found '" + line_.top.http +
-                       "'; expected HOST:PORT, such as 127.0.0.1:4567");
-            }
+        } else if (port_->parsed()) {
+            line_.kind = CommandKind::port_release;
         } else {
             line_.kind = CommandKind::version;
         }
@@ -363,6 +373,8 @@ private:
     CLI::App* replace_ = nullptr;
     CLI::App* capture_ = nullptr;
     CLI::App* top_ = nullptr;
+    CLI::App* port_ = nullptr;
+    CLI::App* release_ = nullptr;
     CLI::App* version_ = nullptr;
     std::string config_path_;
     std::vector<std::string> inspect_words_;

@@ -97,16 +97,19 @@ enum class CommandKind : std::uint8_t {
     replica_replace,
     capture,
     top,
+    port_release,
     version
 };
 
-// `--data DIR…`, `--json` and what else doctor and replica take.
+// `--data DIR…`, `--json` and what else doctor, replica and port take.
 struct CommandArguments {
     std::vector<std::string> data;
     bool json = false;
     std::vector<std::string> ports;  // of doctor: as serve's --port and --lanes
     std::string lanes;
     std::string directory;  // of `replica replace`: the empty one to be filled
+    std::string directory;           // of `replica replace`: the empty one to be filled
+    std::vector<std::string> ports;  // of `port release`; none: every interface
 };
 
 struct CommandLine {

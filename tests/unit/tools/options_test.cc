@@ -64,6 +64,17 @@ TEST(Options, AddressBelongsToThePortBeforeIt) {
     EXPECT_EQ(line.serve.ports, expected);
 }
 
+TEST(Options, PortReleaseTakesPortsOrNone) {
+    CommandLine line = parse({"port", "release"});
+    EXPECT_EQ(line.kind, CommandKind::port_release) << line.err;
+    EXPECT_TRUE(line.arguments.ports.empty());
+    line = parse({"port", "release", "net_af_xdp0,iface=a", "kernel:[::]"});
+    EXPECT_EQ(line.kind, CommandKind::port_release) << line.err;
+    EXPECT_EQ(line.arguments.ports,
+              (std::vector<std::string>{"net_af_xdp0,iface=a", "kernel:[::]"}));
+    EXPECT_EQ(parse({"port"}).exit_code, 2);
+}
+
 TEST(Options, DoorTextStaysWhole) {
     const std::string door = "udp:5514=syslog,key=fixed:a,framing=lines,from=10.0.0.0/8,quota=1000";
     const CommandLine line = serve({"--port", "kernel:127.0.0.1", "--door", door});
