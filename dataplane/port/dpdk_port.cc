@@ -29,6 +29,10 @@ constexpr unsigned af_packet_frames = 4096;
 // Whole pages that hold a jumbo packet; the memory of the ring stays about that of plain frames.
 constexpr unsigned af_packet_jumbo_frame_bytes = 3 * 4096;
 constexpr unsigned af_packet_jumbo_frames = 768;
+// XDP_PACKET_HEADROOM of the kernel, which it keeps free before each packet in our buffers.
+constexpr unsigned xdp_headroom = 256;
+// A buffer with all that stands before the packet in it must fit a page.
+constexpr std::uint16_t xdp_mtu_max = 3400;
 constexpr unsigned frame_ends = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
 constexpr unsigned frame_overhead = frame_ends + 2 * RTE_VLAN_HLEN;
 
@@ -227,6 +231,12 @@ Status DpdkPort::prepare_xdp(const PortOptions& options, std::string& why) {
               std::to_string(options.lane_count) + "` first, or run more lanes";
         return fail(Errc::invalid_argument);
     }
+    if (mtu_ > xdp_mtu_max) {
+        why = "interface '" + interface_ + "' has an MTU of " + std::to_string(mtu_) +
+              ", but AF_XDP takes packets within one page; `ip link set " + interface_ + " mtu " +
+              std::to_string(xdp_mtu_max) + "` or less first";
+        return fail(Errc::unsupported);
+    }
     const XdpState found = xdp_state(interface_, true);
     if (found.attachment == XdpAttachment::ours_in_use) {
         why = "another node has interface '" + interface_ + "'";
@@ -299,6 +309,9 @@ Status DpdkPort::make_pool(const Setup& setup, std::string& why) {
     unsigned frame = mtu_ + frame_overhead;
     if (driver_ == "net_af_packet" && mtu_ > RTE_ETHER_MTU) {
         frame = std::max(frame, af_packet_jumbo_frame_bytes);  // it asks for room for its ring's
+    }
+    if (xdp_program_ != nullptr) {
+        frame += xdp_headroom;
     }
     const unsigned data_room =
         std::max(RTE_MBUF_DEFAULT_BUF_SIZE + 0U, RTE_PKTMBUF_HEADROOM + frame);

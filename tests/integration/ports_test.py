@@ -332,6 +332,23 @@ class XdpPort(PortTest):
         self.send(link, self.node4, 5514, 0, 10)
         self.assert_committed(node, "s", 10)
 
+    def test_packets_are_taken_up_to_a_page(self):
+        link, node = self.made(start=False)
+        for mtu in (3401, 3400):
+            run("ip", "link", "set", link.host, "mtu", str(mtu))
+            link.exec("ip", "link", "set", link.peer, "mtu", str(mtu))
+            if mtu == 3401:
+                with self.assertRaisesRegex(Exception, "ended with 1"):
+                    node.start()
+                self.assertIn(f"`ip link set {link.host} mtu 3400`", node.log())
+                self.assertIsNone(self.program(link))
+        node.start()
+        node.create_stream("s", 1)
+        link.exec("ping", "-c", "1", "-W", "5", self.node4)
+        self.send(link, self.node4, 5514, 0, 50, 3370)
+        self.assert_committed(node, "s", 50)
+        self.assert_whole(records(node, "s"), 50, 3370)
+
     def test_a_taken_interface_is_refused(self):
         link, _ = self.made()
         second = self.node("--port", f"net_af_xdp0,iface={link.host}", start=False)
@@ -379,6 +396,53 @@ class SeveralPorts(PortTest):
             self.assertEqual(numbers(by_source[key]), list(wanted), key)
         # Both lanes own shards, and both took packets or were handed records.
         self.assertGreater(node.metrics().get("penstock_lane_handed_over_total"), 0)
+
+
+class Refusal(PortTest):
+    """Inside a namespace whose default route goes over the link's other end, or over what stands on it."""
+
+    def serve(self, link, node, port, *more):
+        return link.exec(BINARY, "serve", "--data", node.data[0], "--http", "127.0.0.1:0",
+                         "--journal-size", "16MiB", "--container-size", "16MiB", "--port", port,
+                         *more, check=False, timeout=60)
+
+    def test_no_kind_of_port_takes_the_default_route(self):
+        link = self.link(f"{PEER4}/24")
+        link.exec("ip", "route", "add", "default", "via", NODE4)
+        node = self.node(start=False)
+        for device in ("net_af_packet0,iface=", "net_af_xdp0,iface=", "net_pcap0,iface=",
+                       "net_pcap0,rx_iface=", "net_tap0,iface=mine,remote="):
+            with self.subTest(device=device):
+                done = self.serve(link, node, device + link.peer)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(f"interface '{link.peer}' carries the default route",
+                              done.stdout + done.stderr)
+
+    def test_nor_what_carries_it_on_top(self):
+        link = self.link()
+        link.exec("ip", "link", "add", "br0", "type", "bridge")
+        link.exec("ip", "link", "set", link.peer, "master", "br0")
+        link.exec("ip", "addr", "add", f"{PEER4}/24", "dev", "br0")
+        link.exec("ip", "link", "set", "br0", "up")
+        link.exec("ip", "route", "add", "default", "via", NODE4)
+        node = self.node(start=False)
+        done = self.serve(link, node, f"net_af_packet0,iface={link.peer}")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"'br0', which stands on interface '{link.peer}', carries the default route",
+                      done.stdout + done.stderr)
+
+    def test_a_login_is_not_cut_off_and_force_takes_it_all_the_same(self):
+        link = self.link()
+        third = os.getpid() % 200 + 10
+        address = f"198.19.{third}.1"
+        run("ip", "addr", "add", f"{address}/24", "dev", link.host)
+        node = self.node("--port", f"net_af_packet0,iface={link.host}", start=False)
+        os.environ["SSH_CONNECTION"] = f"198.19.{third}.2 50000 {address} 22"
+        self.addCleanup(os.environ.pop, "SSH_CONNECTION")
+        with self.assertRaisesRegex(Exception, "ended with 1"):
+            node.start()
+        self.assertIn(f"interface '{link.host}' carries the login", node.log())
+        node.start("--force")
 
 
 class Release(PortTest):
