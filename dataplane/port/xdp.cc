@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -180,7 +181,8 @@ Result<std::unique_ptr<XdpSteering>> XdpSteering::take_over(
         return fail(Errc::unsupported, error);
     };
     const int index = static_cast<int>(::if_nametoindex(interface.c_str()));
-    LIBBPF_OPTS(bpf_xdp_query_opts, attached);
+    bpf_xdp_query_opts attached{};
+    attached.sz = sizeof attached;
     if (bpf_xdp_query(index, 0, &attached) != 0 || attached.prog_id == 0) {
         return refuse("find it");
     }
@@ -206,7 +208,8 @@ Result<std::unique_ptr<XdpSteering>> XdpSteering::take_over(
     if (steering->link_ < 0) {
         return refuse("attach it for as long as this process lives");
     }
-    LIBBPF_OPTS(bpf_xdp_query_opts, now);
+    bpf_xdp_query_opts now{};
+    now.sz = sizeof now;
     steering->native_ = bpf_xdp_query(index, 0, &now) == 0 && now.attach_mode != XDP_ATTACHED_SKB;
     if (!fill_addresses(to.get(), addresses) || !fill_ports(ports.get(), udp_ports)) {
         return refuse("tell it our addresses and ports");
