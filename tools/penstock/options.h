@@ -105,11 +105,9 @@ enum class CommandKind : std::uint8_t {
 struct CommandArguments {
     std::vector<std::string> data;
     bool json = false;
-    std::vector<std::string> ports;  // of doctor: as serve's --port and --lanes
+    std::vector<std::string> ports;  // of doctor and `port release`, as serve has them
     std::string lanes;
     std::string directory;  // of `replica replace`: the empty one to be filled
-    std::string directory;           // of `replica replace`: the empty one to be filled
-    std::vector<std::string> ports;  // of `port release`; none: every interface
 };
 
 struct CommandLine {
