@@ -194,7 +194,7 @@ struct GroupCore {
     [[nodiscard]] std::uint64_t needed_units(std::uint64_t pending_bytes,
                                              std::uint64_t waiting) const noexcept;
     [[nodiscard]] std::uint64_t room_units() const noexcept;
-    [[nodiscard]] bool has_room(const ShardLog& shard, std::uint64_t bytes) const noexcept;
+    [[nodiscard]] bool has_room(const ShardLog& shard, std::uint64_t bytes) noexcept;
     void reserve_space() noexcept;
     void complete_reserve(const Cookie& cookie, std::int64_t result) noexcept;
     void grow_space() noexcept;

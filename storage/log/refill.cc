@@ -235,7 +235,7 @@ void GroupCore::finish_join(unsigned replica) noexcept {
     replicas.taking = static_cast<ReplicaMask>(replicas.taking | bit);
     taken_part = static_cast<ReplicaMask>(taken_part | bit);
     if (join.counts) {
-        const auto count_it = [this, replica, bit] {
+        const auto count_it = [this, bit] {
             if ((replicas.taking & bit) != 0) {
                 replicas.counting = static_cast<ReplicaMask>(replicas.counting | bit);
                 for (ShardLog* shard : shard_order) {

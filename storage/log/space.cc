@@ -37,12 +37,16 @@ std::uint64_t GroupCore::room_units() const noexcept {
     return units;
 }
 
-bool GroupCore::has_room(const ShardLog& shard, std::uint64_t bytes) const noexcept {
+bool GroupCore::has_room(const ShardLog& shard, std::uint64_t bytes) noexcept {
     const std::uint64_t waiting = waiting_shards + (shard.buffers == nullptr ? 1 : 0);
-    std::uint64_t needed = needed_units(pending_total + bytes, waiting);
-    if (bytes > options.geometry.chunk_unit_bytes && promised.empty()) {
+    const std::uint64_t needed = needed_units(pending_total + bytes, waiting);
+    const std::uint64_t container =
+        options.geometry.container_bytes / options.geometry.chunk_unit_bytes;
+    if (bytes > options.geometry.chunk_unit_bytes) {
         // It takes units in a row, which scattered free ones may not have.
-        needed += options.geometry.container_bytes / options.geometry.chunk_unit_bytes;
+        const bool in_a_row = needed <= container &&
+                              table.space().find(static_cast<std::uint32_t>(needed)).has_value();
+        return in_a_row || (!promised.empty() && needed <= room_units());
     }
     return needed <= room_units();
 }
@@ -234,7 +238,7 @@ void GroupCore::refresh_full() noexcept {
         for (const ShardLog* shard : shard_order) {
             without_chunk += shard->has_chunk ? 0 : 1;
         }
-        if (room_units() < std::max(needed + needed / 2, ahead + without_chunk)) {
+        if (room_units() < std::max(needed + needed / 2, ahead + 2 * without_chunk)) {
             reserve_space();
         }
     }
