@@ -55,7 +55,7 @@ public:
             const std::uint64_t bytes = there > request.offset ? there - request.offset : 0;
             std::memset(request.data, 0, bytes);
             result = static_cast<std::int64_t>(bytes);
-        } else {
+        } else if (request.kind != IoKind::reserve) {
             size = std::max(size, end);
             written_bytes_ += request.length;
         }

@@ -239,9 +239,8 @@ bool GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes) noexcept {
         }
         if (filled) {
             // It filled before time closed it: a larger one suits this flow.
-            const bool bulk = now_ns - shard.last_direct_ns < 1'000'000'000;
-            shard.buffer_wish =
-                std::min(shard.buffer_wish * 2, bulk ? buffer_largest : buffer_journaled_largest);
+            shard.buffer_wish = std::min(shard.buffer_wish * 2,
+                                         shard.bulk ? buffer_largest : buffer_journaled_largest);
             close_buffer(shard);
         }
         buffer = open_buffer(shard, needed);

@@ -761,7 +761,7 @@ Status GroupCore::start_epoch() {
         shard->settled_since_point = 0;
         shard->point_due = false;
         shard->buffer_wish = 0;
-        shard->last_direct_ns = 0;
+        shard->bulk = false;
     }
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((replicas.taking >> r & 1) != 0 && !complete_on(r)) {

@@ -140,7 +140,7 @@ struct ShardLog {
     std::uint64_t settled_since_point = 0;
 
     std::uint32_t buffer_wish = 0;  // capacity of the next buffer
-    std::uint64_t last_direct_ns = 0;
+    bool bulk = false;  // what was handed out last went directly: its buffers may be large
     std::uint64_t blocked_in_pass = 0;  // of issue_writes(): waits for a chunk
     bool dirty = false;                 // in the group's dirty list
     bool dropping = false;

@@ -43,6 +43,9 @@ std::size_t GroupCore::gather() noexcept {
                 go_direct(*shard);
                 ++work;
             }
+        } else if (shard->bulk && shard->committed < shard->submitted) {
+            // It could commit no earlier than the direct write before it, which is still under way:
+            // meanwhile more gathers for the next one.
         } else if (!journal_full) {
             JournalRing::Block* block = journal->open_block();
             if (block == nullptr ||
@@ -97,6 +100,7 @@ void GroupCore::journal_shard(ShardLog& shard) noexcept {
     if (shard.frame_records != 0) {
         seal_frame(shard);
     }
+    shard.bulk = false;
     JournalRing::Block& block = *journal->open_block();
     for (FrameMeta* frame = shard.unsubmitted; frame != nullptr; frame = frame->next) {
         PENSTOCK_CHECK(JournalRing::room(block) >= frame->bytes);
@@ -116,7 +120,7 @@ void GroupCore::journal_shard(ShardLog& shard) noexcept {
 // Everything of the shard that is not in its segment goes there in flushed writes, which commit it.
 void GroupCore::go_direct(ShardLog& shard) noexcept {
     close_buffer(shard);
-    shard.last_direct_ns = now_ns;
+    shard.bulk = true;
     for (FrameMeta* frame = shard.unsubmitted; frame != nullptr; frame = frame->next) {
         frame->submitted = true;
         shard.submitted = frame->last_sequence();
@@ -408,7 +412,7 @@ void GroupCore::relieve_memory() noexcept {
     memory_short = false;
     for (ShardLog* shard : shard_order) {
         if (shard->frames != nullptr && shard->unsubmitted_bytes == 0) {
-            if (now_ns - shard->last_direct_ns > 1'000'000'000) {
+            if (!shard->bulk) {
                 shard->buffer_wish = 0;  // start small again; bulk keeps its large writes
             }
             move_shard(*shard);

@@ -277,10 +277,11 @@ TEST_F(Protocol, KilledOnFullDrivesItStartsAgain) {
     SimRandom random(5);
     for (int life = 0; life < 6; ++life) {
         unsigned refused = 0;
-        for (int i = 0; i < 20'000 && refused < 400; ++i) {
+        for (int i = 0; i < 60'000 && refused < 400; ++i) {
             const auto uid = 1 + random.below(4);
             const auto bytes = static_cast<std::uint32_t>(random.chance(500'000) ? 20'000 : 400);
-            refused += model_.append(*node_, uid, bytes, AckLevel::quorum) ? 0 : 1;
+            const bool taken = model_.append(*node_, uid, bytes, AckLevel::quorum);
+            refused += !taken && node_->group(0).gauges().disk_full ? 1 : 0;
             node_->step();
             model_.collect();
         }
@@ -325,7 +326,7 @@ TEST_F(ProtocolSlowToGrow, ContainersGrownWhileAReplicaComesBackAreWholeEverywhe
             return more == 0 && node_->whole();
         }));
     }
-    settle();
+    settle(60'000'000'000);
     node_->drain();
     node_->step_until([] { return false; }, 2'000'000'000);
     const auto engine = world_.make_engine();
