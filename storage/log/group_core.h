@@ -133,6 +133,7 @@ struct GroupCore {
                          Appended& out) noexcept;
     AppendVerdict admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level) noexcept;
     bool open_frame(ShardLog& shard, std::uint64_t payload_bytes) noexcept;
+    void extend_frame_crc(ShardLog& shard) noexcept;
     void seal_frame(ShardLog& shard) noexcept;
     void close_buffer(ShardLog& shard) noexcept;
     FrameBuffer* open_buffer(ShardLog& shard, std::uint64_t at_least) noexcept;

@@ -85,6 +85,7 @@ struct ShardLog {
     std::uint32_t frame_offset = 0;   // where its header will stand
     std::uint32_t frame_records = 0;  // 0: no open frame
     std::uint32_t frame_crc = 0;      // of its payload so far
+    std::uint32_t frame_crc_at = 0;   // place in the buffer up to which frame_crc goes
     Sequence frame_first = 0;
     std::int64_t frame_first_arrival_ms = 0;
     std::uint64_t frame_opened_ns = 0;
