@@ -22,8 +22,8 @@ struct IdleOptions {
     std::uint64_t spin_ns = 20'000;
     // Idle for less than this: spin with pauses, which leave the core to a sibling thread.
     std::uint64_t pause_ns = 100'000;
-    // Longest sleep while a port can only be polled. An empty wake-up costs about 10 µs of CPU.
-    std::uint64_t sleep_polled_ns_max = 1'000'000;
+    // Longest sleep while a port can only be polled. An empty wake-up costs 10 to 30 µs of CPU.
+    std::uint64_t sleep_polled_ns_max = 2'000'000;
     // Longest sleep when everything that may happen wakes the lane.
     std::uint64_t sleep_ns_max = 500'000'000;
     // Packets per second that a burst may bring to one queue: with the queue's ring size it bounds
