@@ -1,4 +1,5 @@
-"""Counts test cases in a meson testlog.json: prints "PASSED FAILED".
+"""Counts test cases in a meson testlog.json: prints "PASSED FAILED", then a line or two for each
+case that failed: its name, and the last that its traceback or assertion said.
 
 One meson test is one program; what its cases are is read from what GoogleTest or unittest said.
 """
@@ -21,7 +22,7 @@ def cases(test):
     elif unittest:
         failed = sum(int(n) for n in re.findall(r"(?:failures|errors)=(\d+)", output))
         skipped = sum(int(n) for n in re.findall(r"skipped=(\d+)", output))
-        passed = int(unittest[1]) - failed - skipped
+        passed = max(0, int(unittest[1]) - failed - skipped)   # one test may fail in several parts
     else:
         passed, failed = (1, 0) if good else (0, 1)
     if not good and failed == 0:
@@ -29,14 +30,45 @@ def cases(test):
     return passed, failed
 
 
+def reasons(test):
+    """What failed in this program, in few lines."""
+    output = (test.get("stdout") or "") + "\n" + (test.get("stderr") or "")
+    said = []
+    # unittest: a rule, "FAIL: name", a rule, the traceback, whose last line is the reason.
+    for block in re.split(r"^={70}$", output, flags=re.MULTILINE)[1:]:
+        block = re.split(r"^-{70}\nRan ", block, flags=re.MULTILINE)[0]
+        lines = [line for line in block.splitlines() if line.strip()]
+        at = [line.strip() for line in lines if line.startswith("  File ")]
+        said.append(f"{lines[0]}: {lines[-1].strip()[:600]}" + (f" ({at[0]})" if at else ""))
+    # GoogleTest: "file:line: Failure", what differs, "[  FAILED  ] name (n ms)".
+    failure = []
+    for line in output.splitlines():
+        if re.search(r": Failure$", line):
+            failure = [line]
+        elif failure and len(failure) < 5 and not line.startswith("["):
+            failure.append(line.strip())
+        elif re.match(r"\[  FAILED  \] .* \(\d+ ms\)$", line):
+            said.append(f"{line[13:]}: {' '.join(failure)[:600]}")
+            failure = []
+    if not said:
+        said = [f"{test['result']}: " + " | ".join(output.strip().splitlines()[-3:])[:600]]
+    return [f"{test['name']}: {one}" for one in said]
+
+
 def main():
     total = [0, 0]
+    failed_cases = []
     with open(sys.argv[1], encoding="utf-8") as log:
         for line in log:
-            passed, failed = cases(json.loads(line))
+            test = json.loads(line)
+            passed, failed = cases(test)
+            if failed:
+                failed_cases += reasons(test)
             total[0] += passed
             total[1] += failed
     print(*total)
+    for case in failed_cases:
+        print(case)
 
 
 if __name__ == "__main__":
