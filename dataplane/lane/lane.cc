@@ -112,11 +112,19 @@ void Lane::run(const std::function<Status(Lane&)>& prepare) {
     }
     prepared_ = status;
     if (status) {
+        for (const Polled& port : ports_) {
+            if (engine_ != nullptr) {
+                port.queue->attach(*engine_);
+            }
+        }
         started_.store(1, std::memory_order_release);
         started_.notify_all();
         loop();
     }
     finish();
+    for (const Polled& port : ports_) {
+        port.queue->detach();
+    }
     running_.store(false, std::memory_order_release);
     if (!status) {
         started_.store(1, std::memory_order_release);

@@ -13,14 +13,17 @@
 
 #include "dataplane/wire/checksum.h"
 #include "storage/base/check.h"
+#include "storage/io/engine.h"
 
 namespace penstock {
 namespace {
 
-// What receive() may lend at a time.
+// What receive() may lend at a time, and how much of one socket the lane's ring may hold.
 constexpr std::size_t slot_count = 2U * burst_max;
-// A UDP payload has at most 65527 bytes.
-constexpr std::size_t slot_bytes = 65536;
+// A UDP payload has at most 65527 bytes. Pages, and an odd number of them, since what is read of
+// most slots is their beginning: an even one would put all of these into few sets of a cache.
+constexpr std::size_t slot_bytes = 17 * std::size_t{4096};
+static_assert(slot_bytes >= 65527 + datagram_overhead_bytes);
 // Asked for; the kernel grants at most net.core.rmem_max to the unprivileged.
 constexpr int receive_buffer_bytes_wanted = 32 << 20;
 // What the kernel charges for a small packet.
@@ -48,7 +51,7 @@ public:
             ::close(epoll_fd_);
         }
         if (memory_ != MAP_FAILED) {
-            ::munmap(memory_, slot_count * slot_bytes);
+            ::munmap(memory_, memory_bytes_);
         }
     }
     KernelQueue(const KernelQueue&) = delete;
@@ -56,7 +59,8 @@ public:
 
     Status open(const IpAddress& address, std::span<const std::uint16_t> udp_ports, bool shared,
                 std::string& why) {
-        memory_ = ::mmap(nullptr, slot_count * slot_bytes, PROT_READ | PROT_WRITE,
+        memory_bytes_ = std::max<std::size_t>(udp_ports.size(), 1) * slot_count * slot_bytes;
+        memory_ = ::mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         epoll_fd_ = ::epoll_create1(EPOLL_CLOEXEC);
         if (memory_ == MAP_FAILED || epoll_fd_ < 0) {
@@ -73,6 +77,9 @@ public:
     std::uint16_t receive(std::span<Packet> burst) noexcept override {
         const std::span<Packet> room =
             burst.first(std::min({burst.size(), free_count_, static_cast<std::size_t>(burst_max)}));
+        if (receiver_ != nullptr) {
+            return receive_through_ring(room);
+        }
         if (sockets_.size() == 1) {
             return receive_from(sockets_.front(), room);
         }
@@ -92,6 +99,13 @@ public:
 
     void release(std::span<const Packet> burst) noexcept override {
         PENSTOCK_CHECK(free_count_ + burst.size() <= slot_count);
+        if (receiver_ != nullptr) {
+            for (const Packet& packet : burst) {
+                receiver_->give_back(packet.data);
+            }
+            free_count_ += burst.size();
+            return;
+        }
         for (const Packet& packet : burst) {
             const auto offset = packet.data - static_cast<std::byte*>(memory_);
             free_slots_[free_count_++] =
@@ -99,8 +113,29 @@ public:
         }
     }
 
+    void attach(IoEngine& engine) override {
+        // Without doors there is nothing to receive.
+        if (sockets_.empty()) {
+            return;
+        }
+        std::vector<int> descriptors;
+        for (const Socket& socket : sockets_) {
+            descriptors.push_back(socket.fd);
+        }
+        receiver_ =
+            engine.receive_datagrams({.sockets = descriptors,
+                                      .memory = {static_cast<std::byte*>(memory_), memory_bytes_},
+                                      .slot_bytes = slot_bytes,
+                                      .slots_per_socket = slot_count});
+    }
+
+    void detach() noexcept override { receiver_.reset(); }
+
     bool send(Bytes) noexcept override { return false; }
+    // Readable also while a receive stands in the ring, since that takes a datagram only when the
+    // lane enters the kernel.
     int wait_fd() const noexcept override { return epoll_fd_; }
+    bool arm_wait() noexcept override { return receiver_ == nullptr || !receiver_->waiting(); }
     std::uint32_t ring_packets() const noexcept override {
         return static_cast<std::uint32_t>(granted_bytes_) / packet_charge_bytes;
     }
@@ -183,6 +218,34 @@ private:
         return {};
     }
 
+    std::uint16_t receive_through_ring(std::span<Packet> room) noexcept {
+        std::array<Datagram, burst_max> datagrams;
+        const std::size_t got = receiver_->take(std::span(datagrams).first(room.size()));
+        errors_.add(receiver_->errors() - receiver_errors_);
+        receiver_errors_ = receiver_->errors();
+        if (got == 0) {
+            return 0;
+        }
+        std::uint64_t bytes = 0;
+        for (std::size_t i = 0; i < got; ++i) {
+            const Datagram& datagram = datagrams[i];
+            Socket& socket = sockets_[datagram.socket];
+            Packet& packet = room[i];
+            packet = Packet{};
+            packet.data = datagram.data;
+            packet.length = datagram.length;
+            packet.flags = packet_is_payload;
+            packet.destination_port = socket.udp_port;
+            read_source(datagram.name, packet);
+            read_overflows(datagram.control, socket);
+            bytes += packet.length;
+        }
+        free_count_ -= got;
+        packets_.add(got);
+        bytes_.add(bytes);
+        return static_cast<std::uint16_t>(got);
+    }
+
     std::uint16_t receive_from(Socket& socket, std::span<Packet> room) noexcept {
         const auto wanted = static_cast<unsigned>(room.size());
         if (wanted == 0) {
@@ -215,31 +278,36 @@ private:
             packet.length = messages_[i].msg_len;
             packet.flags = packet_is_payload;
             packet.destination_port = socket.udp_port;
-            read_source(names_[i], packet);
+            read_source(&names_[i], packet);
             bytes += packet.length;
         }
         // The count is cumulative, so the newest message says it all.
-        read_overflows(messages_[static_cast<unsigned>(got) - 1].msg_hdr, socket);
+        const msghdr& newest = messages_[static_cast<unsigned>(got) - 1].msg_hdr;
+        read_overflows({static_cast<const std::byte*>(newest.msg_control), newest.msg_controllen},
+                       socket);
         packets_.add(static_cast<unsigned>(got));
         bytes_.add(bytes);
         return static_cast<std::uint16_t>(got);
     }
 
-    static void read_source(const sockaddr_storage& name, Packet& packet) noexcept {
-        if (name.ss_family == AF_INET) {
-            const auto& in = reinterpret_cast<const sockaddr_in&>(name);
+    static void read_source(const void* name, Packet& packet) noexcept {
+        if (static_cast<const sockaddr*>(name)->sa_family == AF_INET) {
+            const auto& in = *static_cast<const sockaddr_in*>(name);
             packet.source = ipv4_address(&in.sin_addr);
             packet.source_port = to_network(in.sin_port);
             return;
         }
-        const auto& in = reinterpret_cast<const sockaddr_in6&>(name);
+        const auto& in = *static_cast<const sockaddr_in6*>(name);
         packet.source_port = to_network(in.sin6_port);
         packet.source = IN6_IS_ADDR_V4MAPPED(&in.sin6_addr)
                             ? ipv4_address(&in.sin6_addr.s6_addr[12])
                             : ipv6_address(&in.sin6_addr);
     }
 
-    void read_overflows(msghdr& header, Socket& socket) noexcept {
+    void read_overflows(Bytes control, Socket& socket) noexcept {
+        msghdr header{};
+        header.msg_control = const_cast<std::byte*>(control.data());
+        header.msg_controllen = control.size();
         for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
             if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
                 const auto told = load<std::uint32_t>(CMSG_DATA(c));
@@ -254,6 +322,9 @@ private:
     }
 
     void* memory_ = MAP_FAILED;
+    std::size_t memory_bytes_ = 0;
+    std::unique_ptr<DatagramReceiver> receiver_;  // null: by recvmmsg(2)
+    std::uint64_t receiver_errors_ = 0;           // of it, counted so far
     int epoll_fd_ = -1;
     int granted_bytes_ = 0;
     std::vector<Socket> sockets_;

@@ -21,6 +21,8 @@
 
 namespace penstock {
 
+class IoEngine;
+
 // Largest burst receive() is asked for.
 inline constexpr std::uint16_t burst_max = 64;
 
@@ -36,6 +38,12 @@ public:
     // Queues a copy of one Ethernet frame for sending. False: the transmit ring is full or this
     // back end sends no frames; the caller counts tx_full.
     [[nodiscard]] virtual bool send(Bytes frame) noexcept = 0;
+
+    // On the lane's thread, before its first turn: from now on the queue may receive through the
+    // ring of the lane's engine, which outlives it until detach().
+    virtual void attach(IoEngine&) {}
+    // On the lane's thread, after its last turn.
+    virtual void detach() noexcept {}
 
     // A descriptor that is readable while packets wait, to sleep on when everything is idle; -1
     // where the back end has none, so that the lane sleeps for bounded times instead.

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@
 #include "storage/base/bytes.h"
 #include "storage/base/ids.h"
 #include "storage/base/result.h"
+#include "storage/io/datagrams.h"
 
 namespace penstock {
 
@@ -86,6 +88,13 @@ public:
     // I/O memory: aligned to 2 MiB where it can be, registered with the device. Freed with the
     // engine. Null when memory is short. Call before the lane runs.
     [[nodiscard]] virtual std::byte* allocate_buffer(std::size_t bytes) = 0;
+
+    // On the thread that owns the engine. Null where the engine has no ring that could receive, or
+    // its kernel does not know how: the caller then asks its sockets itself.
+    [[nodiscard]] virtual std::unique_ptr<DatagramReceiver> receive_datagrams(
+        const DatagramOptions&) {
+        return nullptr;
+    }
 };
 
 // One blocking request on an engine with nothing else in flight. Returns bytes moved.

@@ -320,7 +320,7 @@ void UringEngine::take_completions() noexcept {
     io_uring_cqe* entry = nullptr;
     io_uring_for_each_cqe(&ring_, head, entry) {
         ++count;
-        complete(entry->user_data, entry->res);
+        complete(entry->user_data, entry->res, entry->flags);
     }
     if (count > 0) {
         io_uring_cq_advance(&ring_, count);
@@ -332,7 +332,8 @@ void UringEngine::take_completions() noexcept {
     }
 }
 
-void UringEngine::complete(std::uint64_t user_data, std::int32_t result) noexcept {
+void UringEngine::complete(std::uint64_t user_data, std::int32_t result,
+                           std::uint32_t flags) noexcept {
     if (user_data == LIBURING_UDATA_TIMEOUT) {
         return;  // older kernels time a wait with a request of its own
     }
@@ -356,6 +357,10 @@ void UringEngine::complete(std::uint64_t user_data, std::int32_t result) noexcep
             return;
         case Tag::allocated:
             allocated_armed_ = false;
+            return;
+        case Tag::guest:
+            woken_ = true;
+            guests_[user_data >> 32 & 0xffffffU]->complete(index, result, flags);
             return;
     }
 }
@@ -431,7 +436,8 @@ void UringEngine::complete_flush(std::uint32_t file_index, std::int32_t result) 
 
 std::size_t UringEngine::reap(std::span<IoCompletion> out) noexcept {
     own();
-    if ((__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) != 0) {
+    if ((__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) &
+         (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0) {
         io_uring_get_events(&ring_);
     }
     take_completions();

@@ -35,6 +35,7 @@
 #include <liburing.h>
 
 #include "storage/io/allocate_worker.h"
+#include "storage/io/datagrams.h"
 #include "storage/io/engine.h"
 
 namespace penstock {
@@ -51,6 +52,16 @@ struct UringOptions {
     // wait() also returns when this event descriptor is readable. Its owner reads it to clear it,
     // otherwise wait() returns at once again. Not owned.
     int wake_fd = -1;
+};
+
+// Another user of an engine's ring, told of the completions of its own entries.
+class RingGuest {
+public:
+    virtual void complete(std::uint32_t what, std::int32_t result,
+                          std::uint32_t flags) noexcept = 0;
+
+protected:
+    ~RingGuest() = default;
 };
 
 class UringEngine final : public IoEngine {
@@ -74,6 +85,8 @@ public:
     void wait(std::uint64_t timeout_ns) noexcept override;
     [[nodiscard]] std::size_t in_flight() const noexcept override { return in_flight_; }
     [[nodiscard]] std::byte* allocate_buffer(std::size_t bytes) override;
+    [[nodiscard]] std::unique_ptr<DatagramReceiver> receive_datagrams(
+        const DatagramOptions& options) override;
 
     // Another directory takes the replica's place, -1 for none; open files stay with the old one.
     // Its lock takes the old one's place in the ring, so the old directory can be locked by others.
@@ -129,7 +142,7 @@ private:
         std::size_t bytes = 0;
     };
     // What a completion of the ring is about: kind | generation | index in user_data.
-    enum class Tag : std::uint8_t { request, flush, wake, allocated };
+    enum class Tag : std::uint8_t { request, flush, wake, allocated, guest };
 
     explicit UringEngine(const UringOptions& options);
     [[nodiscard]] Status start(const UringOptions& options);
@@ -155,10 +168,21 @@ private:
     void arm_wake_ups() noexcept;
     void enter() noexcept;
     void take_completions() noexcept;
-    void complete(std::uint64_t user_data, std::int32_t result) noexcept;
+    void complete(std::uint64_t user_data, std::int32_t result, std::uint32_t flags) noexcept;
     void complete_request(std::uint32_t slot, std::int32_t result) noexcept;
     void complete_flush(std::uint32_t file_index, std::int32_t result) noexcept;
     [[nodiscard]] int sticky_flush_errno(const File& file) const noexcept;
+
+    // Guests, uring_datagrams.cc.
+    friend class UringDatagrams;
+    // None when there are too many.
+    [[nodiscard]] std::optional<unsigned> admit(RingGuest& guest);
+    void dismiss(unsigned guest) noexcept;
+    // Null when the ring has no place.
+    [[nodiscard]] io_uring_sqe* guest_entry() noexcept { return io_uring_get_sqe(&ring_); }
+    [[nodiscard]] static std::uint64_t guest_label(unsigned guest, std::uint32_t what) noexcept;
+    // Submits, waits for one completion of whatever kind and takes what is there.
+    void wait_for_one() noexcept;
 
     void give_to_worker(std::uint32_t slot) noexcept;
     void take_from_worker() noexcept;
@@ -188,6 +212,8 @@ private:
     int wake_fd_ = -1;
     bool wake_armed_ = false;
     bool woken_ = false;
+
+    std::vector<RingGuest*> guests_;
 
     std::unique_ptr<AllocateWorker> worker_;
     std::size_t allocating_ = 0;

@@ -20,6 +20,7 @@ constexpr std::size_t huge_page_bytes = 2U << 20;
 constexpr std::size_t registered_bytes_max = 1U << 30;
 // A drive that answers nothing for this long holds up the end of the process no longer.
 constexpr int drain_seconds_max = 10;
+constexpr unsigned datagram_completions = 512;
 
 constexpr std::array needed_operations = {
     IORING_OP_READ,        IORING_OP_WRITE, IORING_OP_READ_FIXED,
@@ -66,8 +67,9 @@ int UringEngine::make_ring(unsigned entries) noexcept {
     for (const unsigned flags : wishes) {
         io_uring_params params{};
         params.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-        // Room for every request plus the wake-ups, so that completions never overflow.
-        params.cq_entries = 2 * entries + 16;
+        // Room for every request, the wake-ups and some bursts of datagrams, so that completions
+        // hardly ever overflow.
+        params.cq_entries = 2 * entries + 16 + datagram_completions;
         result = io_uring_queue_init_params(entries + 4, &ring_, &params);
         if (result == 0) {
             ring_made_ = true;

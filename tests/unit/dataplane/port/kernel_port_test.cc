@@ -6,11 +6,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <set>
 
 #include <gtest/gtest.h>
+
+#include "storage/io/uring_engine.h"
 
 namespace penstock {
 namespace {
@@ -66,22 +69,78 @@ std::unique_ptr<Port> open_or_fail(const PortOptions& options) {
     return port ? std::move(*port) : nullptr;
 }
 
-// Waits on the queue's descriptor as an idle lane would; false after ten seconds of silence.
-bool wait_readable(PortQueue& queue) {
-    pollfd ready{queue.wait_fd(), POLLIN, 0};
-    return ::poll(&ready, 1, 10000) == 1;
-}
+// Queue 0 of a port as a lane uses it: by system calls of its own, or through the lane's ring.
+class KernelPortReceive : public testing::TestWithParam<bool> {
+protected:
+    // `directories` stays empty: the ring has no files.
+    void SetUp() override {
+        if (GetParam()) {
+            auto engine = UringEngine::open({});
+            ASSERT_TRUE(engine) << UringEngine::explain_open_failure(engine.error());
+            engine_ = std::move(*engine);
+        }
+    }
+    void TearDown() override {
+        if (port_ != nullptr) {
+            port_->queue(0).detach();
+        }
+    }
+    void open(const PortOptions& options) {
+        port_ = open_or_fail(options);
+        ASSERT_NE(port_, nullptr);
+        if (engine_ != nullptr) {
+            queue().attach(*engine_);
+        }
+    }
+    PortQueue& queue() { return port_->queue(0); }
+    Port& port() { return *port_; }
+    // A lane's turn.
+    std::uint16_t receive(std::span<Packet> burst) {
+        const std::uint16_t count = queue().receive(burst);
+        if (engine_ != nullptr) {
+            engine_->submit();
+            std::array<IoCompletion, 4> none;
+            EXPECT_EQ(engine_->reap(none), 0U);
+        }
+        return count;
+    }
+    // Waits on the queue's descriptor as an idle lane would; false after ten seconds of silence.
+    bool wait_readable() {
+        if (!queue().arm_wait()) {
+            return true;
+        }
+        pollfd ready{queue().wait_fd(), POLLIN, 0};
+        return ::poll(&ready, 1, 10000) == 1;
+    }
+    // Until nothing came in several turns.
+    template <typename Take>
+    void receive_all(Take take) {
+        std::array<Packet, burst_max> burst;
+        for (int silent = 0; silent < 5; ++silent) {
+            while (const std::uint16_t count = receive(burst)) {
+                silent = 0;
+                take(std::span<const Packet>(burst).first(count));
+                queue().release(std::span(burst).first(count));
+            }
+        }
+    }
 
-TEST(KernelPort, TakesDatagramsOfSeveralDoorsOverLoopback) {
+private:
+    std::unique_ptr<UringEngine> engine_;
+    std::unique_ptr<Port> port_;
+};
+INSTANTIATE_TEST_SUITE_P(, KernelPortReceive, testing::Bool(), [](const auto& chosen) {
+    return chosen.param ? "ThroughTheRing" : "BySystemCalls";
+});
+
+TEST_P(KernelPortReceive, TakesDatagramsOfSeveralDoorsOverLoopback) {
     const std::uint16_t first = free_udp_port();
     const std::uint16_t second = free_udp_port();
     if (first == second) {
         GTEST_SKIP() << "the kernel gave one free port twice";
     }
-    const auto port = open_or_fail({"kernel:127.0.0.1", {}, {first, second}, 1});
-    ASSERT_NE(port, nullptr);
-    PortQueue& queue = port->queue(0);
-    pollfd silent{queue.wait_fd(), POLLIN, 0};
+    open({"kernel:127.0.0.1", {}, {first, second}, 1});
+    pollfd silent{queue().wait_fd(), POLLIN, 0};
     EXPECT_EQ(::poll(&silent, 1, 0), 0);
     const Sender sender(AF_INET);
     std::set<std::string> expected;
@@ -93,8 +152,8 @@ TEST(KernelPort, TakesDatagramsOfSeveralDoorsOverLoopback) {
             sender.send(i % 3 == 0 ? first : second, text);
             expected.insert(text);
         }
-        while (got.size() < expected.size() && wait_readable(queue)) {
-            const std::uint16_t count = queue.receive(burst);
+        while (got.size() < expected.size() && wait_readable()) {
+            const std::uint16_t count = receive(burst);
             for (std::uint16_t i = 0; i < count; ++i) {
                 const Decoded d = decode(burst[i]);
                 ASSERT_EQ(d.verdict, DropReason::none);
@@ -104,30 +163,32 @@ TEST(KernelPort, TakesDatagramsOfSeveralDoorsOverLoopback) {
                 EXPECT_EQ(d.destination_port, std::stoi(text) % 50 % 3 == 0 ? first : second);
                 got.insert(text);
             }
-            queue.release(std::span(burst).first(count));
+            queue().release(std::span(burst).first(count));
         }
         ASSERT_EQ(got, expected);
     }
-    EXPECT_EQ(port->stats().received_packets, 1000U);
-    EXPECT_EQ(port->stats().missed, 0U);
+    EXPECT_EQ(port().stats().received_packets, 1000U);
+    EXPECT_EQ(port().stats().missed, 0U);
 }
 
-TEST(KernelPort, TakesIpv4AndIpv6OnTheAnyAddress) {
+TEST_P(KernelPortReceive, TakesIpv4AndIpv6OnTheAnyAddress) {
     const std::uint16_t udp_port = free_udp_port();
-    const auto port = open_or_fail({"kernel:[::]", {}, {udp_port}, 1});
-    ASSERT_NE(port, nullptr);
+    open({"kernel:[::]", {}, {udp_port}, 1});
     Sender(AF_INET).send(udp_port, "four");
-    Sender(AF_INET6).send(udp_port, std::string(60000, '6'));
+    // The largest that IPv6 carries over an interface of 65536 bytes.
+    Sender(AF_INET6).send(udp_port, std::string(65488, '6'));
     std::map<std::string, std::size_t> got;
     std::array<Packet, burst_max> burst;
-    while (got.size() < 2 && wait_readable(port->queue(0))) {
-        const std::uint16_t count = port->queue(0).receive(burst);
+    while (got.size() < 2 && wait_readable()) {
+        const std::uint16_t count = receive(burst);
         for (std::uint16_t i = 0; i < count; ++i) {
             got[to_text(burst[i].source)] = burst[i].length;
+            EXPECT_EQ(burst[i].data[burst[i].length - 1],
+                      std::byte{burst[i].length == 4 ? std::uint8_t{'r'} : std::uint8_t{'6'}});
         }
-        port->queue(0).release(std::span(burst).first(count));
+        queue().release(std::span(burst).first(count));
     }
-    EXPECT_EQ(got, (std::map<std::string, std::size_t>{{"127.0.0.1", 4}, {"::1", 60000}}));
+    EXPECT_EQ(got, (std::map<std::string, std::size_t>{{"127.0.0.1", 4}, {"::1", 65488}}));
 }
 
 TEST(KernelPort, SpreadsProducersOverLanes) {
@@ -153,10 +214,9 @@ TEST(KernelPort, SpreadsProducersOverLanes) {
     EXPECT_GT(got[1], 0U);
 }
 
-TEST(KernelPort, CountsWhatTheKernelDropped) {
+TEST_P(KernelPortReceive, CountsWhatTheKernelDropped) {
     const std::uint16_t udp_port = free_udp_port();
-    const auto port = open_or_fail({"kernel:127.0.0.1", {}, {udp_port}, 1});
-    ASSERT_NE(port, nullptr);
+    open({"kernel:127.0.0.1", {}, {udp_port}, 1});
     const Sender sender(AF_INET);
     // More than the largest receive buffer that is asked for (32 MiB, which the kernel doubles).
     const std::string large(60000, 'x');
@@ -165,40 +225,86 @@ TEST(KernelPort, CountsWhatTheKernelDropped) {
         sender.send(udp_port, large);
     }
     std::uint64_t got = 0;
-    std::array<Packet, burst_max> burst;
-    const auto drain = [&] {
-        while (const std::uint16_t count = port->queue(0).receive(burst)) {
-            got += count;
-            port->queue(0).release(std::span(burst).first(count));
-        }
-    };
-    drain();
+    const auto count = [&](std::span<const Packet> packets) { got += packets.size(); };
+    receive_all(count);
     sender.send(udp_port, "the next one tells");
-    drain();
+    receive_all(count);
     EXPECT_LT(got, sent);
-    EXPECT_EQ(got + port->stats().missed, sent + 1);
+    EXPECT_EQ(got + port().stats().missed, sent + 1);
 }
 
-TEST(KernelPort, LendsNoMoreThanItHas) {
+TEST_P(KernelPortReceive, LendsNoMoreThanItHasAndTheRestWaits) {
     const std::uint16_t udp_port = free_udp_port();
-    const auto port = open_or_fail({"kernel:127.0.0.1", {}, {udp_port}, 1});
-    ASSERT_NE(port, nullptr);
+    open({"kernel:127.0.0.1", {}, {udp_port}, 1});
     const Sender sender(AF_INET);
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < 400; ++i) {
         sender.send(udp_port, std::to_string(i));
     }
     std::array<Packet, 3 * burst_max> held;
     std::size_t count = 0;
-    while (const std::uint16_t got = port->queue(0).receive(std::span(held).subspan(count))) {
-        count += got;
+    for (int turn = 0; turn < 20; ++turn) {
+        count += receive(std::span(held).subspan(count));
     }
     EXPECT_EQ(count, 2U * burst_max);
     for (std::size_t i = 0; i < count; ++i) {
         EXPECT_EQ(as_text(held[i].bytes()), std::to_string(i));
     }
-    port->queue(0).release(std::span(held).first(count));
-    EXPECT_EQ(port->queue(0).receive(held), burst_max);
-    port->queue(0).release(std::span(held).first(burst_max));
+    queue().release(std::span(held).first(count));
+    receive_all([&](std::span<const Packet> packets) {
+        for (const Packet& packet : packets) {
+            EXPECT_EQ(as_text(packet.bytes()), std::to_string(count++));
+        }
+    });
+    EXPECT_EQ(count, 400U);
+    EXPECT_EQ(port().stats().missed, 0U);
+}
+
+TEST_P(KernelPortReceive, ABusyDoorLeavesRoomForAnother) {
+    const std::uint16_t busy = free_udp_port();
+    const std::uint16_t quiet = free_udp_port();
+    if (busy == quiet) {
+        GTEST_SKIP() << "the kernel gave one free port twice";
+    }
+    open({"kernel:127.0.0.1", {}, {busy, quiet}, 1});
+    const Sender sender(AF_INET);
+    for (int i = 0; i < 2000; ++i) {
+        sender.send(busy, "much");
+    }
+    sender.send(quiet, "little");
+    // The busy door's backlog is 30 bursts; the quiet one's datagram is in one of the first.
+    std::array<Packet, burst_max> burst;
+    bool found = false;
+    for (int turn = 0; turn < 6 && !found; ++turn) {
+        const std::uint16_t count = receive(burst);
+        found = std::any_of(burst.begin(), burst.begin() + count,
+                            [&](const Packet& packet) { return packet.destination_port == quiet; });
+        queue().release(std::span(burst).first(count));
+    }
+    EXPECT_TRUE(found);
+}
+
+// What a lane that sleeps in its engine relies on, having no file I/O under way.
+TEST(KernelPortRing, ADatagramEndsTheEnginesWait) {
+    const std::uint16_t udp_port = free_udp_port();
+    auto engine = UringEngine::open({});
+    ASSERT_TRUE(engine);
+    const auto port = open_or_fail({"kernel:127.0.0.1", {}, {udp_port}, 1});
+    ASSERT_NE(port, nullptr);
+    PortQueue& queue = port->queue(0);
+    queue.attach(**engine);
+    (*engine)->wait(1'000'000);  // a quiet one ends by its time
+    EXPECT_TRUE(queue.arm_wait());
+    Sender(AF_INET).send(udp_port, "x");
+    (*engine)->wait(3600'000'000'000);
+    EXPECT_FALSE(queue.arm_wait()) << "there is a packet, sleeping now would leave it";
+    std::array<Packet, burst_max> burst;
+    EXPECT_EQ(queue.receive(burst), 1U);
+    queue.release(std::span(burst).first(1));
+    queue.detach();
+    // What comes now waits in the socket, and system calls take it.
+    Sender(AF_INET).send(udp_port, "y");
+    EXPECT_EQ(queue.receive(burst), 1U);
+    queue.release(std::span(burst).first(1));
 }
 
 TEST(KernelPort, SaysWhyItCannotListen) {
