@@ -56,6 +56,15 @@ struct IoCompletion {
 
 enum class OpenMode : std::uint8_t { existing, create_or_existing, read_only };
 
+// How often an engine entered the kernel, for engines that do. A lane that is healthy hands over
+// all of a turn's requests in one submit and takes all completions in one advance.
+struct IoCalls {
+    std::uint64_t submits = 0;     // by submit(), when there was something to hand over
+    std::uint64_t follow_ups = 0;  // by reap(): what completions led to, such as a flush
+    std::uint64_t advances = 0;    // completions were taken off the queue, all there were
+    friend bool operator==(const IoCalls&, const IoCalls&) = default;
+};
+
 class IoEngine {
 public:
     IoEngine() = default;
@@ -95,6 +104,11 @@ public:
         const DatagramOptions&) {
         return nullptr;
     }
+
+    [[nodiscard]] const IoCalls& calls() const noexcept { return calls_; }
+
+protected:
+    IoCalls calls_;
 };
 
 // One blocking request on an engine with nothing else in flight. Returns bytes moved.

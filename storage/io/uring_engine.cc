@@ -324,6 +324,7 @@ void UringEngine::take_completions() noexcept {
     }
     if (count > 0) {
         io_uring_cq_advance(&ring_, count);
+        ++calls_.advances;
     }
     take_from_worker();
     if (!flushes_due_.empty() || !postponed_.empty()) {
@@ -442,6 +443,7 @@ std::size_t UringEngine::reap(std::span<IoCompletion> out) noexcept {
     }
     take_completions();
     if (follow_ups_) {
+        ++calls_.follow_ups;
         enter();
     }
     std::size_t count = 0;
@@ -476,6 +478,7 @@ void UringEngine::submit() noexcept {
     own();
     prepare_postponed();
     if (io_uring_sq_ready(&ring_) > 0) {
+        ++calls_.submits;
         enter();
     }
 }
