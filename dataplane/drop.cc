@@ -47,7 +47,10 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
     {DropReason::lane_ring_full, true, "lane_ring_full",
      "the ring to the lane that owns the shard was full"},
     {DropReason::no_memory, true, "no_memory",
-     "the lane's buffers were full: the replicas are slower than the producers"},
+     "the lane's buffers were full, for every shard: the replicas are slower than the producers"},
+    {DropReason::shard_behind, true, "shard_behind",
+     "the shard had filled its share of the lane's buffers: its producers are faster than the "
+     "replicas; other shards were not held up"},
     {DropReason::no_room, true, "no_room",
      "space for more was still being reserved: the replicas grow slower than producers send"},
     {DropReason::disk_full, true, "disk_full",
@@ -105,6 +108,8 @@ DropReason drop_reason(AppendVerdict verdict) noexcept {
             return DropReason::none;
         case AppendVerdict::no_memory:
             return DropReason::no_memory;
+        case AppendVerdict::shard_behind:
+            return DropReason::shard_behind;
         case AppendVerdict::no_room:
             return DropReason::no_room;
         case AppendVerdict::disk_full:

@@ -36,6 +36,7 @@ enum class DropReason : std::uint8_t {
     too_large,
     lane_ring_full,
     no_memory,
+    shard_behind,
     no_room,
     disk_full,
     no_quorum,

@@ -253,6 +253,7 @@ ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate,
     }
     switch (verdict) {
         case AppendVerdict::no_memory:
+        case AppendVerdict::shard_behind:
         case AppendVerdict::no_room:
             return throttled("Rate exceeded for " + where + ".");
         case AppendVerdict::disk_full:

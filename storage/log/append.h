@@ -26,6 +26,9 @@ struct RecordIn {
     Bytes data;                              // up to max_record_bytes
     const Hash128* explicit_hash = nullptr;  // kept for readers if the producer gave one
     const ProducerMark* producer = nullptr;
+    // Nobody waits for this record and its kind comes in plenty: where memory is short it gives way
+    // to those that don't say so.
+    bool yields = false;
 };
 
 // Largest data + key of one record that the format takes (10 MiB, Kinesis' largest).
@@ -34,11 +37,12 @@ inline constexpr std::uint32_t max_key_bytes = 1024;  // 256 Unicode characters
 
 enum class AppendVerdict : std::uint8_t {
     accepted,
-    no_memory,  // the lane's buffers are full: push back, retry soon
-    no_room,    // the file systems have not promised space for it yet: push back, retry soon
-    disk_full,  // they cannot: push back until retention or an operator helps
-    no_quorum,  // fewer than two replicas take writes
-    needs_all,  // level `all` was asked for and a replica is out
+    no_memory,     // the lane's buffers are full, for everybody: push back, retry soon
+    shard_behind,  // this shard's share of them is, others' are not: push back, retry soon
+    no_room,       // the file systems have not promised space for it yet: push back, retry soon
+    disk_full,     // they cannot: push back until retention or an operator helps
+    no_quorum,     // fewer than two replicas take writes
+    needs_all,     // level `all` was asked for and a replica is out
     unknown_shard,
     shard_closed,
     too_large,

@@ -315,6 +315,7 @@ void GroupCore::pop_settled(ShardLog& shard) noexcept {
             shard.buffers_last = nullptr;
             --waiting_shards;
         }
+        hold(shard, shard.held_bytes - buffer.capacity);
         shard.pending_bytes -= buffer.used;
         pending_total -= buffer.used;
         shard.pending_since_ns = shard.buffers == nullptr  ? 0

@@ -1,5 +1,6 @@
 #include "storage/log/frame_pool.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "storage/base/check.h"
@@ -20,6 +21,12 @@ FramePool::FramePool(std::byte* arena, std::size_t bytes)
     for (std::size_t at = bytes; at != 0; at -= largest) {
         push(arena_ + at - largest, orders - 1);
     }
+}
+
+void FramePool::set_holders(std::size_t holders) noexcept {
+    holders_ = holders;
+    const std::size_t part = size_ / 4 / std::max<std::size_t>(holders, 1);
+    share_ = std::bit_floor(std::clamp(part, smallest, share_largest));
 }
 
 std::size_t FramePool::rounded(std::size_t bytes) noexcept {

@@ -1,4 +1,10 @@
-// A lane's I/O memory: blocks of 4 KiB to 16 MiB from one arena, by halving (a buddy allocator).
+// A lane's I/O memory: blocks of 4 KiB to 16 MiB from one arena, by halving (a buddy allocator),
+// and what of it is kept for whom.
+//
+// Every holder (a shard, of any of the lane's groups) has a share that is kept for it: a quarter of
+// the memory, divided by the holders. The rest is for whoever comes first. So a holder that fills
+// all it can get leaves the others their share, and once a holder has its share itself, nothing is
+// kept back from it that nobody else may claim.
 //
 // Runs on: the lane.
 // Allocates: its own tables at open, nothing afterwards.
@@ -34,6 +40,26 @@ public:
     [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_; }
 
+    // -- Shares -----------------------------------------------------------------------------------
+    static constexpr std::size_t share_largest = 1U << 20;
+
+    void add_holder() noexcept { set_holders(holders_ + 1); }
+    void remove_holder() noexcept { set_holders(holders_ - 1); }
+    // What is kept for one holder now. A power of two, so that it changes seldom.
+    [[nodiscard]] std::size_t share_bytes() const noexcept { return share_; }
+    // A holder tells what of its share it has not taken, in place of what it told before.
+    void keep(std::size_t before, std::size_t now) noexcept { kept_ += now - before; }
+    // Whether a block for `bytes` leaves what is kept for others, and `margin` besides; `own` is
+    // what is kept for the one who asks.
+    [[nodiscard]] bool spares(std::size_t bytes, std::size_t own,
+                              std::size_t margin) const noexcept {
+        const std::size_t block = rounded(bytes);
+        // With more holders than blocks, half of the memory is for them and half for all.
+        const std::size_t others = kept_ - own < size_ / 2 ? kept_ - own : size_ / 2;
+        const std::size_t rest = own > block ? own - block : 0;
+        return used_ + block + others + rest + margin <= size_;
+    }
+
 private:
     static constexpr unsigned orders = 13;  // 4 KiB << 12 = 16 MiB
     struct Free {
@@ -41,6 +67,7 @@ private:
         Free* previous;
     };
     FramePool(std::byte* arena, std::size_t bytes);
+    void set_holders(std::size_t holders) noexcept;
     void push(std::byte* block, unsigned order) noexcept;
     void unlink(std::byte* block, unsigned order) noexcept;
     [[nodiscard]] std::size_t page_of(const std::byte* block) const noexcept {
@@ -50,6 +77,9 @@ private:
     std::byte* arena_;
     std::size_t size_;
     std::size_t used_ = 0;
+    std::size_t holders_ = 0;
+    std::size_t share_ = share_largest;
+    std::size_t kept_ = 0;
     std::array<Free*, orders> free_{};
     // Per 4 KiB page that begins a block: its order, plus free_mark while it is free.
     std::vector<std::uint8_t> state_;

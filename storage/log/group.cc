@@ -2,6 +2,7 @@
 #include "storage/log/group.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "storage/base/crc32c.h"
@@ -18,6 +19,16 @@ constexpr std::uint32_t buffer_largest = 512U * 1024;
 // Of shards whose frames are journaled: every one holds such a buffer all the time.
 constexpr std::uint32_t buffer_journaled_largest = 64U * 1024;
 constexpr std::uint64_t timer_ns = 20'000'000;
+// Looking through all shards for memory to relieve costs a turn tens of microseconds, and what it
+// starts takes a drive longer than this.
+constexpr std::uint64_t relief_ns = 1'000'000;
+// A shard that wrote directly within this time is a busy one: it waits for a buffer that is worth a
+// write instead of breaking into its share for a small one.
+constexpr std::uint64_t bulk_rest_ns = 100'000'000;
+// One shard may not take all memory of its lane; and records that yield leave so much of it, and of
+// what a shard may take, to those that don't.
+constexpr std::uint64_t shard_part = 4;
+constexpr std::uint64_t yielding_part = 32;
 // Checksums are taken over pieces of this size: still in the nearest cache, and long enough for the
 // wide instructions, which cost as much for a record of 100 bytes as for one of 500.
 constexpr std::uint32_t crc_piece_bytes = 4096;
@@ -38,6 +49,8 @@ const char* describe(AppendVerdict verdict) noexcept {
             return "accepted";
         case AppendVerdict::no_memory:
             return "the lane's buffers are full";
+        case AppendVerdict::shard_behind:
+            return "the shard has taken its share of the lane's buffers or room";
         case AppendVerdict::no_room:
             return "space on the disks is still being reserved";
         case AppendVerdict::disk_full:
@@ -71,6 +84,9 @@ GroupCore::GroupCore(const GroupOptions& o, IoEngine& e, Clock& c, FramePool& p)
 }
 
 GroupCore::~GroupCore() {
+    for (ShardLog* shard : shard_order) {
+        give_up_share(*shard);
+    }
     for (auto& files : containers) {
         for (const FileHandle file : files) {
             if (file != no_file) {
@@ -98,13 +114,15 @@ ShardLog* GroupCore::add_shard_log(ShardTable& shard_table) {
     ShardLog* raw = log.get();
     shards.emplace(value(raw->uid), std::move(log));
     shard_order.push_back(raw);
+    pool.add_holder();
+    hold(*raw, 0);
     return raw;
 }
 
 // -- Appending ------------------------------------------------------------------------------------
 
-AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes,
-                               AckLevel level) noexcept {
+AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level,
+                               bool yields) noexcept {
     if (!replicas.has_quorum()) {
         return AppendVerdict::no_quorum;
     }
@@ -117,12 +135,19 @@ AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes,
     if (shard.dropping) {
         return AppendVerdict::unknown_shard;
     }
-    if (!has_room(shard, bytes)) {
-        return reserve_failed ? AppendVerdict::disk_full : AppendVerdict::no_room;
+    const bool over_share = shard.held_bytes + bytes > pool.share_bytes();
+    if (!has_room(shard, bytes, over_share ? room_margin : 0)) {
+        if (reserve_failed) {
+            return AppendVerdict::disk_full;
+        }
+        reserve_space();
+        return over_share && has_room(shard, bytes, 0) ? AppendVerdict::shard_behind
+                                                       : AppendVerdict::no_room;
     }
-    // One shard may not take all memory of its lane.
-    if (shard.pending_bytes + bytes > pool.size_bytes() / 4) {
-        return AppendVerdict::no_memory;
+    const std::uint64_t most =
+        pool.size_bytes() / shard_part - (yields ? pool.size_bytes() / yielding_part : 0);
+    if (shard.pending_bytes + bytes > most) {
+        return AppendVerdict::shard_behind;
     }
     return AppendVerdict::accepted;
 }
@@ -134,11 +159,8 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
         return AppendVerdict::too_large;
     }
     const std::uint64_t bytes = record_bytes(record);
-    const AppendVerdict verdict = admit(shard, bytes, level);
+    AppendVerdict verdict = admit(shard, bytes, level, record.yields);
     if (verdict != AppendVerdict::accepted) {
-        if (verdict == AppendVerdict::no_room) {
-            reserve_space();
-        }
         return verdict;
     }
     const std::int64_t arrival = std::max(wall_ms, shard.last_arrival_ms);
@@ -147,8 +169,9 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
         shard.frame_records != 0 && buffer->used + bytes <= buffer->capacity &&
         arrival - shard.frame_first_arrival_ms <= std::numeric_limits<std::uint32_t>::max();
     if (!fits) {
-        if (!open_frame(shard, bytes)) {
-            return AppendVerdict::no_memory;
+        verdict = open_frame(shard, bytes, record.yields);
+        if (verdict != AppendVerdict::accepted) {
+            return verdict;
         }
         buffer = shard.buffers_last;
         shard.frame_first_arrival_ms = arrival;
@@ -187,28 +210,74 @@ void GroupCore::mark_dirty(ShardLog& shard) noexcept {
     dirty_last = &shard;
 }
 
-FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noexcept {
-    shard.buffer_wish = std::max(shard.buffer_wish, buffer_smallest);
-    const std::uint64_t wish =
-        FramePool::rounded(std::max<std::uint64_t>(shard.buffer_wish, at_least));
-    FrameBuffer* buffer = buffers.take();
-    if (buffer == nullptr) {
-        return nullptr;
-    }
-    std::byte* data = pool.take(wish);
-    std::uint64_t capacity = wish;
+// Notes what a shard holds of the pool's memory, and has the rest of its share kept for it.
+void GroupCore::hold(ShardLog& shard, std::uint64_t held_bytes) noexcept {
+    shard.held_bytes = held_bytes;
+    const std::uint64_t share = pool.share_bytes();
+    const std::uint64_t keep = share - std::min(held_bytes, share);
+    pool.keep(shard.kept_bytes, keep);
+    shard.kept_bytes = keep;
+}
+
+void GroupCore::give_up_share(ShardLog& shard) noexcept {
+    pool.keep(shard.kept_bytes, 0);
+    shard.kept_bytes = 0;
+    pool.remove_holder();
+}
+
+// A block for the shard's next buffer: as large as its flow asks for if that leaves the others
+// their shares, otherwise from what is left of its own.
+std::byte* GroupCore::take_memory(const ShardLog& shard, std::uint64_t at_least, bool yields,
+                                  std::uint64_t& capacity) noexcept {
+    const std::uint64_t needed = FramePool::rounded(at_least);
+    const std::uint64_t wish = std::max(FramePool::rounded(shard.buffer_wish), needed);
+    const std::uint64_t modest =
+        std::max(std::min<std::uint64_t>(wish, buffer_journaled_largest), needed);
+    const std::uint64_t margin = yields ? pool.size_bytes() / yielding_part : 0;
+    const auto take_free = [&](std::uint64_t bytes) noexcept {
+        capacity = bytes;
+        const bool free = recovering || pool.spares(bytes, shard.kept_bytes, margin);
+        return free ? pool.take(bytes) : nullptr;
+    };
+    std::byte* data = take_free(wish);
     // A shard that has nothing in memory gets a smaller one; others wait, or their writes would
     // become ever smaller the more memory is wanted.
-    if (data == nullptr && shard.buffers == nullptr) {
-        const std::uint64_t modest = std::min(shard.buffer_wish, buffer_journaled_largest);
-        capacity = FramePool::rounded(std::max<std::uint64_t>(modest, at_least));
-        data = capacity < wish ? pool.take(capacity) : nullptr;
+    if (data == nullptr && shard.buffers == nullptr && modest < wish) {
+        data = take_free(modest);
     }
+    const bool busy = in_bulk(shard);
+    const std::uint64_t worth = busy ? modest : needed;
+    for (std::uint64_t bytes = std::min(wish, std::bit_floor(shard.kept_bytes));
+         data == nullptr && bytes >= worth; bytes /= 2) {
+        capacity = bytes;
+        data = pool.take(bytes);
+    }
+    // Shares may be smaller than a record.
+    if (data == nullptr && shard.buffers == nullptr && !busy && needed > pool.share_bytes()) {
+        capacity = needed;
+        data = pool.take(needed);
+    }
+    return data;
+}
+
+bool GroupCore::in_bulk(const ShardLog& shard) const noexcept {
+    return shard.bulk && now_ns - shard.went_direct_ns < bulk_rest_ns;
+}
+
+FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least, bool yields) noexcept {
+    shard.buffer_wish = std::max(shard.buffer_wish, buffer_smallest);
+    FrameBuffer* buffer = buffers.take();
+    std::uint64_t capacity = 0;
+    std::byte* data = buffer == nullptr ? nullptr : take_memory(shard, at_least, yields, capacity);
     if (data == nullptr) {
-        buffers.give(buffer);
-        memory_short = true;
+        if (buffer != nullptr) {
+            buffers.give(buffer);
+        }
+        // Busy shards fill whatever is relieved for them, and relieve themselves.
+        memory_short = memory_short || !in_bulk(shard);
         return nullptr;
     }
+    hold(shard, shard.held_bytes + capacity);
     const auto generation = static_cast<std::uint16_t>(buffer->generation + 1);
     *buffer = FrameBuffer{};
     buffer->generation = generation;
@@ -226,10 +295,11 @@ FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least) noe
 }
 
 // Ends the open frame, if any, and begins one with room for a record of `bytes`.
-bool GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes) noexcept {
+AppendVerdict GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes, bool yields) noexcept {
     // Each open frame needs a slot when it is sealed: keep one for every shard.
     if (frames.free_count() < shards.size() + 16) {
-        return false;
+        memory_short = true;
+        return AppendVerdict::no_memory;
     }
     FrameBuffer* buffer = shard.buffers_last;
     const std::uint64_t needed = sizeof(FrameHeader) + align_up(bytes, frame_alignment);
@@ -240,7 +310,7 @@ bool GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes) noexcept {
         buffer->used + needed > buffer->capacity) {
         const bool filled = buffer != nullptr && buffer->state == BufferState::open;
         if (needed > FramePool::largest) {
-            return false;
+            return AppendVerdict::no_memory;
         }
         if (filled) {
             // It filled before time closed it: a larger one suits this flow.
@@ -248,9 +318,11 @@ bool GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes) noexcept {
                                          shard.bulk ? buffer_largest : buffer_journaled_largest);
             close_buffer(shard);
         }
-        buffer = open_buffer(shard, needed);
+        buffer = open_buffer(shard, needed, yields);
         if (buffer == nullptr) {
-            return false;
+            // Who holds nothing, and was not busy just now, found not even its share.
+            return shard.buffers == nullptr && !in_bulk(shard) ? AppendVerdict::no_memory
+                                                               : AppendVerdict::shard_behind;
         }
     }
     const std::uint64_t opened = clock.monotonic_ns();
@@ -266,7 +338,7 @@ bool GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes) noexcept {
     if (shard.pending_since_ns == 0) {
         shard.pending_since_ns = opened;
     }
-    return true;
+    return AppendVerdict::accepted;
 }
 
 // Takes what was added to the open frame into its checksum.
@@ -360,6 +432,7 @@ void GroupCore::close_buffer(ShardLog& shard) noexcept {
 std::size_t GroupCore::turn() noexcept {
     now_ns = clock.monotonic_ns();
     wall_ms = clock.wall_ms();
+    room_margin = margin_units();
     std::size_t work = 0;
     work += gather();
     work += issue_writes();
@@ -367,7 +440,7 @@ std::size_t GroupCore::turn() noexcept {
     work += journal->queue_writes(full);
     work += flush_if_due();
     work += refill_step();
-    if (now_ns >= next_timer_ns || memory_short) {
+    if (now_ns >= next_timer_ns || (memory_short && now_ns >= next_relief_ns)) {
         timers();
     }
     work += state->turn();
@@ -376,6 +449,13 @@ std::size_t GroupCore::turn() noexcept {
 
 void GroupCore::timers() noexcept {
     next_timer_ns = now_ns + timer_ns;
+    next_relief_ns = now_ns + relief_ns;
+    if (share_told != pool.share_bytes()) {
+        share_told = pool.share_bytes();
+        for (ShardLog* shard : shard_order) {
+            hold(*shard, shard->held_bytes);
+        }
+    }
     watch_lag();
     refresh_full();
     relieve_journal();
@@ -402,6 +482,9 @@ void GroupCore::timers() noexcept {
 std::uint64_t GroupCore::next_due_ns() const noexcept {
     if (dirty != nullptr) {
         return std::max(now_ns, last_journal_ns + options.linger_ns);
+    }
+    if (memory_short) {
+        return next_relief_ns;
     }
     const bool quiet = pending_total == 0 && state->idle() && !growth.active &&
                        !reservation.active && !flush.active &&

@@ -54,6 +54,7 @@ public:
     }
     [[nodiscard]] T& at(std::uint32_t slot) noexcept { return slots_[slot]; }
     [[nodiscard]] std::size_t free_count() const noexcept { return free_.size(); }
+    [[nodiscard]] std::size_t count() const noexcept { return slots_.size(); }
 
 private:
     std::vector<T> slots_;
@@ -131,12 +132,19 @@ struct GroupCore {
     // ----------------------------------------------------------------------------------
     AppendVerdict append(ShardLog& shard, const RecordIn& record, AckLevel level,
                          Appended& out) noexcept;
-    AppendVerdict admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level) noexcept;
-    bool open_frame(ShardLog& shard, std::uint64_t payload_bytes) noexcept;
+    AppendVerdict admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level,
+                        bool yields) noexcept;
+    AppendVerdict open_frame(ShardLog& shard, std::uint64_t bytes, bool yields) noexcept;
     void extend_frame_crc(ShardLog& shard) noexcept;
     void seal_frame(ShardLog& shard) noexcept;
     void close_buffer(ShardLog& shard) noexcept;
-    FrameBuffer* open_buffer(ShardLog& shard, std::uint64_t at_least) noexcept;
+    // `yields` as in RecordIn.
+    FrameBuffer* open_buffer(ShardLog& shard, std::uint64_t at_least, bool yields) noexcept;
+    std::byte* take_memory(const ShardLog& shard, std::uint64_t at_least, bool yields,
+                           std::uint64_t& capacity) noexcept;
+    [[nodiscard]] bool in_bulk(const ShardLog& shard) const noexcept;
+    void hold(ShardLog& shard, std::uint64_t held_bytes) noexcept;
+    void give_up_share(ShardLog& shard) noexcept;
     void mark_dirty(ShardLog& shard) noexcept;
     std::size_t turn() noexcept;
     std::uint64_t next_due_ns() const noexcept;
@@ -164,7 +172,7 @@ struct GroupCore {
     // ---------------------------------------------------------------------------------
     std::size_t gather() noexcept;
     void journal_shard(ShardLog& shard) noexcept;
-    void go_direct(ShardLog& shard) noexcept;
+    void go_direct(ShardLog& shard, bool bulk) noexcept;
     void move_shard(ShardLog& shard) noexcept;
     void move_closed(ShardLog& shard) noexcept;
     void queue_buffer(FrameBuffer& buffer, bool direct) noexcept;
@@ -195,7 +203,9 @@ struct GroupCore {
     [[nodiscard]] std::uint64_t needed_units(std::uint64_t pending_bytes,
                                              std::uint64_t waiting) const noexcept;
     [[nodiscard]] std::uint64_t room_units() const noexcept;
-    [[nodiscard]] bool has_room(const ShardLog& shard, std::uint64_t bytes) noexcept;
+    [[nodiscard]] std::uint64_t margin_units() const noexcept;
+    [[nodiscard]] bool has_room(const ShardLog& shard, std::uint64_t bytes,
+                                std::uint64_t margin) noexcept;
     void reserve_space() noexcept;
     void complete_reserve(const Cookie& cookie, std::int64_t result) noexcept;
     void grow_space() noexcept;
@@ -284,8 +294,9 @@ struct GroupCore {
     ContainerRound reservation;
     std::vector<PromisedContainer> promised;
     std::uint64_t reserve_retry_ns = 0;
-    bool reserve_failed = false;  // the last time, and nothing was freed since
-    bool out_of_room = false;     // a buffer waits for a chunk and there is none to be had
+    bool reserve_failed = false;    // the last time, and nothing was freed since
+    std::uint64_t room_margin = 0;  // margin_units() of this turn
+    bool out_of_room = false;       // a buffer waits for a chunk and there is none to be had
     ContainerRound growth;
     std::uint16_t grow_round = 0;
     bool manifest_written = false;  // this epoch's first generation is durable
@@ -308,7 +319,10 @@ struct GroupCore {
     bool disk_full = false;
     bool recovering = true;  // no space is taken ahead of need
     bool relieving = false;
-    bool memory_short = false;
+    bool journal_no_room = false;  // the open block waits for its place
+    bool memory_short = false;     // a shard that is not in bulk found none
+    std::uint64_t next_relief_ns = 0;
+    std::uint64_t share_told = 0;      // the pool's share that kept_bytes follow
     std::int64_t clock_offset_ms = 0;  // wall - monotonic when it was last believed
     bool clock_known = false;
     bool retention_held = false;

@@ -673,7 +673,7 @@ Status GroupCore::adopt(RecoveredShard& recovered) {
             buffer->used + bytes > buffer->capacity) {
             close_buffer(shard);
             shard.buffer_wish = 256U * 1024;
-            while ((buffer = open_buffer(shard, align_up(bytes, block_bytes))) == nullptr ||
+            while ((buffer = open_buffer(shard, align_up(bytes, block_bytes), false)) == nullptr ||
                    frames.free_count() < 16) {
                 if (!replicas.has_quorum()) {
                     return fail(Errc::no_memory_room);
@@ -715,12 +715,12 @@ Status GroupCore::adopt(RecoveredShard& recovered) {
         shard.next_sequence = std::max(shard.next_sequence, shard.submitted + 1);
         shard.last_arrival_ms = std::max(shard.last_arrival_ms, meta->last_arrival_ms);
         if (replicas.has_quorum() && buffer->used + block_bytes > buffer->capacity) {
-            go_direct(shard);
+            go_direct(shard, true);
         }
         frame.bytes = {};
     }
     if (replicas.has_quorum()) {
-        go_direct(shard);
+        go_direct(shard, true);
     } else {
         close_buffer(shard);
     }

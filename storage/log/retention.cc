@@ -146,6 +146,8 @@ void GroupCore::finish_drops() noexcept {
             release_orphan(*buffer);
             buffer = next;
         }
+        give_up_share(shard);
+        waiting_shards -= shard.buffers != nullptr ? 1 : 0;
         pending_total -= shard.pending_bytes;
         ShardLog** link = &dirty;
         dirty_last = nullptr;

@@ -37,9 +37,23 @@ std::uint64_t GroupCore::room_units() const noexcept {
     return units;
 }
 
-bool GroupCore::has_room(const ShardLog& shard, std::uint64_t bytes) noexcept {
+// Units that shards with more than their share of memory leave to those with less, so that these
+// find room also while a flood waits for more to be reserved.
+std::uint64_t GroupCore::margin_units() const noexcept {
+    const std::uint64_t container =
+        options.geometry.container_bytes / options.geometry.chunk_unit_bytes;
+    if (shards.size() < 2 || reserve_failed) {
+        return 0;  // nobody to leave it to, or the disks are full for all
+    }
+    const std::uint64_t idle = shards.size() - waiting_shards;
+    const std::uint64_t shares = shards.size() * pool.share_bytes();
+    return std::min(2 * (2 * shares / options.geometry.chunk_unit_bytes + idle), container / 2);
+}
+
+bool GroupCore::has_room(const ShardLog& shard, std::uint64_t bytes,
+                         std::uint64_t margin) noexcept {
     const std::uint64_t waiting = waiting_shards + (shard.buffers == nullptr ? 1 : 0);
-    const std::uint64_t needed = needed_units(pending_total + bytes, waiting);
+    const std::uint64_t needed = needed_units(pending_total + bytes, waiting) + margin;
     const std::uint64_t container =
         options.geometry.container_bytes / options.geometry.chunk_unit_bytes;
     if (bytes > options.geometry.chunk_unit_bytes) {
@@ -238,7 +252,8 @@ void GroupCore::refresh_full() noexcept {
         for (const ShardLog* shard : shard_order) {
             without_chunk += shard->has_chunk ? 0 : 1;
         }
-        if (room_units() < std::max(needed + needed / 2, ahead + 2 * without_chunk)) {
+        if (room_units() <
+            std::max(needed + needed / 2 + margin_units(), ahead + 2 * without_chunk)) {
             reserve_space();
         }
     }
@@ -258,7 +273,7 @@ void GroupCore::want_chunk(ShardLog& shard, std::uint64_t at_least, bool ahead) 
         (at_least + options.geometry.chunk_unit_bytes - 1) / options.geometry.chunk_unit_bytes);
     // More than what is needed only while what was admitted keeps its room.
     const std::uint64_t room = room_units();
-    const std::uint64_t kept = needed_units(pending_total, waiting_shards);
+    const std::uint64_t kept = needed_units(pending_total, waiting_shards) + margin_units();
     const std::uint64_t spare = room > kept ? room - kept : 0;
     if (ahead && spare < needed) {
         return;

@@ -9,6 +9,9 @@ namespace penstock {
 namespace {
 
 constexpr unsigned journal_blocks_in_flight_max = 2;
+// While the journal has no room small amounts go directly: so many times the direct writes that are
+// enough otherwise, since each of them is that much smaller.
+constexpr unsigned small_writes_in_flight = 8;
 constexpr std::uint64_t flush_after_ns = 5'000'000;
 constexpr std::uint64_t flush_bytes = 16U << 20;
 constexpr std::uint64_t chunk_grow_ns = 2'000'000'000;
@@ -40,12 +43,22 @@ std::size_t GroupCore::gather() noexcept {
                 flush_wanted = true;  // a direct write may not stand behind unflushed bytes
             } else if (shard->unsubmitted_bytes >= threshold &&
                        writes_in_flight < options.writes_in_flight_enough) {
-                go_direct(*shard);
+                go_direct(*shard, true);
                 ++work;
             }
         } else if (shard->bulk && shard->committed < shard->submitted) {
             // It could commit no earlier than the direct write before it, which is still under way:
             // meanwhile more gathers for the next one.
+        } else if (journal_no_room) {
+            // What holds the journal's oldest place may be a frame of this very shard, which moves
+            // only together with what came after it.
+            if (shard->unflushed != 0) {
+                flush_wanted = true;
+            } else if (writes_in_flight <
+                       small_writes_in_flight * options.writes_in_flight_enough) {
+                go_direct(*shard, false);
+                ++work;
+            }
         } else if (!journal_full) {
             JournalRing::Block* block = journal->open_block();
             if (block == nullptr ||
@@ -82,8 +95,9 @@ void GroupCore::seal_journal_block() noexcept {
         block->bytes = sizeof(JournalBlockHeader);
         return;
     }
-    if (!journal->seal(*block, now_ns)) {
-        relieving = true;  // no room: what holds the oldest place has to move first
+    journal_no_room = !journal->seal(*block, now_ns);
+    if (journal_no_room) {
+        relieving = true;  // what holds the oldest place has to move first
         relieve_journal();
         return;
     }
@@ -118,9 +132,13 @@ void GroupCore::journal_shard(ShardLog& shard) noexcept {
 }
 
 // Everything of the shard that is not in its segment goes there in flushed writes, which commit it.
-void GroupCore::go_direct(ShardLog& shard) noexcept {
+// `bulk`: because it is much.
+void GroupCore::go_direct(ShardLog& shard, bool bulk) noexcept {
     close_buffer(shard);
-    shard.bulk = true;
+    if (bulk) {
+        shard.bulk = true;
+        shard.went_direct_ns = now_ns;
+    }
     for (FrameMeta* frame = shard.unsubmitted; frame != nullptr; frame = frame->next) {
         frame->submitted = true;
         shard.submitted = frame->last_sequence();
@@ -406,7 +424,9 @@ void GroupCore::relieve_journal() noexcept {
 
 // Moves what only the journal and memory hold when memory runs short.
 void GroupCore::relieve_memory() noexcept {
-    if (!memory_short && pool.used_bytes() < pool.size_bytes() / 4 * 3) {
+    // Small frames run out of slots before they run out of bytes.
+    const bool slots_short = frames.free_count() < frames.count() / 4 + shards.size();
+    if (!memory_short && !slots_short && pool.used_bytes() < pool.size_bytes() / 4 * 3) {
         return;
     }
     memory_short = false;

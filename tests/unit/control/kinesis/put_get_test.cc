@@ -91,6 +91,7 @@ TEST_F(PutGet, OneShardsFailureIsToldForItsRecordsOnly) {
     const auto bad = store->find("s")->stream().shards[2].uid;
     const std::vector<std::tuple<AppendVerdict, std::string, std::string>> faults = {
         {AppendVerdict::no_memory, "ProvisionedThroughputExceededException", "Rate exceeded"},
+        {AppendVerdict::shard_behind, "ProvisionedThroughputExceededException", "Rate exceeded"},
         {AppendVerdict::disk_full, "InternalFailure", "disks are full"},
         {AppendVerdict::no_quorum, "InternalFailure", "Fewer than two"},
         {AppendVerdict::needs_all, "InternalFailure", "`all`"},

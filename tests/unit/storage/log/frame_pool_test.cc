@@ -57,5 +57,44 @@ TEST(FramePool, BlocksNeverOverlapAndEverythingComesBack) {
     EXPECT_EQ((*pool)->take(1), nullptr);
 }
 
+TEST(FramePool, SharesAreAQuarterDividedByTheHoldersWithinBounds) {
+    SimWorld world(SimOptions{});
+    const auto engine = world.make_engine();
+    auto pool = std::move(FramePool::open(*engine, 32U << 20).value());
+    EXPECT_EQ(pool->share_bytes(), FramePool::share_largest);
+    for (unsigned i = 0; i < 64; ++i) {
+        pool->add_holder();
+    }
+    EXPECT_EQ(pool->share_bytes(), 128U << 10);
+    for (unsigned i = 64; i < 100'000; ++i) {
+        pool->add_holder();
+    }
+    EXPECT_EQ(pool->share_bytes(), FramePool::smallest);
+    for (unsigned i = 1; i < 100'000; ++i) {
+        pool->remove_holder();
+    }
+    EXPECT_EQ(pool->share_bytes(), FramePool::share_largest);
+}
+
+TEST(FramePool, WhatIsKeptForOthersIsNotSpared) {
+    SimWorld world(SimOptions{});
+    const auto engine = world.make_engine();
+    auto pool = std::move(FramePool::open(*engine, 16U << 20).value());
+    constexpr std::size_t mib = 1U << 20;
+    pool->keep(0, mib);  // the one who asks
+    pool->keep(0, mib);  // another
+    EXPECT_TRUE(pool->spares(8 * mib, mib, 0));
+    ASSERT_NE(pool->take(8 * mib), nullptr);
+    ASSERT_NE(pool->take(4 * mib), nullptr);
+    ASSERT_NE(pool->take(2 * mib), nullptr);
+    // 2 MiB are left, one of them is kept for the other.
+    EXPECT_TRUE(pool->spares(mib, mib, 0));
+    EXPECT_FALSE(pool->spares(mib, mib, 1));
+    EXPECT_FALSE(pool->spares(2 * mib, mib, 0));
+    EXPECT_FALSE(pool->spares(mib, 0, 0)) << "the share of the one who asks is taken";
+    pool->keep(mib, 0);
+    EXPECT_TRUE(pool->spares(2 * mib, mib, 0));
+}
+
 }  // namespace
 }  // namespace penstock
