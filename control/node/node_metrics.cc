@@ -144,24 +144,7 @@ void NodeMetrics::add_lane_families() {
     add(Kind::counter, "penstock_dropped_total",
         "Packets and records refused; every refusal is counted under one reason.",
         [this](Samples& out) {
-            std::array<std::uint64_t, drop_reason_count> drops{};
-            for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
-                for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
-                    drops[reason] +=
-                        sources_.lanes->lane(i).counters().drops.by_reason[reason].get();
-                }
-            }
-            for (Port* port : sources_.ports) {
-                for (unsigned queue = 0; queue < port->queue_count(); ++queue) {
-                    for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
-                        drops[reason] += port->queue(queue).drops().by_reason[reason].get();
-                    }
-                }
-                const PortStats stats = port->stats();
-                drops[static_cast<std::size_t>(DropReason::nic_missed)] += stats.missed;
-                drops[static_cast<std::size_t>(DropReason::nic_error)] += stats.errors;
-                drops[static_cast<std::size_t>(DropReason::nic_no_buffer)] += stats.no_buffer;
-            }
+            const auto drops = drop_totals(*sources_.lanes, sources_.ports);
             for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
                 out.add(drops[reason], {{"reason", label(static_cast<DropReason>(reason))}});
             }
@@ -195,6 +178,47 @@ void NodeMetrics::add_lane_families() {
     add(Kind::gauge, "penstock_lane_turn_longest_seconds", "The longest turn since the start.",
         [per_lane](Samples& out) {
             per_lane(out, [](const LaneCounters& c) { return seconds(c.longest_turn_ns.get()); });
+        });
+    add(Kind::counter, "penstock_lane_turns_total", "Turns of the lane's loop.",
+        [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.turns.get(); });
+        });
+    add(Kind::counter, "penstock_lane_io_submits_total",
+        "Turns that handed I/O to the kernel, in one system call each.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.io_submits.get(); });
+        });
+    add(Kind::counter, "penstock_lane_io_follow_ups_total",
+        "Further system calls, for what completions led to in their own turn.",
+        [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.io_follow_ups.get(); });
+        });
+    add(Kind::counter, "penstock_lane_io_advances_total",
+        "Times that I/O completions were taken, all there were at once.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.io_advances.get(); });
+        });
+    add(Kind::counter, "penstock_lane_holds_total",
+        "Times that packets were left in the ports' rings because no shard would find memory.",
+        [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.holds.get(); });
+        });
+    add(Kind::counter, "penstock_lane_inbox_full_total",
+        "Requests turned away because the lane's inbox was full.", [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) {
+                return c.inbox_full.load(std::memory_order_relaxed);
+            });
+        });
+    add(Kind::counter, "penstock_put_refused_total",
+        "Records of PutRecord and PutRecords that were refused, and their caller told, by reason.",
+        [this](Samples& out) {
+            for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
+                std::uint64_t sum = 0;
+                for (unsigned i = 0; i < sources_.lanes->lane_count(); ++i) {
+                    sum += sources_.lanes->lane(i).counters().refused_api.by_reason[reason].get();
+                }
+                if (sum != 0) {
+                    out.add(sum, {{"reason", label(static_cast<DropReason>(reason))}});
+                }
+            }
         });
     add(Kind::counter, "penstock_lane_sleeps_total",
         "How often the lane slept because everything was idle.", [per_lane](Samples& out) {

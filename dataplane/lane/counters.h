@@ -40,13 +40,18 @@ struct alignas(128) LaneCounters {
     Counter records_from_doors;  // also those another lane handed over
     Counter records_from_api;
     Counter records_refused_api;  // answered with a verdict other than accepted
+    DropCounters refused_api;     // the same by reason
     Counter handed_over;          // records given to another lane
     Counter taken_over;           // records another lane gave to this one
     Counter requests;             // taken from the inbox
     Counter replies;
     // Duty cycle.
     Counter turns;
-    Counter busy_turns;  // did something
+    Counter busy_turns;     // did something
+    Counter io_submits;     // turns that handed requests to the kernel; IoCalls
+    Counter io_follow_ups;  // entered the kernel once more for what completions led to
+    Counter io_advances;    // turns that took completions
+    Counter holds;  // packets were left in the ports' rings because nobody's would have found room
     Counter slow_turns;  // longer than LaneOptions::slow_turn_ns
     Peak longest_turn_ns;
     Counter busy_ns;

@@ -19,6 +19,8 @@ namespace {
 constexpr std::uint64_t sleep_worth_ns = 10'000;
 // Between two looks of a stopping lane at what is still in flight.
 constexpr std::uint64_t stopping_sleep_ns = 100'000;
+// Of a ring to another lane, what loud doors leave to the others.
+constexpr std::size_t ring_margin_part = 8;
 // Different requesters whose rings one turn may touch before it signals in between.
 constexpr std::size_t touched_rings_max = 64;
 
@@ -28,7 +30,8 @@ Lane::Lane(LaneOptions options)
     : options_(std::move(options)),
       inbox_(options_.inbox_capacity),
       wake_(false),
-      idler_(options_.idle, wake_) {
+      idler_(options_.idle, wake_),
+      loudness_(options_.doors == nullptr ? 0 : options_.doors->size()) {
     PENSTOCK_CHECK(options_.clock != nullptr);
     PENSTOCK_CHECK(options_.group_count > 0);
     options_.budgets.packets = std::min(options_.budgets.packets, burst_max);
@@ -55,6 +58,7 @@ Lane::~Lane() {
 void Lane::set_engine(IoEngine& engine, bool wakes) noexcept {
     engine_ = &engine;
     engine_wakes_ = wakes;
+    io_calls_ = engine.calls();
 }
 
 void Lane::add_group(std::unique_ptr<ShardGroup> group, GroupId id) {
@@ -119,6 +123,7 @@ void Lane::run(const std::function<Status(Lane&)>& prepare) {
         }
         started_.store(1, std::memory_order_release);
         started_.notify_all();
+        io_calls_ = engine_ == nullptr ? IoCalls{} : engine_->calls();  // recovery's are no turn's
         loop();
     }
     finish();
@@ -297,11 +302,13 @@ std::size_t Lane::turn() noexcept {
     now_ns_ = options_.clock->monotonic_ns();
     last_shard_ = ShardUid{};
     last_found_ = {};
+    loudness_.look_at_clock(now_ns_);
     std::size_t work = receive();
     work += take_over();
     work += serve_inbox();
     work += run_groups();
     work += reap();
+    count_io_calls();
     send_signals();
     return work;
 }
@@ -318,8 +325,18 @@ std::size_t Lane::receive() noexcept {
     }
     routes_ = options_.routes == nullptr ? nullptr : &options_.routes->enter(options_.index);
     std::size_t work = 0;
+    bool empty = true;
+    shard_refused_ = false;
     for (Polled& port : ports_) {
-        work += receive_from(port);
+        const std::size_t count = receive_from(port);
+        empty = empty && count < options_.budgets.packets;
+        work += count;
+    }
+    // A shard that is behind is no reason to let others' packets wait until the ring overflows. But
+    // once the rings are empty a pause costs nobody anything, and the drives get the CPU.
+    if (shard_refused_ && empty) {
+        hold_packets_until_ns_ =
+            std::max(hold_packets_until_ns_, now_ns_ + options_.no_memory_hold_ns);
     }
     return work;
 }
@@ -415,7 +432,9 @@ void Lane::hand_over(std::size_t door, const ShardRoute& route, const DoorRecord
         return;
     }
     const std::size_t bytes = sizeof(HandedRecord) + record.key.size() + record.data.size();
-    std::byte* at = bytes > ring->record_bytes_max() ? nullptr : ring->claim(bytes);
+    const std::size_t margin =
+        loudness_.is_loud(door, bytes) ? ring->size_bytes() / ring_margin_part : 0;
+    std::byte* at = bytes > ring->record_bytes_max() ? nullptr : ring->claim(bytes, margin);
     if (at == nullptr) {
         drop_record(door, bytes > ring->record_bytes_max() ? DropReason::too_large
                                                            : DropReason::lane_ring_full);
@@ -430,7 +449,7 @@ void Lane::hand_over(std::size_t door, const ShardRoute& route, const DoorRecord
 }
 
 void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
-                            const RecordIn& record) noexcept {
+                            RecordIn record) noexcept {
     if (shard != last_shard_) {
         last_shard_ = shard;
         last_found_.group = group(group_id);
@@ -440,6 +459,7 @@ void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
         drop_record(door, DropReason::unknown_shard);
         return;
     }
+    record.yields = loudness_.is_loud(door, record.data.size());
     // Best effort: nobody waits for the commit, so the level that always can be had is asked for.
     Appended appended;
     const AppendVerdict verdict =
@@ -449,9 +469,17 @@ void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
         return;
     }
     if (verdict == AppendVerdict::no_memory || verdict == AppendVerdict::no_room) {
-        hold_packets_until_ns_ = now_ns_ + options_.no_memory_hold_ns;
+        hold_packets();
     }
+    shard_refused_ = shard_refused_ || verdict == AppendVerdict::shard_behind;
     drop_record(door, drop_reason(verdict));
+}
+
+void Lane::hold_packets() noexcept {
+    if (hold_packets_until_ns_ == 0) {
+        counters_.holds.add();
+    }
+    hold_packets_until_ns_ = now_ns_ + options_.no_memory_hold_ns;
 }
 
 void Lane::drop_record(std::size_t door, DropReason reason) noexcept {
@@ -509,11 +537,10 @@ std::size_t Lane::reap() noexcept {
     if (engine_ == nullptr) {
         return 0;
     }
-    std::array<IoCompletion, 64> done;
     std::size_t work = 0;
     while (work < options_.budgets.completions) {
-        const std::size_t count = engine_->reap(done);
-        for (const IoCompletion& completion : std::span(done).first(count)) {
+        const std::size_t count = engine_->reap(completions_);
+        for (const IoCompletion& completion : std::span(completions_).first(count)) {
             if (ShardGroup* owner = group(ShardGroup::group_of_cookie(completion.cookie));
                 owner != nullptr) {
                 const AllowAllocScope chunk_lists_grow;
@@ -526,7 +553,7 @@ std::size_t Lane::reap() noexcept {
             }
         }
         work += count;
-        if (count < done.size()) {
+        if (count < completions_.size()) {
             break;
         }
     }
@@ -534,6 +561,17 @@ std::size_t Lane::reap() noexcept {
         hold_packets_until_ns_ = 0;
     }
     return work;
+}
+
+void Lane::count_io_calls() noexcept {
+    if (engine_ == nullptr || engine_->calls() == io_calls_) {
+        return;
+    }
+    const IoCalls& now = engine_->calls();
+    counters_.io_submits.add(now.submits - io_calls_.submits);
+    counters_.io_follow_ups.add(now.follow_ups - io_calls_.follow_ups);
+    counters_.io_advances.add(now.advances - io_calls_.advances);
+    io_calls_ = now;
 }
 
 void Lane::send_signals() noexcept {

@@ -25,6 +25,7 @@
 #include "dataplane/door/routes.h"
 #include "dataplane/lane/counters.h"
 #include "dataplane/lane/idle.h"
+#include "dataplane/lane/loudness.h"
 #include "dataplane/lane/request.h"
 #include "dataplane/lane/ring.h"
 #include "dataplane/lane/wake_flag.h"
@@ -60,8 +61,9 @@ struct LaneOptions {
     std::uint64_t slow_turn_ns = 1'000'000;
     // How long a stopping lane tries to make everything durable before it cancels what waits.
     std::uint64_t stop_deadline_ns = 10'000'000'000;
-    // After an append found no memory, packets stay in the port's ring for at most this long or
-    // until an I/O has completed.
+    // Packets stay in the port's ring for at most this long, or until an I/O has completed, after
+    // an append found no memory that any shard could have had, and after one shard was refused and
+    // the rings are empty anyway.
     std::uint64_t no_memory_hold_ns = 200'000;
     bool trap_allocations = true;  // debug builds: abort when a turn allocates (no_alloc.h)
     // Told of every committed frame after the lane's own histogram, on the lane's thread.
@@ -178,12 +180,15 @@ private:
     DropReason take_datagram(const Polled& port, const Decoded& decoded) noexcept;
     void take_record(std::size_t door, const DoorRecord& record) noexcept;
     void hand_over(std::size_t door, const ShardRoute& route, const DoorRecord& record) noexcept;
+    // `record.yields` is set here.
     void append_from_door(std::size_t door, GroupId group, ShardUid shard,
-                          const RecordIn& record) noexcept;
+                          RecordIn record) noexcept;
+    void hold_packets() noexcept;
     void drop_record(std::size_t door, DropReason reason) noexcept;
     [[nodiscard]] std::size_t take_over() noexcept;
     [[nodiscard]] std::size_t run_groups() noexcept;
     [[nodiscard]] std::size_t reap() noexcept;
+    void count_io_calls() noexcept;
     void send_signals() noexcept;
 
     // Requests, lane_requests.cc.
@@ -234,8 +239,13 @@ private:
     std::uint64_t now_ns_ = 0;
     const RouteTable* routes_ = nullptr;
     std::uint64_t hold_packets_until_ns_ = 0;
+    bool shard_refused_ = false;  // since this turn began to receive
+    Loudness loudness_;
+    IoCalls io_calls_;  // counted so far
     std::array<Packet, burst_max> burst_;
     std::array<Decoded, burst_max> decoded_;
+    // As many as a turn takes (LaneBudgets), so that it asks the engine once.
+    std::array<IoCompletion, 256> completions_;
     std::array<std::byte, 10'240> answer_;  // a jumbo frame, for echo replies
     // The last shard a door record went to: a burst mostly has one.
     ShardUid last_shard_{};

@@ -115,6 +115,7 @@ bool Lane::append_run(AppendRequest& request, AppendRequest::Run& run,
                 later.verdict = item.verdict;
             }
             counters_.records_refused_api.add(items.size() - request.next_item);
+            counters_.refused_api.add(drop_reason(item.verdict), items.size() - request.next_item);
             break;
         }
         counters_.records_from_api.add();

@@ -134,4 +134,30 @@ std::size_t LaneSet::reclaim_routes() {
     return routes_.reclaim();
 }
 
+std::array<std::uint64_t, drop_reason_count> drop_totals(const LaneSet& lanes,
+                                                         std::span<Port* const> ports) {
+    std::array<std::uint64_t, drop_reason_count> totals{};
+    const auto add_all = [&totals](const DropCounters& drops) {
+        for (std::size_t reason = 1; reason < drop_reason_count; ++reason) {
+            totals[reason] += drops.by_reason[reason].get();
+        }
+    };
+    const auto add = [&totals](DropReason reason, std::uint64_t count) {
+        totals[static_cast<std::size_t>(reason)] += count;
+    };
+    for (unsigned i = 0; i < lanes.lane_count(); ++i) {
+        add_all(lanes.lane(i).counters().drops);
+    }
+    for (Port* port : ports) {
+        for (unsigned queue = 0; queue < port->queue_count(); ++queue) {
+            add_all(port->queue(queue).drops());
+        }
+        const PortStats stats = port->stats();
+        add(DropReason::nic_missed, stats.missed);
+        add(DropReason::nic_error, stats.errors);
+        add(DropReason::nic_no_buffer, stats.no_buffer);
+    }
+    return totals;
+}
+
 }  // namespace penstock

@@ -6,10 +6,12 @@
 // Guarantees: every request that post() took is answered exactly once, also when the lanes stop.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,12 @@ struct LaneSetOptions {
     void (*on_foreign_completion)(void* context, const IoCompletion& completion) noexcept = nullptr;
     void* on_foreign_completion_context = nullptr;
 };
+
+class LaneSet;
+
+// What was refused so far by lanes, by port queues and by the devices under them, by DropReason.
+[[nodiscard]] std::array<std::uint64_t, drop_reason_count> drop_totals(
+    const LaneSet& lanes, std::span<Port* const> ports);
 
 class LaneSet final : public ShardService {
 public:

@@ -100,10 +100,11 @@ public:
     SpscByteRing& operator=(const SpscByteRing&) = delete;
 
     [[nodiscard]] std::size_t record_bytes_max() const noexcept { return size_ / 2 - header_bytes; }
+    [[nodiscard]] std::size_t size_bytes() const noexcept { return size_; }
 
-    // Producer: room for `length` bytes, 8-aligned, or null when there is none. What was claimed is
-    // handed over by commit().
-    [[nodiscard]] std::byte* claim(std::size_t length) noexcept {
+    // Producer: room for `length` bytes, 8-aligned, or null when there is none, or less than
+    // `margin` would be left. What was claimed is handed over by commit().
+    [[nodiscard]] std::byte* claim(std::size_t length, std::size_t margin = 0) noexcept {
         if (length > record_bytes_max()) {
             return nullptr;
         }
@@ -111,9 +112,9 @@ public:
         const std::size_t at = static_cast<std::size_t>(write_.claimed & (size_ - 1));
         const std::size_t to_end = size_ - at;
         const std::size_t padding = need <= to_end ? 0 : to_end;
-        if (write_.claimed + padding + need - write_.peer_cached > size_) {
+        if (write_.claimed + padding + need + margin - write_.peer_cached > size_) {
             write_.peer_cached = read_.position.load(std::memory_order_acquire);
-            if (write_.claimed + padding + need - write_.peer_cached > size_) {
+            if (write_.claimed + padding + need + margin - write_.peer_cached > size_) {
                 return nullptr;
             }
         }

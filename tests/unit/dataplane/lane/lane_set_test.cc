@@ -410,6 +410,49 @@ TEST_F(LaneSetTest, ReplacedRoutesAreFreedWhileLanesIdle) {
     EXPECT_EQ(held, 0U);
 }
 
+class RefusingPort final : public Port {
+public:
+    class Queue final : public PortQueue {
+    public:
+        Queue() { drops_.add(DropReason::segment_chain_too_long, 4); }
+        std::uint16_t receive(std::span<Packet>) noexcept override { return 0; }
+        void release(std::span<const Packet>) noexcept override {}
+        bool send(Bytes) noexcept override { return false; }
+        std::uint32_t ring_packets() const noexcept override { return 1; }
+    };
+    std::string describe() const override { return "refusing"; }
+    unsigned queue_count() const noexcept override { return 1; }
+    PortQueue& queue(unsigned) noexcept override { return queue_; }
+    PortStats stats() noexcept override {
+        PortStats stats;
+        stats.missed = 1;
+        stats.errors = 2;
+        stats.no_buffer = 3;
+        return stats;
+    }
+
+private:
+    Queue queue_;
+};
+
+TEST_F(LaneSetTest, WhatDevicesAndQueuesRefusedIsInTheTotals) {
+    RefusingPort one;
+    RefusingPort two;
+    LaneSetOptions options;
+    options.lane_count = 2;
+    make(std::move(options));
+    const std::array<Port*, 2> ports{&one, &two};
+    const auto totals = drop_totals(*lanes, ports);
+    const auto of = [&totals](DropReason reason) {
+        return totals[static_cast<std::size_t>(reason)];
+    };
+    EXPECT_EQ(of(DropReason::nic_missed), 2U);
+    EXPECT_EQ(of(DropReason::nic_error), 4U);
+    EXPECT_EQ(of(DropReason::nic_no_buffer), 6U);
+    EXPECT_EQ(of(DropReason::segment_chain_too_long), 8U);
+    EXPECT_EQ(of(DropReason::no_door), 0U);
+}
+
 // On io_uring and real files, with the allocation trap where the build has it. `ports` are polled.
 void commit_then_idle(const std::vector<Port*>& ports, const char* what) {
     test::RealStorage first;
