@@ -272,8 +272,28 @@ def check_scripts(tree):
             yield Finding(name, 1, "a #! line, and not executable", "chmod +x, or drop the line")
 
 
+def check_drop_reasons(tree):
+    """every drop reason is reached by a test"""
+    where = "dataplane/drop.h"
+    text = without_comments(tree.texts.get(where, ""))
+    listed = re.search(r"enum class DropReason[^{]*\{(.*?)\}", text, re.S)
+    tests = "\n".join(without_comments(content) if name.endswith(CPP) else content
+                      for name, content in tree.texts.items()
+                      if name.startswith("tests/") and name.endswith(CPP + (".py",))
+                      and name != "tests/lint/lint.py")
+    for reason in re.findall(r"\w+", listed.group(1) if listed else ""):
+        if reason in ("none", "count_"):
+            continue
+        # Python's tests find a reason by its label, C++ by its name; C++ literals are blank here.
+        if not re.search(rf"DropReason::{reason}\b|AppendVerdict::{reason}\b|[\"']{reason}[\"']", tests):
+            number = text[:text.index(reason, listed.start(1))].count("\n") + 1
+            yield Finding(where, number, f"no test reaches the reason {reason}",
+                          f"write one that looks at DropReason::{reason} or the label")
+
+
 CHECKS = [check_dependencies, check_engines, check_sizes, check_banned, check_unfinished,
-          check_pragma, check_paths, check_links, check_top_level, check_scripts]
+          check_pragma, check_paths, check_links, check_top_level, check_scripts,
+          check_drop_reasons]
 
 
 def check_headers(tree):
@@ -326,6 +346,9 @@ PLANTED = [
     (check_engines, "storage/log/a.cc", "#include <liburing.h>\n", 0, "liburing"),
     (check_engines, "tools/penstock/b.cc", "#include <liburing.h>\n", 0, "liburing"),
     (check_engines, "storage/log/a.cc", "#include <nghttp2/nghttp2.h>\n", 0, "nghttp2"),
+    (check_drop_reasons, "dataplane/drop.h",
+     "#pragma once\nenum class DropReason : int {\n    none,\n    lost,  // why\n    count_\n};\n", 0,
+     "reason lost"),
     (check_sizes, "control/a.cc", "\n" * 901, 0, "901 lines"),
     (check_sizes, "control/a.cc", "// " + "a" * 98 + "\n", 0, "101 columns"),
     (check_sizes, "control/a.cc", "\tint a;\n", 0, "tab"),
