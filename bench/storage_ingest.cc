@@ -45,6 +45,9 @@ constexpr std::int64_t day_ms = 24LL * 3600 * 1000;
 constexpr std::size_t source_bytes = 4U << 20;  // payloads come from memory, not from one hot line
 // What one turn may append before it looks at completions, as a lane's budget (LaneBudgets).
 constexpr std::uint64_t turn_bytes_max = 1U << 20;
+// A lane that finds no memory leaves its packets in the port's ring until something completed; so
+// many shards may refuse before this one does.
+constexpr std::size_t refused_max = 16;
 
 struct Options {
     std::string directory;
@@ -274,7 +277,7 @@ AppendVerdict Ingest::append(ShardLog& shard) noexcept {
 void Ingest::append_what_fits() noexcept {
     std::uint64_t bytes = 0;
     std::size_t refused = 0;
-    while (bytes < turn_bytes_max && refused < targets_.size()) {
+    while (bytes < turn_bytes_max && refused < std::min(targets_.size(), refused_max)) {
         Target& target = targets_[next_target_];
         next_target_ = next_target_ + 1 == targets_.size() ? 0 : next_target_ + 1;
         if (append(*target.log) == AppendVerdict::accepted) {

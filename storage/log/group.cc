@@ -19,8 +19,7 @@ constexpr std::uint32_t buffer_largest = 512U * 1024;
 // Of shards whose frames are journaled: every one holds such a buffer all the time.
 constexpr std::uint32_t buffer_journaled_largest = 64U * 1024;
 constexpr std::uint64_t timer_ns = 20'000'000;
-// Looking through all shards for memory to relieve costs a turn tens of microseconds, and what it
-// starts takes a drive longer than this.
+// Between two looks for what to relieve of a lane that has nothing else to do.
 constexpr std::uint64_t relief_ns = 1'000'000;
 // A shard that wrote directly within this time is a busy one: it waits for a buffer that is worth a
 // write instead of breaking into its share for a small one.
@@ -188,7 +187,7 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
     shard.last_arrival_ms = arrival;
     out.sequence = shard.next_sequence++;
     out.arrival_ms = arrival;
-    shard.unsubmitted_bytes += bytes;
+    add_unsubmitted(shard, bytes);
     shard.pending_bytes += bytes;
     pending_total += bytes;
     ++counters.records_appended;
@@ -208,6 +207,26 @@ void GroupCore::mark_dirty(ShardLog& shard) noexcept {
         dirty_last->dirty_next = &shard;
     }
     dirty_last = &shard;
+}
+
+void GroupCore::add_unsubmitted(ShardLog& shard, std::uint64_t bytes) noexcept {
+    const bool before = shard.unsubmitted_bytes >= options.direct_threshold_bytes;
+    shard.unsubmitted_bytes += bytes;
+    direct_wanted += !before && shard.unsubmitted_bytes >= options.direct_threshold_bytes ? 1U : 0U;
+}
+
+void GroupCore::none_unsubmitted(ShardLog& shard) noexcept {
+    direct_wanted -= shard.unsubmitted_bytes >= options.direct_threshold_bytes ? 1U : 0U;
+    shard.unsubmitted_bytes = 0;
+}
+
+// The largest buffer that suits a shard: with two of it, one that fills and one that is written,
+// for every shard that has something in memory now.
+std::uint32_t GroupCore::buffer_limit(const ShardLog& shard) const noexcept {
+    const std::uint32_t most = shard.bulk ? buffer_largest : buffer_journaled_largest;
+    const std::uint64_t part = pool.size_bytes() / (2 * std::max<std::uint64_t>(waiting_shards, 1));
+    return static_cast<std::uint32_t>(
+        std::clamp<std::uint64_t>(std::bit_floor(part), buffer_smallest, most));
 }
 
 // Notes what a shard holds of the pool's memory, and has the rest of its share kept for it.
@@ -265,6 +284,9 @@ bool GroupCore::in_bulk(const ShardLog& shard) const noexcept {
 }
 
 FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least, bool yields) noexcept {
+    if (!recovering) {
+        shard.buffer_wish = std::min(shard.buffer_wish, buffer_limit(shard));
+    }
     shard.buffer_wish = std::max(shard.buffer_wish, buffer_smallest);
     FrameBuffer* buffer = buffers.take();
     std::uint64_t capacity = 0;
@@ -314,8 +336,7 @@ AppendVerdict GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes, bool y
         }
         if (filled) {
             // It filled before time closed it: a larger one suits this flow.
-            shard.buffer_wish = std::min(shard.buffer_wish * 2,
-                                         shard.bulk ? buffer_largest : buffer_journaled_largest);
+            shard.buffer_wish = std::min(shard.buffer_wish * 2, buffer_limit(shard));
             close_buffer(shard);
         }
         buffer = open_buffer(shard, needed, yields);
@@ -332,7 +353,7 @@ AppendVerdict GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes, bool y
     shard.frame_crc_at = buffer->used;
     shard.frame_data_bytes = 0;
     shard.frame_opened_ns = opened;
-    shard.unsubmitted_bytes += sizeof(FrameHeader);
+    add_unsubmitted(shard, sizeof(FrameHeader));
     shard.pending_bytes += sizeof(FrameHeader);
     pending_total += sizeof(FrameHeader);
     if (shard.pending_since_ns == 0) {
@@ -390,7 +411,7 @@ void GroupCore::seal_frame(ShardLog& shard) noexcept {
 
     const std::uint32_t end = meta->offset + meta->bytes;
     std::memset(buffer->data + buffer->used, 0, std::min(end, buffer->capacity) - buffer->used);
-    shard.unsubmitted_bytes += end - buffer->used;
+    add_unsubmitted(shard, end - buffer->used);
     shard.pending_bytes += end - buffer->used;
     pending_total += end - buffer->used;
     buffer->used = end;
@@ -440,7 +461,8 @@ std::size_t GroupCore::turn() noexcept {
     work += journal->queue_writes(full);
     work += flush_if_due();
     work += refill_step();
-    if (now_ns >= next_timer_ns || (memory_short && now_ns >= next_relief_ns)) {
+    work += relieve();
+    if (now_ns >= next_timer_ns) {
         timers();
     }
     work += state->turn();
@@ -449,7 +471,6 @@ std::size_t GroupCore::turn() noexcept {
 
 void GroupCore::timers() noexcept {
     next_timer_ns = now_ns + timer_ns;
-    next_relief_ns = now_ns + relief_ns;
     if (share_told != pool.share_bytes()) {
         share_told = pool.share_bytes();
         for (ShardLog* shard : shard_order) {
@@ -459,7 +480,6 @@ void GroupCore::timers() noexcept {
     watch_lag();
     refresh_full();
     relieve_journal();
-    relieve_memory();
     // What has waited long in memory goes to its segment, so that a quiet node has little to
     // recover.
     constexpr std::uint64_t move_after_ns = 2'000'000'000;
@@ -483,8 +503,8 @@ std::uint64_t GroupCore::next_due_ns() const noexcept {
     if (dirty != nullptr) {
         return std::max(now_ns, last_journal_ns + options.linger_ns);
     }
-    if (memory_short) {
-        return next_relief_ns;
+    if (pressed) {
+        return now_ns + relief_ns;
     }
     const bool quiet = pending_total == 0 && state->idle() && !growth.active &&
                        !reservation.active && !flush.active &&

@@ -146,6 +146,9 @@ struct GroupCore {
     void hold(ShardLog& shard, std::uint64_t held_bytes) noexcept;
     void give_up_share(ShardLog& shard) noexcept;
     void mark_dirty(ShardLog& shard) noexcept;
+    void add_unsubmitted(ShardLog& shard, std::uint64_t bytes) noexcept;
+    void none_unsubmitted(ShardLog& shard) noexcept;
+    [[nodiscard]] std::uint32_t buffer_limit(const ShardLog& shard) const noexcept;
     std::size_t turn() noexcept;
     std::uint64_t next_due_ns() const noexcept;
     ShardLog* add_shard_log(ShardTable& table);
@@ -182,7 +185,8 @@ struct GroupCore {
     std::size_t flush_if_due() noexcept;
     void write_points() noexcept;
     void relieve_journal() noexcept;
-    void relieve_memory() noexcept;
+    [[nodiscard]] std::size_t relieve() noexcept;
+    void relieve_shard(ShardLog& shard) noexcept;
     void seal_journal_block() noexcept;
     template <typename Entry>
     void record(const Entry& entry, std::function<void()> done = {}) {
@@ -287,8 +291,12 @@ struct GroupCore {
     std::uint64_t unflushed_bytes = 0;
     std::uint64_t pending_total = 0;  // bytes in buffers not settled, all shards
     std::uint64_t write_pass = 0;
-    unsigned writes_in_flight = 0;   // segment writes not yet done on a quorum
-    std::uint64_t flush_ticket = 1;  // given to plain writes
+    // Buffers whose writes are not done on a quorum yet: direct ones, and all.
+    unsigned writes_in_flight = 0;
+    std::size_t unfinished_writes = 0;
+    std::uint32_t direct_wanted = 0;  // shards with as much unsubmitted as a direct write takes
+    std::size_t relieved_last = 0;    // in shard_order
+    std::uint64_t flush_ticket = 1;   // given to plain writes
     std::uint64_t oldest_unflushed_ns = 0;
     std::uint64_t waiting_shards = 0;  // shards with buffers
     ContainerRound reservation;
@@ -321,8 +329,8 @@ struct GroupCore {
     bool relieving = false;
     bool journal_no_room = false;  // the open block waits for its place
     bool memory_short = false;     // a shard that is not in bulk found none
-    std::uint64_t next_relief_ns = 0;
-    std::uint64_t share_told = 0;      // the pool's share that kept_bytes follow
+    bool pressed = false;          // memory or journal hold so much that they are being relieved
+    std::uint64_t share_told = 0;  // the pool's share that kept_bytes follow
     std::int64_t clock_offset_ms = 0;  // wall - monotonic when it was last believed
     bool clock_known = false;
     bool retention_held = false;

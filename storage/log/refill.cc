@@ -278,7 +278,7 @@ void GroupCore::rewrite_pending() noexcept {
             shard->submitted = frame->last_sequence();
         }
         shard->unsubmitted = nullptr;
-        shard->unsubmitted_bytes = 0;
+        none_unsubmitted(*shard);
         for (FrameBuffer* buffer = shard->buffers; buffer != nullptr; buffer = buffer->next) {
             if (buffer->state == BufferState::settled) {
                 // Settled behind one that is not: the replica that came back needs it all the same.

@@ -149,6 +149,8 @@ void GroupCore::finish_drops() noexcept {
         give_up_share(shard);
         waiting_shards -= shard.buffers != nullptr ? 1 : 0;
         pending_total -= shard.pending_bytes;
+        waiting_shards -= shard.buffers != nullptr ? 1 : 0;
+        none_unsubmitted(shard);
         ShardLog** link = &dirty;
         dirty_last = nullptr;
         while (*link != nullptr) {

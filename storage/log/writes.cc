@@ -1,5 +1,6 @@
 // What is written when: journal blocks, direct writes, moves, flushes, manifest points.
 #include <algorithm>
+#include <bit>
 
 #include "storage/log/group_core.h"
 #include "storage/segment/reader.h"
@@ -14,6 +15,10 @@ constexpr unsigned journal_blocks_in_flight_max = 2;
 constexpr unsigned small_writes_in_flight = 8;
 constexpr std::uint64_t flush_after_ns = 5'000'000;
 constexpr std::uint64_t flush_bytes = 16U << 20;
+// Shards that one turn looks at to relieve memory and journal, and unfinished writes with which
+// that pauses: on three replicas of one drive, about as many requests as its queue takes.
+constexpr std::size_t relief_steps_max = 64;
+constexpr std::size_t relief_writes_enough = 64;
 constexpr std::uint64_t chunk_grow_ns = 2'000'000'000;
 constexpr std::uint64_t chunk_shrink_ns = 60'000'000'000;
 
@@ -27,22 +32,36 @@ std::size_t GroupCore::gather() noexcept {
     }
     const bool journal_due = now_ns - last_journal_ns >= options.linger_ns &&
                              journal->in_flight() < journal_blocks_in_flight_max;
+    const auto drive_idle = [&] { return writes_in_flight < options.writes_in_flight_enough; };
+    const std::uint64_t threshold_most = std::max<std::uint64_t>(
+        options.direct_threshold_bytes,
+        pool.size_bytes() / (4 * std::max<std::uint64_t>(waiting_shards, 1)));
+    std::uint32_t direct_left = direct_wanted;
     std::size_t work = 0;
     ShardLog* shard = dirty;
+    ShardLog* const last = dirty_last;
     dirty = nullptr;
     dirty_last = nullptr;
     bool journal_full = !journal_due;
-    while (shard != nullptr) {
+    const auto small_may_go = [&] {
+        return journal_no_room &&
+               writes_in_flight < small_writes_in_flight * options.writes_in_flight_enough;
+    };
+    // The rest of thousands of shards isn't looked at when nothing can be done for them.
+    while (shard != nullptr &&
+           (!journal_full || small_may_go() || (direct_left != 0 && drive_idle()))) {
         ShardLog* next = shard->dirty_next;
         shard->dirty = false;
-        // The busier the drive, the larger the writes that are worth starting.
-        const std::uint64_t threshold = std::uint64_t{options.direct_threshold_bytes}
-                                        << std::min(writes_in_flight, 2U);
+        // The busier the drive, the larger the writes that are worth starting, as long as there is
+        // memory for so much of every shard.
+        const std::uint64_t threshold = std::min(
+            std::uint64_t{options.direct_threshold_bytes} << std::min(writes_in_flight, 2U),
+            threshold_most);
         if (shard->unsubmitted_bytes >= options.direct_threshold_bytes) {
+            --direct_left;
             if (shard->unflushed != 0) {
                 flush_wanted = true;  // a direct write may not stand behind unflushed bytes
-            } else if (shard->unsubmitted_bytes >= threshold &&
-                       writes_in_flight < options.writes_in_flight_enough) {
+            } else if (shard->unsubmitted_bytes >= threshold && drive_idle()) {
                 go_direct(*shard, true);
                 ++work;
             }
@@ -54,8 +73,7 @@ std::size_t GroupCore::gather() noexcept {
             // only together with what came after it.
             if (shard->unflushed != 0) {
                 flush_wanted = true;
-            } else if (writes_in_flight <
-                       small_writes_in_flight * options.writes_in_flight_enough) {
+            } else if (small_may_go()) {
                 go_direct(*shard, false);
                 ++work;
             }
@@ -74,6 +92,12 @@ std::size_t GroupCore::gather() noexcept {
             mark_dirty(*shard);
         }
         shard = next;
+    }
+    if (shard != nullptr) {
+        // Those not looked at come first the next time.
+        last->dirty_next = dirty;
+        dirty_last = dirty == nullptr ? last : dirty_last;
+        dirty = shard;
     }
     if (journal_due) {
         seal_journal_block();
@@ -126,7 +150,7 @@ void GroupCore::journal_shard(ShardLog& shard) noexcept {
         ++counters.frames_journaled;
     }
     shard.unsubmitted = nullptr;
-    shard.unsubmitted_bytes = 0;
+    none_unsubmitted(shard);
     // Full buffers go on to the segment; the open one goes on gathering.
     move_closed(shard);
 }
@@ -145,7 +169,7 @@ void GroupCore::go_direct(ShardLog& shard, bool bulk) noexcept {
         ++counters.frames_direct;
     }
     shard.unsubmitted = nullptr;
-    shard.unsubmitted_bytes = 0;
+    none_unsubmitted(shard);
     for (FrameBuffer* buffer = shard.buffers; buffer != nullptr; buffer = buffer->next) {
         if (buffer->state == BufferState::closed && !buffer->queued) {
             queue_buffer(*buffer, true);
@@ -184,6 +208,7 @@ void GroupCore::queue_buffer(FrameBuffer& buffer, bool direct) noexcept {
     if (direct) {
         ++writes_in_flight;
     }
+    ++unfinished_writes;
 }
 
 // -- Segment writes -------------------------------------------------------------------------------
@@ -215,18 +240,24 @@ std::size_t GroupCore::issue_writes() noexcept {
         }
         buffer = next;
     }
-    unsigned in_flight = 0;
+    writes_in_flight = 0;
+    unfinished_writes = 0;
+    const auto count = [this](const FrameBuffer& buffer) {
+        if (!replicas.is_quorum(buffer.done)) {
+            writes_in_flight += buffer.direct ? 1U : 0U;
+            ++unfinished_writes;
+        }
+    };
     for (const std::uint32_t slot : writing) {
         FrameBuffer& buffer = buffers.at(slot);
         if (buffer.to_queue != 0 && !queue_segment_writes(buffer)) {
             break;
         }
-        in_flight += buffer.direct && !replicas.is_quorum(buffer.done) ? 1U : 0U;
+        count(buffer);
     }
     for (const FrameBuffer* b = write_queue; b != nullptr; b = b->queue_next) {
-        in_flight += b->direct ? 1U : 0U;
+        count(*b);
     }
-    writes_in_flight = in_flight;
     return work;
 }
 
@@ -422,23 +453,55 @@ void GroupCore::relieve_journal() noexcept {
     write_points();
 }
 
-// Moves what only the journal and memory hold when memory runs short.
-void GroupCore::relieve_memory() noexcept {
+// Has a shard's frames leave memory and journal: in plain writes those that the journal has all of,
+// otherwise in direct ones, since the journal may have no room for the rest.
+void GroupCore::relieve_shard(ShardLog& shard) noexcept {
+    if (shard.unsubmitted_bytes == 0) {
+        const FrameBuffer& newest = *shard.buffers_last;
+        if (!shard.bulk && newest.state == BufferState::open) {
+            // As much as came since the last time, and as much again; bulk keeps its large writes.
+            shard.buffer_wish = static_cast<std::uint32_t>(std::bit_ceil(2 * newest.used));
+        }
+        move_shard(shard);
+    } else if (shard.unflushed == 0) {
+        go_direct(shard, false);
+    } else {
+        flush_wanted = true;  // a direct write may not stand behind unflushed bytes
+    }
+}
+
+// From half of the memory or of the journal in use on, what they hold goes to the segments
+// steadily, one shard after the other and a part of the memory at a time. Moved all together once
+// nothing was left, the lane would wait for the drive, and then the drive for the lane.
+std::size_t GroupCore::relieve() noexcept {
     // Small frames run out of slots before they run out of bytes.
     const bool slots_short = frames.free_count() < frames.count() / 4 + shards.size();
-    if (!memory_short && !slots_short && pool.used_bytes() < pool.size_bytes() / 4 * 3) {
-        return;
+    const bool memory = memory_short || slots_short || pool.used_bytes() > pool.size_bytes() / 2;
+    const bool journaled = journal->used_bytes() > journal->size_bytes() / 2;
+    pressed = (memory || journaled) && replicas.has_quorum();
+    if (!pressed) {
+        return 0;
     }
+    // Until then what a shard has beside its journaled frames can still be journaled, too.
+    const bool nearly_full = journal->used_bytes() > journal->size_bytes() / 4 * 3;
     memory_short = false;
-    for (ShardLog* shard : shard_order) {
-        if (shard->frames != nullptr && shard->unsubmitted_bytes == 0) {
-            if (!shard->bulk) {
-                shard->buffer_wish = 0;  // start small again; bulk keeps its large writes
-            }
-            move_shard(*shard);
+    std::size_t work = 0;
+    for (std::size_t step = 0; step < std::min(shard_order.size(), relief_steps_max) &&
+                               unfinished_writes < relief_writes_enough;
+         ++step) {
+        relieved_last = (relieved_last + 1) % shard_order.size();
+        ShardLog& shard = *shard_order[relieved_last];
+        const bool holds_journal = shard.frames != nullptr && shard.frames->journal_block != 0 &&
+                                   (shard.unsubmitted_bytes == 0 || nearly_full);
+        if (shard.buffers == nullptr || shard.dropping || (!memory && !holds_journal)) {
+            continue;
         }
+        const std::size_t before = unfinished_writes;
+        relieve_shard(shard);
+        work += unfinished_writes - before;
     }
-    flush_wanted = true;
+    flush_wanted = flush_wanted || unflushed_bytes >= pool.size_bytes() / 32;
+    return work;
 }
 
 }  // namespace penstock

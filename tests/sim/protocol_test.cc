@@ -303,6 +303,27 @@ TEST_F(Protocol, KilledOnFullDrivesItStartsAgain) {
     check(false);
 }
 
+// With so many shards none has as much in memory as a direct write takes, and what the journal
+// holds of one goes to its segment only with what the journal has no room for.
+TEST_F(Protocol, MemoryAndJournalThatManyShardsFilledEmptyAgain) {
+    constexpr unsigned shard_count = 300;
+    options_.pool_bytes = 16U << 20;
+    options_.geometry.chunk_unit_bytes = 64U << 10;
+    start();
+    add_shards(shard_count);
+    // Several times what memory and journal hold, faster than the drives take it.
+    unsigned taken = 0;
+    EXPECT_TRUE(node_->step_until([&] {
+        for (std::uint64_t uid = 1; uid <= shard_count; ++uid) {
+            taken += model_.append(*node_, uid, 1000, AckLevel::quorum) ? 1 : 0;
+        }
+        model_.collect();
+        return taken >= 40'000;
+    })) << taken;
+    settle(20'000'000'000);
+    check(false);
+}
+
 class ProtocolSlowToGrow : public Protocol {
 protected:
     ProtocolSlowToGrow() : Protocol({.seed = 78, .allocate = {20'000'000, 400'000'000}}) {}
