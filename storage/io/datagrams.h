@@ -23,9 +23,9 @@ struct DatagramOptions {
     std::uint16_t slots_per_socket = 0;  // a power of two
 };
 
-// In a slot before the payload: the kernel's header, a sockaddr_in6, one control message of 4
-// bytes.
-inline constexpr std::uint32_t datagram_overhead_bytes = 16 + 28 + 24;
+// In a slot before the payload: the kernel's header, a sockaddr_in6 with what aligns the next, one
+// control message of 4 bytes.
+inline constexpr std::uint32_t datagram_overhead_bytes = 16 + 32 + 24;
 
 struct Datagram {
     unsigned socket = 0;  // index into DatagramOptions::sockets

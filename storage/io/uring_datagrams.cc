@@ -18,10 +18,11 @@ constexpr std::uint32_t sockets_max = 1024;
 constexpr std::size_t guests_max = 65536 / sockets_max;
 // Marks the request that ends a socket's receives.
 constexpr std::uint32_t cancel_mark = 1U << 16;
+// A header of 16 bytes stands before the name, control messages behind it, which are aligned.
+constexpr std::size_t name_bytes = (sizeof(sockaddr_in6) + 7) / 8 * 8;
 constexpr std::size_t control_bytes = CMSG_SPACE(sizeof(std::uint32_t));
 
-static_assert(datagram_overhead_bytes ==
-              sizeof(io_uring_recvmsg_out) + sizeof(sockaddr_in6) + control_bytes);
+static_assert(datagram_overhead_bytes == sizeof(io_uring_recvmsg_out) + name_bytes + control_bytes);
 
 std::size_t slots_ring_bytes(std::uint16_t slots) noexcept {
     return slots * sizeof(io_uring_buf);
@@ -79,7 +80,7 @@ std::unique_ptr<UringDatagrams> UringDatagrams::open(UringEngine& engine,
 
 UringDatagrams::UringDatagrams(UringEngine& engine, const DatagramOptions& options)
     : engine_(engine), options_(options), sockets_(options.sockets.size()) {
-    layout_.msg_namelen = sizeof(sockaddr_in6);
+    layout_.msg_namelen = name_bytes;
     layout_.msg_controllen = control_bytes;
     for (std::size_t i = 0; i < sockets_.size(); ++i) {
         sockets_[i].fd = options.sockets[i];
