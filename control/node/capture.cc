@@ -154,6 +154,18 @@ bool CapturePage::stop() {
     return true;
 }
 
+// Any of a door's ports stands for the door; a port without a door for itself.
+void CapturePage::widen_to_door(CaptureFilter& filter) const {
+    const DoorSet* doors = lanes_.lane(0).doors();
+    const std::size_t door = doors == nullptr ? DoorSet::npos : doors->find(filter.udp_port);
+    if (door != DoorSet::npos) {
+        const DoorSpec& spec = (*doors)[door].spec();
+        filter.udp_port = spec.port;
+        filter.udp_port_count =
+            static_cast<std::uint16_t>(spec.udp_port_count(lanes_.lane_count()));
+    }
+}
+
 http::HttpResponse CapturePage::begin(std::string_view body) {
     Wish wish;
     if (const std::string wrong = read_wish(body, ports_.size(), wish); !wrong.empty()) {
@@ -166,6 +178,7 @@ http::HttpResponse CapturePage::begin(std::string_view body) {
     if (!stop()) {
         return http::HttpResponse::text(503, "a lane does not answer; try again");
     }
+    widen_to_door(wish.filter);
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     wish.filter.until_ns = (static_cast<std::uint64_t>(now.tv_sec) + wish.seconds) * 1'000'000'000 +

@@ -44,6 +44,7 @@ private:
         bool header_sent = false;
     };
 
+    void widen_to_door(CaptureFilter& filter) const;
     http::HttpResponse begin(std::string_view body);
     http::HttpResponse next();
     http::HttpResponse end();

@@ -265,7 +265,14 @@ private:
             open.addresses = port.addresses;
             open.mtu = port.mtu;
             for (const DoorSpec& door : options_.doors) {
-                open.udp_ports.push_back(door.port);
+                if (door.ports == DoorPorts::one) {
+                    open.udp_ports.push_back(door.port);
+                    continue;
+                }
+                for (unsigned lane = 0; lane < lane_count; ++lane) {
+                    open.lane_udp_ports.push_back(
+                        {static_cast<std::uint16_t>(door.port + lane), lane});
+                }
             }
             open.lane_count = lane_count;
             open.force = options_.force_ports;

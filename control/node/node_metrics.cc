@@ -224,6 +224,11 @@ void NodeMetrics::add_lane_families() {
         "How often the lane slept because everything was idle.", [per_lane](Samples& out) {
             per_lane(out, [](const LaneCounters& c) { return c.sleeps.get(); });
         });
+    add(Kind::counter, "penstock_lane_astray_total",
+        "Datagrams to another lane's UDP port of a door, taken by this one.",
+        [per_lane](Samples& out) {
+            per_lane(out, [](const LaneCounters& c) { return c.astray.get(); });
+        });
     add(Kind::counter, "penstock_lane_handed_over_total",
         "Records given to the lane that owns their shard.", [per_lane](Samples& out) {
             per_lane(out, [](const LaneCounters& c) { return c.handed_over.get(); });

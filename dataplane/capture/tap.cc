@@ -27,7 +27,9 @@ void CaptureTap::offer(unsigned port, const Packet& packet, const Decoded& decod
                        DropReason fate) noexcept {
     const bool wanted = !over_ &&
                         (filter_.port == CaptureFilter::any_port || filter_.port == port) &&
-                        (filter_.udp_port == 0 || filter_.udp_port == decoded.destination_port) &&
+                        (filter_.udp_port == 0 ||
+                         static_cast<std::uint16_t>(decoded.destination_port - filter_.udp_port) <
+                             filter_.udp_port_count) &&
                         (filter_.fates >> static_cast<unsigned>(fate) & 1) != 0;
     if (!wanted) {
         return;

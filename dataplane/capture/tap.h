@@ -24,6 +24,7 @@ struct CaptureFilter {
     static constexpr std::uint32_t any_port = ~0U;
     std::uint32_t port = any_port;      // which of the node's ports, by number
     std::uint16_t udp_port = 0;         // destination of the datagram; 0: every packet
+    std::uint16_t udp_port_count = 1;   // so many ports from there on: a door may have several
     std::uint64_t fates = ~0ULL;        // bit per DropReason
     std::uint32_t sample = 1;           // one in so many of those that match
     std::uint32_t snap_bytes = 65'535;  // at most so many of each

@@ -120,13 +120,16 @@ DropReason Door::admit(const Decoded& datagram, std::uint64_t now_ns,
 }
 
 DoorSet::DoorSet(std::span<const DoorSpec> specs,
-                 std::span<const std::unique_ptr<DoorQuota>> quotas)
+                 std::span<const std::unique_ptr<DoorQuota>> quotas, unsigned lane_count)
     : by_port_(65536, 0) {
     PENSTOCK_CHECK(quotas.size() == specs.size());
     for (std::size_t i = 0; i < specs.size(); ++i) {
-        PENSTOCK_CHECK(by_port_[specs[i].port] == 0);
         doors_.push_back(std::make_unique<Door>(specs[i], quotas[i].get()));
-        by_port_[specs[i].port] = static_cast<std::uint16_t>(i + 1);
+        for (unsigned at = 0; at < specs[i].udp_port_count(lane_count); ++at) {
+            PENSTOCK_CHECK(specs[i].port + at < by_port_.size());
+            PENSTOCK_CHECK(by_port_[specs[i].port + at] == 0);
+            by_port_[specs[i].port + at] = static_cast<std::uint16_t>(i + 1);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-// A door: one UDP port whose datagrams become records of one stream, for devices that cannot be
-// changed. Best effort: every datagram refused has a counted reason.
+// A door: one UDP port, or one for each lane, whose datagrams become records of one stream, for
+// devices that cannot be changed. Best effort: every datagram refused has a counted reason.
 //
 // Runs on: parsing on a control thread; a Door on its lane's thread alone, one per lane.
 // Allocates: when made, never afterwards.
@@ -26,6 +26,9 @@ namespace penstock {
 
 enum class DoorKey : std::uint8_t { source, fixed };
 enum class DoorFraming : std::uint8_t { datagram, lines };
+// per_lane: lane i has the UDP port `port` + i, so that a device can deliver datagrams to the lane
+// they are for. One door all the same.
+enum class DoorPorts : std::uint8_t { one, per_lane };
 
 struct DoorSpec {
     std::uint16_t port = 0;
@@ -33,16 +36,29 @@ struct DoorSpec {
     DoorKey key = DoorKey::source;
     std::string fixed_key;  // with DoorKey::fixed
     DoorFraming framing = DoorFraming::datagram;
+    DoorPorts ports = DoorPorts::one;
     std::vector<IpPrefix> from;           // empty: everyone
     std::uint64_t quota_bytes_per_s = 0;  // 0: no quota
+
+    // How many UDP ports it has with so many lanes, from `port` upwards.
+    [[nodiscard]] unsigned udp_port_count(unsigned lane_count) const noexcept {
+        return ports == DoorPorts::per_lane ? lane_count : 1;
+    }
+    // Whether a datagram to this port of the door is meant for the lane.
+    [[nodiscard]] bool is_for(unsigned lane, std::uint16_t udp_port) const noexcept {
+        return ports == DoorPorts::one || udp_port == port + lane;
+    }
     friend bool operator==(const DoorSpec&, const DoorSpec&) = default;
 };
 
-// `udp:PORT=STREAM[,key=source|fixed:TEXT][,framing=datagram|lines][,from=PREFIX][,quota=BYTES/s]`.
+// `udp:PORT=STREAM[,key=source|fixed:TEXT][,framing=datagram|lines][,ports=one|per-lane]
+// [,from=PREFIX][,quota=BYTES/s]`.
 // On failure `why` names the part, what was found and what is allowed.
 [[nodiscard]] Result<DoorSpec> parse_door(std::string_view text, std::string& why);
-// Errc::already_exists, with `why`, when two doors share a UDP port.
-[[nodiscard]] Status check_doors(std::span<const DoorSpec> doors, std::string& why);
+// With so many lanes: Errc::already_exists, with `why`, when two doors share a UDP port,
+// Errc::invalid_argument when a door's ports go beyond the last there is.
+[[nodiscard]] Status check_doors(std::span<const DoorSpec> doors, unsigned lane_count,
+                                 std::string& why);
 // The spec as the parser reads it, every default spelled out.
 [[nodiscard]] std::string to_text(const DoorSpec& spec);
 
@@ -152,11 +168,12 @@ private:
 // All doors of one lane, found by UDP port. Made before the lane runs.
 class DoorSet {
 public:
-    // `quotas[i]` belongs to `specs[i]`; entries may be null.
-    DoorSet(std::span<const DoorSpec> specs, std::span<const std::unique_ptr<DoorQuota>> quotas);
+    // `quotas[i]` belongs to `specs[i]`; entries may be null. check_doors() must have passed.
+    DoorSet(std::span<const DoorSpec> specs, std::span<const std::unique_ptr<DoorQuota>> quotas,
+            unsigned lane_count = 1);
 
     static constexpr std::size_t npos = ~std::size_t{0};
-    // Index into the specs the set was made of, or npos.
+    // Index into the specs the set was made of, or npos. Every port of a door leads to it.
     [[nodiscard]] std::size_t find(std::uint16_t udp_port) const noexcept {
         const std::uint16_t slot = by_port_[udp_port];
         return slot == 0 ? npos : slot - 1U;

@@ -9,11 +9,12 @@ namespace penstock {
 namespace {
 
 constexpr std::string_view form =
-    "udp:PORT=STREAM[,key=source|fixed:TEXT][,framing=datagram|lines][,from=PREFIX][,quota=BYTES/"
-    "s]";
+    "udp:PORT=STREAM[,key=source|fixed:TEXT][,framing=datagram|lines][,ports=one|per-lane]"
+    "[,from=PREFIX][,quota=BYTES/s]";
 // Kinesis' limits for partition keys and stream names.
 constexpr std::size_t key_characters_max = 256;
 constexpr std::size_t stream_characters_max = 128;
+constexpr unsigned udp_port_max = 65535;
 
 std::unexpected<Error> refuse(std::string& why, std::string_view door, const std::string& problem) {
     why = "--door " + std::string(door) + ": " + problem;
@@ -125,6 +126,14 @@ std::string apply_option(std::string_view name, std::string_view value, DoorSpec
         spec.framing = value == "lines" ? DoorFraming::lines : DoorFraming::datagram;
         return {};
     }
+    if (name == "ports") {
+        if (value != "one" && value != "per-lane") {
+            return "ports=" + std::string(value) +
+                   " found; allowed are ports=one and ports=per-lane";
+        }
+        spec.ports = value == "one" ? DoorPorts::one : DoorPorts::per_lane;
+        return {};
+    }
     if (name == "from") {
         const auto prefix = parse_prefix(value);
         if (!prefix) {
@@ -143,7 +152,7 @@ std::string apply_option(std::string_view name, std::string_view value, DoorSpec
         }
         return {};
     }
-    return "option " + quoted(name) + " found; allowed are key, framing, from and quota";
+    return "option " + quoted(name) + " found; allowed are key, framing, ports, from and quota";
 }
 
 }  // namespace
@@ -158,7 +167,7 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
     }
     std::uint64_t port = 0;
     const std::string_view port_text = head.substr(4, equals - 4);
-    if (!parse_number(port_text, port) || port == 0 || port > 65535) {
+    if (!parse_number(port_text, port) || port == 0 || port > udp_port_max) {
         return refuse(
             why, text,
             "UDP port " + quoted(port_text) + " found; allowed is a number from 1 to 65535");
@@ -172,7 +181,7 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
     }
     spec.stream = stream;
 
-    std::array<std::string_view, 3> seen{};  // options that may stand once
+    std::array<std::string_view, 4> seen{};  // options that may stand once
     std::size_t seen_count = 0;
     for (std::size_t at = head_end; at < text.size();) {
         const std::size_t end = std::min(text.find(',', at + 1), text.size());
@@ -182,7 +191,8 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
         if (sign == std::string_view::npos) {
             return refuse(
                 why, text,
-                quoted(option) + " found; expected name=value with key, framing, from or quota");
+                quoted(option) +
+                    " found; expected name=value with key, framing, ports, from or quota");
         }
         const std::string_view name = option.substr(0, sign);
         if (std::find(seen.begin(), seen.end(), name) != seen.end()) {
@@ -200,13 +210,30 @@ Result<DoorSpec> parse_door(std::string_view text, std::string& why) {
     return spec;
 }
 
-Status check_doors(std::span<const DoorSpec> doors, std::string& why) {
+Status check_doors(std::span<const DoorSpec> doors, unsigned lane_count, std::string& why) {
+    const auto last = [&](const DoorSpec& door) {
+        return door.port + door.udp_port_count(lane_count) - 1;
+    };
+    const auto named = [&](const DoorSpec& door) {
+        return "'" + door.stream + "'" +
+               (last(door) == door.port ? ""
+                                        : " (ports=per-lane: " + std::to_string(door.port) +
+                                              " to " + std::to_string(last(door)) + ")");
+    };
     for (std::size_t i = 0; i < doors.size(); ++i) {
+        if (last(doors[i]) > udp_port_max) {
+            why = "--door udp:" + std::to_string(doors[i].port) + "=" + doors[i].stream +
+                  ": ports=per-lane found, which with " + std::to_string(lane_count) +
+                  " lanes are UDP ports up to " + std::to_string(last(doors[i])) +
+                  "; the last there is is " + std::to_string(udp_port_max) + ": choose a lower one";
+            return fail(Errc::invalid_argument);
+        }
         for (std::size_t j = 0; j < i; ++j) {
-            if (doors[i].port == doors[j].port) {
-                why = "--door: UDP port " + std::to_string(doors[i].port) + " found for streams '" +
-                      doors[j].stream + "' and '" + doors[i].stream +
-                      "'; a port leads to one stream: give one of them another port";
+            const unsigned shared = std::max(doors[i].port, doors[j].port);
+            if (shared <= last(doors[i]) && shared <= last(doors[j])) {
+                why = "--door: UDP port " + std::to_string(shared) + " found for streams " +
+                      named(doors[j]) + " and " + named(doors[i]) +
+                      "; a port leads to one stream: give one of them another port";
                 return fail(Errc::already_exists);
             }
         }
@@ -218,6 +245,7 @@ std::string to_text(const DoorSpec& spec) {
     std::string out = "udp:" + std::to_string(spec.port) + "=" + spec.stream;
     out += spec.key == DoorKey::source ? ",key=source" : ",key=fixed:" + spec.fixed_key;
     out += spec.framing == DoorFraming::lines ? ",framing=lines" : ",framing=datagram";
+    out += spec.ports == DoorPorts::per_lane ? ",ports=per-lane" : ",ports=one";
     for (const IpPrefix& prefix : spec.from) {
         out += ",from=" + to_text(prefix);
     }

@@ -41,6 +41,7 @@ struct alignas(128) LaneCounters {
     Counter records_from_api;
     Counter records_refused_api;  // answered with a verdict other than accepted
     DropCounters refused_api;     // the same by reason
+    Counter astray;               // datagrams to another lane's UDP port of a door, taken here
     Counter handed_over;          // records given to another lane
     Counter taken_over;           // records another lane gave to this one
     Counter requests;             // taken from the inbox

@@ -401,8 +401,13 @@ DropReason Lane::take_datagram(const Polled& port, const Decoded& decoded) noexc
         counters_.drops.add(DropReason::no_door);
         return DropReason::no_door;
     }
+    Door& entered = (*options_.doors)[door];
+    if (!entered.spec().is_for(options_.index, decoded.destination_port)) {
+        // The port could not steer it. Its records go to their shards' lanes as all others do.
+        counters_.astray.add();
+    }
     record_drop_ = DropReason::none;
-    const DropReason reason = (*options_.doors)[door].take(
+    const DropReason reason = entered.take(
         decoded, now_ns_, [this, door](const DoorRecord& record) { take_record(door, record); });
     if (reason != DropReason::none) {
         counters_.drops.add(reason);  // the door has counted it for itself

@@ -22,7 +22,7 @@ Result<std::unique_ptr<LaneSet>> LaneSet::make(LaneSetOptions options, std::stri
               " data groups and a lane needs at least one; use fewer lanes";
         return fail(Errc::invalid_argument);
     }
-    PENSTOCK_TRY_VOID(check_doors(options.doors, why));
+    PENSTOCK_TRY_VOID(check_doors(options.doors, options.lane_count, why));
     return std::unique_ptr<LaneSet>(new LaneSet(std::move(options)));
 }
 
@@ -39,7 +39,7 @@ LaneSet::LaneSet(LaneSetOptions options)
         lane.budgets = options_.budgets;
         lane.clock = options_.clock;
         lane.ports = options_.ports;
-        lane.doors = std::make_unique<DoorSet>(options_.doors, quotas_);
+        lane.doors = std::make_unique<DoorSet>(options_.doors, quotas_, count);
         lane.routes = &routes_;
         lane.inbox_capacity = options_.inbox_capacity;
         lane.group_count = options_.group_count;

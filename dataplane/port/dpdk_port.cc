@@ -534,7 +534,7 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
     PENSTOCK_TRY_VOID(start_queues(setup, why));
     if (xdp_program_ != nullptr) {
         PENSTOCK_TRY(steering,
-                     XdpSteering::take_over(interface_, options.udp_ports, addresses_, why));
+                     XdpSteering::take_over(interface_, options.all_udp_ports(), addresses_, why));
         xdp_ = std::move(steering);
     }
     choose_filter();

@@ -366,14 +366,14 @@ Result<std::unique_ptr<KernelPort>> KernelPort::open(const PortOptions& options,
     std::unique_ptr<KernelPort> port(new KernelPort);
     port->name_ = options.device;
     port->address_ = *address;
-    port->udp_ports_ = options.udp_ports;
+    port->udp_ports_ = options.all_udp_ports();
     // Without doors there is nothing to listen on; one idle queue keeps the lanes' loops uniform.
-    const unsigned queues = options.udp_ports.empty() ? 1 : std::max(1U, options.lane_count);
+    const unsigned queues = port->udp_ports_.empty() ? 1 : std::max(1U, options.lane_count);
     for (unsigned i = 0; i < queues; ++i) {
         port->queues_.push_back(std::make_unique<KernelQueue>());
         std::string problem;
         if (auto opened =
-                port->queues_.back()->open(*address, options.udp_ports, queues > 1, problem);
+                port->queues_.back()->open(*address, options.udp_ports_of(i), queues > 1, problem);
             !opened) {
             prefixed(problem);
             return std::unexpected(opened.error());

@@ -1,7 +1,8 @@
 // A port of plain UDP sockets: no privileges, no DPDK; for containers, loopback and small loads.
 //
-// One socket per door port and lane (SO_REUSEPORT spreads the producers over the lanes). The kernel
-// verifies checksums, puts fragments together and answers ARP, neighbour discovery and ping.
+// One socket per door port and lane (SO_REUSEPORT spreads the producers over the lanes); a port
+// that is one lane's own has a socket on that lane alone. The kernel verifies checksums, puts
+// fragments together and answers ARP, neighbour discovery and ping.
 //
 // Runs on: opening on a control thread, each queue on its lane's thread.
 // Allocates: while opening only.

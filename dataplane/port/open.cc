@@ -23,6 +23,24 @@ bool looks_like_pci(std::string_view device) {
 
 }  // namespace
 
+std::vector<std::uint16_t> PortOptions::all_udp_ports() const {
+    std::vector<std::uint16_t> all = udp_ports;
+    for (const LaneUdpPort& own : lane_udp_ports) {
+        all.push_back(own.port);
+    }
+    return all;
+}
+
+std::vector<std::uint16_t> PortOptions::udp_ports_of(unsigned lane) const {
+    std::vector<std::uint16_t> ports = udp_ports;
+    for (const LaneUdpPort& own : lane_udp_ports) {
+        if (own.lane == lane) {
+            ports.push_back(own.port);
+        }
+    }
+    return ports;
+}
+
 Result<PortKind> port_kind(const std::string& device, std::string& why) {
     if (device.starts_with("kernel:")) {
         return PortKind::kernel;

@@ -91,16 +91,30 @@ protected:
     std::vector<IpPrefix> addresses_;
 };
 
+// A UDP port whose datagrams are meant for one lane. Where nothing can steer them, whichever lane
+// they come to takes them.
+struct LaneUdpPort {
+    std::uint16_t port = 0;
+    unsigned lane = 0;
+    friend bool operator==(const LaneUdpPort&, const LaneUdpPort&) = default;
+};
+
 struct PortOptions {
     // "kernel:ADDR", or a DPDK vdev ("net_af_packet0,iface=veth0") or PCI address ("0000:01:00.0").
     std::string device;
     std::vector<IpPrefix> addresses;       // --address after this --port
-    std::vector<std::uint16_t> udp_ports;  // of all doors; kernel sockets listen on these
+    std::vector<std::uint16_t> udp_ports;  // for every lane; kernel sockets listen on these
     unsigned lane_count = 1;
     // 0: the interface's own, or the driver's default where the device makes its own link.
     std::uint16_t mtu = 0;
     // Take the interface even if it carries the default route (that may end the operator's login).
     bool force = false;
+    // Listened on, too, and steered to their lanes where the device offers that.
+    std::vector<LaneUdpPort> lane_udp_ports = {};
+
+    // Both kinds: all, and those that one lane has of its own or shares.
+    [[nodiscard]] std::vector<std::uint16_t> all_udp_ports() const;
+    [[nodiscard]] std::vector<std::uint16_t> udp_ports_of(unsigned lane) const;
 };
 
 inline constexpr std::uint16_t port_mtu_min = 1280;  // IPv6 allows no less

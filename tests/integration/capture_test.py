@@ -78,6 +78,16 @@ class Capture(NodeTest):
         found = tshark(self.path, "frame.comment", "frame.len", "frame.cap_len", "udp.dstport")
         self.assertEqual(found, [["taken", "142", "60", "5514"]] * 20)
 
+    def test_a_door_with_a_port_for_each_lane_is_one_door(self):
+        link, node = self.made("--lanes", "0,1", "--door", "udp:5600=t,ports=per-lane")
+        node.create_stream("t", 2)
+        capture = self.start(node, "--door", "5601", "--count", "20")
+        for port, count in ((5514, 5), (5602, 5), (5600, 12), (5601, 8)):
+            self.send(link, port, 0, count)
+        self.finished(capture)
+        ports = [row[0] for row in tshark(self.path, "udp.dstport")]
+        self.assertEqual(sorted(ports), ["5600"] * 12 + ["5601"] * 8)
+
     def test_damaged_packets_and_what_is_answered(self):
         link, node = self.made()
         capture = self.start(node, "--count", "4")

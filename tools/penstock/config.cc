@@ -250,7 +250,8 @@ constexpr std::array specs{
                 store_mtu},
     SettingSpec{"door", Shape::list, "SPEC",
                 "A UDP port whose datagrams become records: udp:PORT=STREAM[,key=source|fixed:TEXT]"
-                "[,framing=datagram|lines][,from=PREFIX][,quota=BYTES/s].",
+                "[,framing=datagram|lines][,ports=one|per-lane][,from=PREFIX][,quota=BYTES/s]. "
+                "per-lane: lane i has PORT + i.",
                 store_door},
     SettingSpec{"lanes", Shape::single, "CPULIST",
                 "CPUs to run lanes on, one lane each, such as 1 or 2-3. Default: one lane on the "
@@ -529,12 +530,15 @@ private:
             }
         }
     }
+    if (std::string problem = check_lanes(options, cpus); !problem.empty()) {
+        return problem;
+    }
     std::vector<DoorSpec> doors;
     std::string why;
     for (const std::string& text : options.doors) {
         doors.push_back(*parse_door(text, why));
     }
-    if (!check_doors(doors, why)) {
+    if (!check_doors(doors, static_cast<unsigned>(options.lane_cpus.size()), why)) {
         return why;
     }
     if (!options.doors.empty() && options.ports.empty()) {
@@ -542,7 +546,7 @@ private:
                " but no --port; expected a port that its datagrams arrive at, such as --port "
                "kernel:127.0.0.1";
     }
-    return check_lanes(options, cpus);
+    return {};
 }
 
 }  // namespace

@@ -204,7 +204,9 @@ private:
         capture_->add_option("--port", wish.port, "Only the node's N-th --port, from 0")
             ->type_name("N")
             ->check(CLI::Range(0, 255));
-        capture_->add_option("--door", wish.door, "Only datagrams to this UDP port")
+        capture_
+            ->add_option("--door", wish.door,
+                         "Only datagrams to this UDP port, or to any of its door's")
             ->type_name("UDP-PORT")
             ->check(CLI::Range(1, 65'535));
         capture_

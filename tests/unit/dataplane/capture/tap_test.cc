@@ -56,6 +56,26 @@ TEST(CaptureTap, ShowsWhatItsFilterSays) {
     EXPECT_EQ(tap.matched(), 1U);
 }
 
+TEST(CaptureTap, ShowsEveryPortOfADoorThatHasSeveral) {
+    CaptureFilter filter;
+    filter.udp_port = 5600;
+    filter.udp_port_count = 2;
+    filter.until_ns = never;
+    CaptureTap tap(filter, 1U << 16);
+    for (const std::uint16_t port :
+         std::initializer_list<std::uint16_t>{0, 5599, 5600, 5601, 5602}) {
+        offer(tap, 20, port);
+    }
+    tap.commit(0);
+    for (const std::uint16_t port : std::initializer_list<std::uint16_t>{5600, 5601}) {
+        const auto taken = tap.take();
+        ASSERT_TRUE(taken);
+        EXPECT_EQ(taken->packet.destination_port, port);
+    }
+    EXPECT_FALSE(tap.take());
+    EXPECT_EQ(tap.matched(), 2U);
+}
+
 TEST(CaptureTap, KeepsOneInSoMany) {
     CaptureFilter filter;
     filter.sample = 10;

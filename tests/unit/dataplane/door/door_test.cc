@@ -15,21 +15,25 @@ TEST(DoorParse, TakesEveryForm) {
         const char* normal;
     };
     const Case cases[] = {
-        {"udp:514=syslog", "udp:514=syslog,key=source,framing=datagram"},
-        {"udp:65535=a", "udp:65535=a,key=source,framing=datagram"},
+        {"udp:514=syslog", "udp:514=syslog,key=source,framing=datagram,ports=one"},
+        {"udp:65535=a", "udp:65535=a,key=source,framing=datagram,ports=one"},
         {"udp:2055=flows,key=source,framing=datagram",
-         "udp:2055=flows,key=source,framing=datagram"},
+         "udp:2055=flows,key=source,framing=datagram,ports=one"},
         {"udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines",
-         "udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines"},
-        {"udp:1=s,key=fixed:a=b", "udp:1=s,key=fixed:a=b,framing=datagram"},
-        {"udp:1=s,key=fixed:\xC3\xA9", "udp:1=s,key=fixed:\xC3\xA9,framing=datagram"},
+         "udp:1=s.t-r_9,key=fixed:gateway 7,framing=lines,ports=one"},
+        {"udp:1=s,key=fixed:a=b", "udp:1=s,key=fixed:a=b,framing=datagram,ports=one"},
+        {"udp:1=s,key=fixed:\xC3\xA9", "udp:1=s,key=fixed:\xC3\xA9,framing=datagram,ports=one"},
         {"udp:1=s,from=192.0.2.0/24,from=2001:db8::/32",
-         "udp:1=s,key=source,framing=datagram,from=192.0.2.0/24,from=2001:db8::/32"},
-        {"udp:1=s,from=192.0.2.9", "udp:1=s,key=source,framing=datagram,from=192.0.2.9/32"},
-        {"udp:1=s,quota=1000", "udp:1=s,key=source,framing=datagram,quota=1000"},
-        {"udp:1=s,quota=64K", "udp:1=s,key=source,framing=datagram,quota=65536"},
-        {"udp:1=s,quota=10m/s", "udp:1=s,key=source,framing=datagram,quota=10485760"},
-        {"udp:1=s,quota=1G", "udp:1=s,key=source,framing=datagram,quota=1073741824"},
+         "udp:1=s,key=source,framing=datagram,ports=one,from=192.0.2.0/24,from=2001:db8::/32"},
+        {"udp:1=s,from=192.0.2.9",
+         "udp:1=s,key=source,framing=datagram,ports=one,from=192.0.2.9/32"},
+        {"udp:1=s,quota=1000", "udp:1=s,key=source,framing=datagram,ports=one,quota=1000"},
+        {"udp:1=s,quota=64K", "udp:1=s,key=source,framing=datagram,ports=one,quota=65536"},
+        {"udp:1=s,quota=10m/s", "udp:1=s,key=source,framing=datagram,ports=one,quota=10485760"},
+        {"udp:1=s,ports=one", "udp:1=s,key=source,framing=datagram,ports=one"},
+        {"udp:1=s,ports=per-lane,framing=lines,key=fixed:a,from=::1",
+         "udp:1=s,key=fixed:a,framing=lines,ports=per-lane,from=::1/128"},
+        {"udp:1=s,quota=1G", "udp:1=s,key=source,framing=datagram,ports=one,quota=1073741824"},
     };
     for (const Case& c : cases) {
         std::string why;
@@ -62,11 +66,14 @@ TEST(DoorParse, SaysWhatWasFoundAndWhatIsAllowed) {
         {"udp:1=s,key=fixed:", "key=fixed:", "1 to 256 characters"},
         {"udp:1=s,key=fixed:\xFF", "key=fixed:", "UTF-8"},
         {"udp:1=s,framing=line", "framing=line", "framing=lines"},
+        {"udp:1=s,ports=2", "ports=2", "ports=per-lane"},
+        {"udp:1=s,per-lane", "'per-lane'", "name=value with key, framing, ports"},
+        {"udp:1=s,ports=one,ports=one", "ports= found twice", "only from="},
         {"udp:1=s,from=192.0.2.0/33", "from=192.0.2.0/33", "prefix"},
         {"udp:1=s,quota=0", "quota=0", "above 0"},
         {"udp:1=s,quota=fast", "quota=fast", "bytes per second"},
         {"udp:1=s,quota=99999999999G", "quota=99999999999G", "bytes per second"},
-        {"udp:1=s,color=red", "'color'", "key, framing, from and quota"},
+        {"udp:1=s,color=red", "'color'", "key, framing, ports, from and quota"},
         {"udp:1=s,key=source,key=source", "key= found twice", "only from="},
     };
     for (const Case& c : cases) {
@@ -85,9 +92,38 @@ TEST(DoorParse, RefusesTwoDoorsOnOnePort) {
     const std::vector<DoorSpec> doors{parse_door("udp:5=a", why).value(),
                                       parse_door("udp:6=a", why).value(),
                                       parse_door("udp:5=b", why).value()};
-    EXPECT_TRUE(check_doors(std::span(doors).first(2), why));
-    EXPECT_FALSE(check_doors(doors, why));
+    EXPECT_TRUE(check_doors(std::span(doors).first(2), 4, why));
+    EXPECT_FALSE(check_doors(doors, 4, why));
     EXPECT_NE(why.find("UDP port 5"), std::string::npos) << why;
+}
+
+TEST(DoorParse, RefusesARangeOfPortsThatAnotherDoorReachesInto) {
+    std::string why;
+    const auto check = [&](std::vector<const char*> texts, unsigned lanes) {
+        std::vector<DoorSpec> doors;
+        for (const char* text : texts) {
+            doors.push_back(parse_door(text, why).value());
+        }
+        why.clear();
+        const Status checked = check_doors(doors, lanes, why);
+        return checked ? Errc::ok : checked.error().code;
+    };
+    const char* const wide = "udp:5600=a,ports=per-lane";
+    EXPECT_EQ(check({wide, "udp:5602=b", "udp:5598=c,ports=per-lane"}, 2), Errc::ok);
+    for (const char* other :
+         {"udp:5602=b", "udp:5600=b", "udp:5598=b,ports=per-lane", "udp:5602=b,ports=per-lane"}) {
+        EXPECT_EQ(check({wide, other}, 3), Errc::already_exists) << other;
+        EXPECT_EQ(check({other, wide}, 3), Errc::already_exists) << other;
+    }
+    EXPECT_EQ(check({"udp:5602=b", wide}, 3), Errc::already_exists);
+    EXPECT_EQ(why,
+              "--door: UDP port 5602 found for streams 'b' and 'a' (ports=per-lane: 5600 to 5602); "
+              "a port leads to one stream: give one of them another port");
+    EXPECT_EQ(check({"udp:65534=a,ports=per-lane"}, 2), Errc::ok);
+    EXPECT_EQ(check({"udp:65534=a,ports=per-lane"}, 3), Errc::invalid_argument);
+    EXPECT_EQ(why,
+              "--door udp:65534=a: ports=per-lane found, which with 3 lanes are UDP ports up to "
+              "65536; the last there is is 65535: choose a lower one");
 }
 
 class DoorRun : public ::testing::Test {
@@ -226,6 +262,25 @@ TEST(DoorSet, FindsDoorsByPort) {
     EXPECT_EQ(doors.find(0), DoorSet::npos);
     EXPECT_EQ(doors.find(515), DoorSet::npos);
     EXPECT_EQ(doors[1].spec().stream, "b");
+}
+
+TEST(DoorSet, FindsOneDoorByEachOfItsLanesPorts) {
+    std::string why;
+    const std::vector<DoorSpec> specs{parse_door("udp:5600=a,ports=per-lane", why).value(),
+                                      parse_door("udp:5603=b", why).value()};
+    const auto quotas = make_quotas(specs);
+    DoorSet doors(specs, quotas, 3);
+    ASSERT_EQ(doors.size(), 2U);
+    for (std::uint16_t lane = 0; lane < 3; ++lane) {
+        const auto port = static_cast<std::uint16_t>(5600 + lane);
+        EXPECT_EQ(doors.find(port), 0U);
+        EXPECT_TRUE(doors[0].spec().is_for(lane, port));
+        EXPECT_FALSE(doors[0].spec().is_for(lane + 1, port));
+        EXPECT_TRUE(doors[1].spec().is_for(lane, 5603));
+    }
+    EXPECT_EQ(doors.find(5599), DoorSet::npos);
+    EXPECT_EQ(doors.find(5603), 1U);
+    EXPECT_EQ(doors.find(5604), DoorSet::npos);
 }
 
 }  // namespace

@@ -218,6 +218,46 @@ TEST_F(LaneSetTest, RecordsEndInTheShardOfTheirHashWhicheverLaneTookThem) {
     lanes->stop();
 }
 
+TEST_F(LaneSetTest, ADatagramForAnotherLanesPortIsTakenWhereItComesAndCounted) {
+    SimPort port(2);
+    LaneSetOptions options;
+    options.lane_count = 2;
+    options.doors = {logs_door()};
+    options.doors.front().ports = DoorPorts::per_lane;
+    options.ports = {&port};
+    make(std::move(options));
+    add_shard(ShardUid{11});
+    const Sequence before = end_of(ShardUid{11});
+    lanes->publish(test::even_routes("logs", {route_to(ShardUid{11})}));
+    // Both lanes get three datagrams for lane 0's port and two for lane 1's, and one for no door.
+    for (unsigned i = 0; i < 2; ++i) {
+        CallRequest call;
+        call.argument = &port.queue(i);
+        call.function = [](Lane&, void* argument) {
+            const IpAddress source = parse_address("192.0.2.1").value();
+            for (const unsigned lane : {0U, 0U, 0U, 1U, 1U, 2U}) {
+                static_cast<SimQueue*>(argument)->push_payload(
+                    source, static_cast<std::uint16_t>(door_port + lane), as_bytes("a reading"));
+            }
+            return Errc::ok;
+        };
+        ask(i, call);
+    }
+    Sequence end = 0;
+    for (int tries = 0; tries < 1000 && end != before + 10; ++tries) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        end = end_of(ShardUid{11});
+    }
+    EXPECT_EQ(end, before + 10);
+    EXPECT_EQ(lanes->lane(0).counters().astray.get(), 2U);
+    EXPECT_EQ(lanes->lane(1).counters().astray.get(), 3U);
+    for (unsigned i = 0; i < 2; ++i) {
+        EXPECT_EQ(lanes->lane(i).counters().drops.get(DropReason::no_door), 1U);
+        EXPECT_EQ((*lanes->lane(i).doors())[0].counters().packets.get(), 5U);
+    }
+    lanes->stop();
+}
+
 TEST_F(LaneSetTest, AFullRingBetweenLanesDropsAndCounts) {
     SimPort port(1);
     LaneSetOptions options;

@@ -214,6 +214,40 @@ TEST(KernelPort, SpreadsProducersOverLanes) {
     EXPECT_GT(got[1], 0U);
 }
 
+TEST(KernelPort, DeliversALanesOwnPortToItAlone) {
+    PortOptions options;
+    options.device = "kernel:127.0.0.1";
+    options.lane_count = 2;
+    const std::uint16_t base = free_udp_port();
+    std::uint16_t second = free_udp_port();
+    while (second == base) {
+        second = free_udp_port();
+    }
+    options.lane_udp_ports = {{base, 0}, {second, 1}};
+    std::string why;
+    const auto port = open_port(options, why);
+    ASSERT_TRUE(port) << why;
+    ASSERT_EQ((*port)->queue_count(), 2U);
+    std::vector<std::unique_ptr<Sender>> senders;
+    for (int i = 0; i < 20; ++i) {  // flows, which would be spread
+        senders.push_back(std::make_unique<Sender>(AF_INET));
+        senders.back()->send(i % 2 == 0 ? base : second, std::to_string(i % 2));
+    }
+    std::array<Packet, burst_max> burst;
+    for (unsigned q = 0; q < 2; ++q) {
+        unsigned got = 0;
+        while (const std::uint16_t count = (*port)->queue(q).receive(burst)) {
+            for (std::uint16_t i = 0; i < count; ++i) {
+                EXPECT_EQ(as_text(burst[i].bytes()), std::to_string(q));
+                EXPECT_EQ(burst[i].destination_port, q == 0 ? base : second);
+            }
+            got += count;
+            (*port)->queue(q).release(std::span(burst).first(count));
+        }
+        EXPECT_EQ(got, 10U);
+    }
+}
+
 TEST_P(KernelPortReceive, CountsWhatTheKernelDropped) {
     const std::uint16_t udp_port = free_udp_port();
     open({"kernel:127.0.0.1", {}, {udp_port}, 1});
