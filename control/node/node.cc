@@ -264,6 +264,7 @@ private:
             open.device = port.device;
             open.addresses = port.addresses;
             open.mtu = port.mtu;
+            open.rss = port.rss;
             for (const DoorSpec& door : options_.doors) {
                 if (door.ports == DoorPorts::one) {
                     open.udp_ports.push_back(door.port);

@@ -16,6 +16,7 @@
 #include "dataplane/door/door.h"
 #include "dataplane/eal.h"
 #include "dataplane/lane/idle.h"
+#include "dataplane/port/port.h"
 #include "dataplane/wire/address.h"
 #include "storage/base/ids.h"
 #include "storage/replica/geometry.h"
@@ -26,6 +27,7 @@ struct NodePort {
     std::string device;
     std::vector<IpPrefix> addresses;
     std::uint16_t mtu = 0;  // 0: as the device has it
+    RssMode rss = RssMode::automatic;
 };
 
 struct NodeOptions {

@@ -14,9 +14,11 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/port/dpdk_log.h"
+#include "dataplane/port/flow_steering.h"
 #include "dataplane/port/interface.h"
 #include "dataplane/port/packet_sockets.h"
 #include "dataplane/port/release.h"
+#include "dataplane/port/rss.h"
 #include "dataplane/port/xdp.h"
 
 namespace penstock {
@@ -169,6 +171,7 @@ DpdkPort::DpdkPort() = default;
 
 DpdkPort::~DpdkPort() {
     queues_.clear();
+    flows_.reset();
     xdp_.reset();  // before the driver looks for what it attached
     if (started_) {
         static_cast<void>(rte_eth_dev_stop(port_id_));
@@ -192,8 +195,8 @@ std::string DpdkPort::arguments_for(const PortOptions& options) const {
         arguments += (arguments.empty() ? "" : ",") + name + "=" + std::to_string(value);
     };
     if (device_name_.starts_with("net_af_packet")) {
-        if (!has("qpairs") && options.lane_count > 1) {
-            add("qpairs", options.lane_count);
+        if (!has("qpairs") && lanes_wanted_ > 1) {
+            add("qpairs", lanes_wanted_);
         }
         if (!has("framecnt") && !has("blocksz") && !has("framesz")) {
             const bool jumbo = mtu_ > RTE_ETHER_MTU;
@@ -206,11 +209,30 @@ std::string DpdkPort::arguments_for(const PortOptions& options) const {
     }
     if (xdp_program_ != nullptr) {
         arguments += ",xdp_prog=" + xdp_program_->path();
-        if (!has("queue_count") && options.lane_count > 1) {
-            add("queue_count", std::min(options.lane_count, interface_queues(interface_)));
+        if (!has("queue_count") && lanes_wanted_ > 1) {
+            add("queue_count", std::min(lanes_wanted_, interface_queues(interface_)));
         }
     }
     return arguments;
+}
+
+// What arrives on a queue that no lane polls would be lost.
+Status DpdkPort::check_xdp_queues(bool rss_off, std::string& why) const {
+    const unsigned queues = interface_queues(interface_);
+    std::string problem;
+    std::string or_else;
+    if (queues > lanes_wanted_) {
+        problem = rss_off ? "with --rss off there is one queue only"
+                          : "there are lanes for " + std::to_string(lanes_wanted_) + " only";
+        or_else = rss_off ? ", or leave --rss out" : ", or run more lanes";
+    }
+    if (problem.empty()) {
+        return {};
+    }
+    why = "interface '" + interface_ + "' spreads packets over " + std::to_string(queues) +
+          " receive queues, but " + problem + "; `ethtool -L " + interface_ + " combined " +
+          std::to_string(lanes_wanted_) + "` first" + or_else;
+    return fail(Errc::invalid_argument);
 }
 
 // Everything that would otherwise fail within the driver, which says little, or would be lost.
@@ -223,14 +245,7 @@ Status DpdkPort::prepare_xdp(const PortOptions& options, std::string& why) {
         why = "expected an interface: " + device_name_ + ",iface=eth1";
         return fail(Errc::invalid_argument);
     }
-    const unsigned queues = interface_queues(interface_);
-    if (queues > options.lane_count) {
-        why = "interface '" + interface_ + "' spreads packets over " + std::to_string(queues) +
-              " receive queues, but there are lanes for " + std::to_string(options.lane_count) +
-              " only; `ethtool -L " + interface_ + " combined " +
-              std::to_string(options.lane_count) + "` first, or run more lanes";
-        return fail(Errc::invalid_argument);
-    }
+    PENSTOCK_TRY_VOID(check_xdp_queues(options.rss == RssMode::off, why));
     if (mtu_ > xdp_mtu_max) {
         why = "interface '" + interface_ + "' has an MTU of " + std::to_string(mtu_) +
               ", but AF_XDP takes packets within one page; `ip link set " + interface_ + " mtu " +
@@ -257,6 +272,10 @@ Status DpdkPort::prepare_xdp(const PortOptions& options, std::string& why) {
 
 Status DpdkPort::attach(const PortOptions& options, std::string& why) {
     device_name_ = options.device.substr(0, options.device.find(','));
+    // What the kernel spreads stays together on one queue alone, as does what nobody steers.
+    const bool one = options.rss == RssMode::off &&
+                     (kernel_spreads(device_name_) || options.lane_udp_ports.empty());
+    lanes_wanted_ = one ? 1 : std::max(1U, options.lane_count);
     const std::vector<std::string> interfaces = interfaces_of(options.device);
     if (virtual_ && !interfaces.empty()) {
         interface_ = interfaces.front();
@@ -463,16 +482,11 @@ Status DpdkPort::choose_mtu(const PortOptions& options, Setup& setup, std::strin
     return {};
 }
 
-Status DpdkPort::configure(const PortOptions& options, std::string& why) {
-    Setup setup;
-    if (const int error = rte_eth_dev_info_get(port_id_, &setup.info); error != 0) {
-        why = "DPDK cannot describe the device: " + dpdk_text(error);
-        return fail(Errc::io_failed, error);
-    }
-    driver_ = setup.info.driver_name;
-    setup.queues = static_cast<std::uint16_t>(std::min(
-        {static_cast<unsigned>(setup.info.max_rx_queues),
-         static_cast<unsigned>(setup.info.max_tx_queues), std::max(1U, options.lane_count)}));
+// How many queues, and by what they are filled.
+Status DpdkPort::choose_queues(const PortOptions& options, Setup& setup, std::string& why) {
+    setup.queues = static_cast<std::uint16_t>(
+        std::min({static_cast<unsigned>(setup.info.max_rx_queues),
+                  static_cast<unsigned>(setup.info.max_tx_queues), lanes_wanted_}));
     if (driver_ == "net_memif") {
         // The other side says how many rings it makes, later. The driver takes ring 0 for one that
         // was never made: a second lane would take every packet again.
@@ -482,18 +496,67 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
         why = "driver " + driver_ + " offers no receive or transmit queue";
         return fail(Errc::unsupported);
     }
+    if (driver_ == "net_af_packet" && setup.info.max_rx_queues > setup.queues) {
+        // The kernel would fill them all, and nobody would read the others.
+        why = "qpairs=" + std::to_string(setup.info.max_rx_queues) + " found, but the port is to " +
+              "have " + std::to_string(setup.queues) + " queue(s); leave qpairs= out";
+        return fail(Errc::invalid_argument);
+    }
+    PENSTOCK_TRY(functions, choose_rss({.mode = options.rss,
+                                        .driver = driver_,
+                                        .offered = setup.info.flow_type_rss_offloads,
+                                        .queues = setup.queues,
+                                        .lanes = std::max(1U, options.lane_count)},
+                                       why));
+    if (functions != 0) {
+        setup.conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+        setup.conf.rx_adv_conf.rss_conf.rss_hf = functions;
+    }
+    if (options.lane_count > 1 && (setup.queues > 1 || options.rss == RssMode::off)) {
+        spread_text_ = ", " + rss_text(options.rss, driver_, functions);
+    }
+    return {};
+}
+
+// Asks the device to deliver each lane's UDP ports to its queue. Where it does not, lanes hand each
+// other what they take.
+void DpdkPort::steer(const PortOptions& options) {
+    if (options.lane_udp_ports.empty() || options.lane_count <= 1) {
+        return;
+    }
+    std::string why = "one queue";
+    if (queues_.size() > 1) {
+        // net_tap's rules are the kernel's (tc), where one priority has one protocol.
+        const FlowSteeringOptions how{.queue_count = static_cast<unsigned>(queues_.size()),
+                                      .priority_per_family = driver_ == "net_tap"};
+        auto steering = FlowSteering::open(flow_api_of(port_id_), options.lane_udp_ports, how, why);
+        if (steering) {
+            flows_ = std::move(*steering);
+            steering_text_ = ", " + std::to_string(flows_->rule_count()) +
+                             " rte_flow rules steer UDP ports to their lanes";
+            return;
+        }
+    }
+    steering_text_ = ", no steering by UDP port (" + why + "): lanes hand records over";
+}
+
+Status DpdkPort::configure(const PortOptions& options, std::string& why) {
+    Setup setup;
+    if (const int error = rte_eth_dev_info_get(port_id_, &setup.info); error != 0) {
+        why = "DPDK cannot describe the device: " + dpdk_text(error);
+        return fail(Errc::io_failed, error);
+    }
+    driver_ = setup.info.driver_name;
+    PENSTOCK_TRY_VOID(choose_queues(options, setup, why));
     PENSTOCK_TRY_VOID(choose_mtu(options, setup, why));
     setup.conf.rxmode.offloads =
         setup.info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    if ((setup.conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_UDP_CKSUM) != 0) {
+        checksum_text_ = ", UDP checksums verified by the driver";
+    }
     if (setup.conf.rxmode.mtu > RTE_ETHER_MTU) {
         // Some NICs deliver a jumbo frame in pieces even into large buffers.
         setup.conf.rxmode.offloads |= setup.info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
-    }
-    const std::uint64_t spread =
-        setup.info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
-    if (setup.queues > 1 && spread != 0) {
-        setup.conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-        setup.conf.rx_adv_conf.rss_conf.rss_hf = spread;
     }
     setup.conf.intr_conf.rxq = 1;
     int error = rte_eth_dev_configure(port_id_, setup.queues, setup.queues, &setup.conf);
@@ -537,6 +600,7 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
                      XdpSteering::take_over(interface_, options.all_udp_ports(), addresses_, why));
         xdp_ = std::move(steering);
     }
+    steer(options);
     choose_filter();
     return {};
 }
@@ -571,7 +635,8 @@ std::string DpdkPort::describe() const {
         rte_eth_link_get_nowait(port_id_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     std::string out = name_ + ": DPDK " + driver_ + ", link " + (up ? "up" : "down") + ", MAC " +
                       to_text(mac_) + ", MTU " + std::to_string(mtu_) + ", " +
-                      std::to_string(queues_.size()) + " queue(s), ";
+                      std::to_string(queues_.size()) + " queue(s)" + spread_text_ + steering_text_ +
+                      checksum_text_ + ", ";
     if (xdp_ != nullptr) {
         out += std::string("XDP ") + xdp_->mode() +
                ": the kernel keeps the interface, our UDP ports are taken of ";

@@ -91,6 +91,10 @@ protected:
     std::vector<IpPrefix> addresses_;
 };
 
+// How packets that nothing else steers come to the queues of a DPDK port. `automatic`: the device
+// spreads flows by hashing (RSS) where it offers that. `off`: all on queue 0.
+enum class RssMode : std::uint8_t { automatic, on, off };
+
 // A UDP port whose datagrams are meant for one lane. Where nothing can steer them, whichever lane
 // they come to takes them.
 struct LaneUdpPort {
@@ -109,6 +113,7 @@ struct PortOptions {
     std::uint16_t mtu = 0;
     // Take the interface even if it carries the default route (that may end the operator's login).
     bool force = false;
+    RssMode rss = RssMode::automatic;
     // Listened on, too, and steered to their lanes where the device offers that.
     std::vector<LaneUdpPort> lane_udp_ports = {};
 

@@ -398,6 +398,117 @@ class SeveralPorts(PortTest):
         self.assertGreater(node.metrics().get("penstock_lane_handed_over_total"), 0)
 
 
+class PerLaneDoor(PortTest):
+    """A door with a UDP port for each lane, on ports that steer by it and on ports that cannot."""
+
+    def free_base(self):
+        """A UDP port of 127.0.0.1 that is free together with the one after it."""
+        while True:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first, \
+                    socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
+                first.bind(("127.0.0.1", 0))
+                try:
+                    second.bind(("127.0.0.1", first.getsockname()[1] + 1))
+                except (OSError, OverflowError):
+                    continue
+                return first.getsockname()[1]
+
+    def by_lane(self, node, name):
+        return {lane: int(count) for lane, count in node.metrics().by(name, "lane").items()}
+
+    def send_here(self, *words):
+        run(PYTHON, SENDER, "udp", *map(str, words))
+
+    def test_on_one_port_that_cannot_steer_records_arrive_whichever_lane_takes_them(self):
+        link = self.link(f"{PEER4}/24")
+        node = self.node("--lanes", "0,1", "--port", f"net_af_packet0,iface={link.host}",
+                         "--address", f"{NODE4}/24", "--door", "udp:5600=s,ports=per-lane",
+                         "--door", "udp:5514=t")
+        self.assertIn("2 queue(s), spread by the kernel, no steering by UDP port (UDP port 5600 over "
+                      "IPv4 to queue 0: Function not implemented): lanes hand records over", node.log())
+        for stream in "st":
+            node.create_stream(stream, 4)
+        link.exec("ping", "-c", "1", "-W", "5", NODE4)
+        for source_port in range(40000, 40010):    # flows, which the kernel spreads over queues
+            for lane in range(2):
+                self.send(link, NODE4, 5600 + lane, 0, 25, 64, source_port)
+        self.send(link, NODE4, 5514, 0, 10)
+        self.send(link, NODE4, 5602, 0, 5)     # no third lane, so no such port
+        self.assert_committed(node, "s", 500)
+        self.assert_committed(node, "t", 10)
+        self.assertEqual(sorted(numbers(records(node, "s"))), sorted(20 * list(range(25))))
+        wait_for(lambda: self.drops(node) == {"no_door": 5}, "5 datagrams for no door")
+        # Twenty flows: neither lane gets exactly its own.
+        astray = self.by_lane(node, "penstock_lane_astray_total")
+        self.assertGreater(sum(astray.values()), 0)
+        self.assertLess(sum(astray.values()), 500)
+        self.assertGreater(min(self.by_lane(node, "penstock_packets_received_total").values()), 0)
+
+    def test_kernel_sockets_deliver_each_lane_its_own(self):
+        base = self.free_base()
+        node = self.node("--lanes", "0,1", "--port", "kernel:127.0.0.1",
+                         "--door", f"udp:{base}=s,ports=per-lane")
+        node.create_stream("s", 4)
+        for source_port in range(8):
+            self.send_here("127.0.0.1", base + 1, source_port * 50, 50)
+        self.assert_committed(node, "s", 400)
+        self.assertEqual(self.by_lane(node, "penstock_packets_received_total"), {"0": 0, "1": 400})
+        self.send_here("127.0.0.1", base, 400, 30)
+        self.assert_committed(node, "s", 430)
+        self.assertEqual(self.by_lane(node, "penstock_packets_received_total"), {"0": 30, "1": 400})
+        self.assertEqual(self.by_lane(node, "penstock_lane_astray_total"), {"0": 0, "1": 0})
+        self.assertEqual(sorted(numbers(records(node, "s"))), list(range(430)))
+        self.assertEqual(self.drops(node), {})
+
+    def test_one_door_on_two_ports_with_two_lanes(self):
+        base = self.free_base()
+        link = self.link(f"{PEER4}/24")
+        node = self.node("--lanes", "0,1", "--port", f"net_af_packet0,iface={link.host}",
+                         "--address", f"{NODE4}/24", "--port", "kernel:127.0.0.1",
+                         "--door", f"udp:{base}=s,ports=per-lane")
+        node.create_stream("s", 4)
+        link.exec("ping", "-c", "1", "-W", "5", NODE4)
+        for lane in range(2):
+            for source_port in range(40000, 40004):
+                self.send(link, NODE4, base + lane, 0, 25, 64, source_port)
+            self.send_here("127.0.0.1", base + lane, 25, 100)
+        self.assert_committed(node, "s", 400)
+        by_source = {}
+        for record in records(node, "s"):
+            by_source.setdefault(record["PartitionKey"], []).append(record)
+        self.assertEqual(sorted(numbers(by_source[PEER4])), sorted(8 * list(range(25))))
+        self.assertEqual(sorted(numbers(by_source["127.0.0.1"])), sorted(2 * list(range(25, 125))))
+        self.assertEqual(self.drops(node), {})
+        self.assertGreater(min(self.by_lane(node, "penstock_packets_received_total").values()), 0)
+
+    def test_a_tap_steers_by_port_or_says_why_not(self):
+        # On this side: its rules are the kernel's, and go when an interface changes its namespace.
+        third = os.getpid() % 200 + 10
+        ours, theirs = f"198.19.{third}.1", f"198.19.{third}.2"
+        name = f"ps{os.getpid()}y"
+        node = self.node("--lanes", "0,1", "--port", f"net_tap0,iface={name}", "--address", f"{ours}/24",
+                         "--door", "udp:5600=s,ports=per-lane")
+        run("ip", "addr", "add", f"{theirs}/24", "dev", name)
+        run("ip", "link", "set", name, "up")
+        node.create_stream("s", 4)
+        run("ping", "-c", "1", "-W", "5", ours)
+        for source_port in range(40000, 40010):
+            for lane in range(2):
+                self.send_here(ours, 5600 + lane, 0, 25, 64, source_port)
+        self.assert_committed(node, "s", 500)
+        self.assertEqual(sorted(numbers(records(node, "s"))), sorted(20 * list(range(25))))
+        self.assertEqual(self.drops(node), {})
+        steered = "4 rte_flow rules steer UDP ports to their lanes" in node.log()
+        astray = sum(self.by_lane(node, "penstock_lane_astray_total").values())
+        if steered:
+            self.assertEqual(astray, 0)
+        else:    # a kernel without multiq, flower or skbedit
+            self.assertRegex(node.log(), r"no steering by UDP port \(UDP port 5600 over IPv4 to queue 0: "
+                                         r".+\): lanes hand records over")
+            self.assertGreater(astray, 0)
+        self.assertEqual(node.stop(), 0)
+
+
 class Refusal(PortTest):
     """Inside a namespace whose default route goes over the link's other end, or over what stands on it."""
 

@@ -168,6 +168,23 @@ Complaint store_mtu(ServeOptions& options, std::string_view value) {
     return store_number(port.mtu, value, port_mtu_min, port_mtu_max);
 }
 
+Complaint store_rss(ServeOptions& options, std::string_view value) {
+    if (options.ports.empty()) {
+        return "expected after the --port it belongs to";
+    }
+    PortOption& port = options.ports.back();
+    if (port.rss) {
+        return "expected once for each port";
+    }
+    if (port.devargs.starts_with("kernel:")) {
+        return "expected after a DPDK port; the kernel spreads producers over its sockets itself";
+    }
+    return store_choice(
+        port.rss.emplace(), value,
+        std::array<std::pair<std::string_view, RssMode>, 3>{
+            {{"auto", RssMode::automatic}, {"on", RssMode::on}, {"off", RssMode::off}}});
+}
+
 Complaint store_door(ServeOptions& options, std::string_view value) {
     std::string why;
     if (!parse_door(value, why)) {
@@ -248,6 +265,11 @@ constexpr std::array specs{
                 "Largest IP packet of the --port before it, 1280 to 9000, where the device is "
                 "DPDK's own (memif, tap, a NIC). Ports on an interface use the interface's.",
                 store_mtu},
+    SettingSpec{"rss", Shape::list, "USE",
+                "Whether the --port before it spreads flows over the lanes by hashing: auto "
+                "(default) where its device can, on to insist, off to leave packets on the first "
+                "lane.",
+                store_rss},
     SettingSpec{"door", Shape::list, "SPEC",
                 "A UDP port whose datagrams become records: udp:PORT=STREAM[,key=source|fixed:TEXT]"
                 "[,framing=datagram|lines][,ports=one|per-lane][,from=PREFIX][,quota=BYTES/s]. "
@@ -359,6 +381,11 @@ constexpr std::array specs{
     return line;
 }
 
+// Ports and what belongs to them are one list, or an address could end up at another port.
+[[nodiscard]] std::string_view list_of(std::string_view key) noexcept {
+    return key == "address" || key == "mtu" || key == "rss" ? std::string_view("port") : key;
+}
+
 // Walks one parsed file into settings.
 class ConfigWalk {
 public:
@@ -376,7 +403,7 @@ public:
             std::string problem;
             if (name == "port") {
                 problem = ports(node);
-            } else if (name == "address" || name == "mtu") {
+            } else if (list_of(name) == "port") {
                 problem = at(key.source()) + quoted(name) +
                           " stands alone; expected it inside a [[port]] table";
             } else {
@@ -407,6 +434,7 @@ private:
         } else {
             const char* expected = spec.shape == Shape::flag     ? "true or false"
                                    : spec.key == "mtu"           ? "one whole number"
+                                   : spec.key == "rss"           ? "one string"
                                    : spec.shape == Shape::single ? "one string or whole number"
                                                                  : "strings";
             return setting.origin + ": found a value of another type; expected " + expected;
@@ -445,9 +473,10 @@ private:
 
     [[nodiscard]] std::string port(const toml::table& table) {
         for (const auto& [key, value] : table) {
-            if (key.str() != "device" && key.str() != "address" && key.str() != "mtu") {
-                return at(key.source()) + "unknown key " + quoted(key.str()) +
-                       " in [[port]]; known are device, address, mtu";
+            const std::string_view name = key.str();
+            if (name != "device" && (name == "port" || list_of(name) != "port")) {
+                return at(key.source()) + "unknown key " + quoted(name) +
+                       " in [[port]]; known are device, address, mtu, rss";
             }
         }
         const toml::node* device = table.get("device");
@@ -463,18 +492,19 @@ private:
                 return problem;
             }
         }
-        const toml::node* mtu = table.get("mtu");
-        return mtu == nullptr ? std::string{} : add(*find_spec("mtu"), *mtu);
+        for (const char* once : {"mtu", "rss"}) {
+            if (const toml::node* node = table.get(once); node != nullptr) {
+                if (std::string problem = add(*find_spec(once), *node); !problem.empty()) {
+                    return problem;
+                }
+            }
+        }
+        return {};
     }
 
     std::string file_name_;
     std::vector<Setting>& out_;
 };
-
-// Ports and their addresses are one list, or an address could end up at another port.
-[[nodiscard]] std::string_view list_of(std::string_view key) noexcept {
-    return key == "address" || key == "mtu" ? std::string_view("port") : key;
-}
 
 [[nodiscard]] std::string apply_all(ServeOptions& options, std::span<const Setting> settings) {
     std::vector<std::string_view> seen;

@@ -17,6 +17,7 @@
 
 #include "dataplane/eal.h"
 #include "dataplane/lane/idle.h"
+#include "dataplane/port/port.h"
 #include "storage/base/ids.h"
 #include "storage/replica/geometry.h"
 #include "tools/penstock/capture_command.h"
@@ -26,11 +27,12 @@ namespace penstock {
 
 enum class LogLevel : std::uint8_t { trace, debug, info, warn, error };
 
-// One `--port` and the `--address` and `--mtu` options that follow it.
+// One `--port` and the `--address`, `--mtu` and `--rss` options that follow it.
 struct PortOption {
     std::string devargs;
     std::vector<std::string> addresses;
     std::uint16_t mtu = 0;  // 0: as the device has it
+    std::optional<RssMode> rss = std::nullopt;
     friend bool operator==(const PortOption&, const PortOption&) = default;
 };
 

@@ -85,6 +85,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
             own.addresses.push_back(*prefix);
         }
         own.mtu = port.mtu;
+        own.rss = port.rss.value_or(RssMode::automatic);
     }
     node.force_ports = serve.force;
     node.lane_cpus = serve.lane_cpus;

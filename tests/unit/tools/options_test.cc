@@ -55,12 +55,12 @@ TEST(Options, AddressBelongsToThePortBeforeIt) {
     const CommandLine line =
         serve({"--port", "net_af_packet0,iface=a", "--address", "192.0.2.1/24", "--address",
                "2001:db8::1/64", "--port", "net_af_packet1,iface=b", "--port", "net_memif0",
-               "--mtu", "9000", "--address", "198.51.100.1/24"});
+               "--mtu", "9000", "--address", "198.51.100.1/24", "--rss", "off"});
     ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
     const std::vector<PortOption> expected{
         {"net_af_packet0,iface=a", {"192.0.2.1/24", "2001:db8::1/64"}, 0},
         {"net_af_packet1,iface=b", {}, 0},
-        {"net_memif0", {"198.51.100.1/24"}, 9000}};
+        {"net_memif0", {"198.51.100.1/24"}, 9000, RssMode::off}};
     EXPECT_EQ(line.serve.ports, expected);
 }
 
@@ -180,6 +180,12 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
         {{"serve", "--data", "/d", "--port", "net_null0", "--mtu", "1500", "--mtu", "1500"},
          {"--mtu", "once for each port"}},
         {{"serve", "--data", "/d", "--port", kernel, "--mtu", "1500"}, {"--mtu", "DPDK port"}},
+        {{"serve", "--data", "/d", "--rss", "on"}, {"--rss", "after the --port"}},
+        {{"serve", "--data", "/d", "--port", "net_null0", "--rss", "yes"},
+         {"--rss", "'yes'", "auto, on or off"}},
+        {{"serve", "--data", "/d", "--port", "net_null0", "--rss", "on", "--rss", "auto"},
+         {"--rss", "once for each port"}},
+        {{"serve", "--data", "/d", "--port", kernel, "--rss", "off"}, {"--rss", "DPDK port"}},
         {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:x=s"}, {"--door", "udp:x=s"}},
         {{"serve", "--data", "/d", "--port", kernel, "--lanes", "0,1", "--door",
           "udp:5600=s,ports=per-lane", "--door", "udp:5601=t"},
@@ -334,6 +340,7 @@ memory = "256MiB"
 device = "net_memif0"
 address = ["192.0.2.1/24"]
 mtu = 9000
+rss = "on"
 [[port]]
 device = "kernel:127.0.0.1"
 )");
@@ -345,6 +352,8 @@ device = "kernel:127.0.0.1"
     EXPECT_EQ(line.serve.ports.size(), 2U);
     EXPECT_EQ(line.serve.ports[0].addresses, std::vector<std::string>{"192.0.2.1/24"});
     EXPECT_EQ(line.serve.ports[0].mtu, 9000);
+    EXPECT_EQ(line.serve.ports[0].rss, RssMode::on);
+    EXPECT_FALSE(line.serve.ports[1].rss);
     EXPECT_TRUE(line.serve.ports[1].addresses.empty());
     EXPECT_EQ(line.serve.ports[1].mtu, 0);
 
@@ -360,7 +369,7 @@ device = "kernel:127.0.0.1"
 
 TEST(Config, EverySettingCanStandInTheFile) {
     for (const SettingSpec& spec : setting_specs()) {
-        if (spec.key == "port" || spec.key == "address" || spec.key == "mtu") {
+        if (spec.key == "port" || spec.key == "address" || spec.key == "mtu" || spec.key == "rss") {
             continue;  // these have tables of their own
         }
         const bool flag = spec.shape == SettingSpec::Shape::flag;
@@ -387,7 +396,11 @@ TEST(Config, MistakesNameFileLineAndKey) {
         {"address = \"192.0.2.1/24\"\n", {"n.toml:1:", "inside a [[port]]"}},
         {"\n[[port]]\naddress = [\"192.0.2.1/24\"]\n", {"n.toml:2:", "device"}},
         {"[[port]]\ndevice = \"net_null0\"\nsize = 5\n",
-         {"n.toml:3:", "'size'", "device, address, mtu"}},
+         {"n.toml:3:", "'size'", "device, address, mtu, rss"}},
+        {"[[port]]\ndevice = \"net_null0\"\nport = \"a\"\n",
+         {"n.toml:3:", "'port'", "device, address, mtu, rss"}},
+        {"[[port]]\ndevice = \"net_null0\"\nrss = true\n", {"n.toml:3:", "rss", "one string"}},
+        {"rss = \"on\"\n", {"n.toml:1:", "inside a [[port]]"}},
         {"[[port]]\ndevice = \"net_null0\"\nmtu = true\n", {"n.toml:3:", "mtu", "whole number"}},
         {"mtu = 1500\n", {"n.toml:1:", "inside a [[port]]"}},
         {"data = [\"/a\"\nhttp = 1\n", {"n.toml:2:", "not TOML"}},

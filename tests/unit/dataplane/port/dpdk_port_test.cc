@@ -285,6 +285,70 @@ TEST_F(DpdkPortTest, SpreadsOverTwoQueues) {
     EXPECT_EQ(payloads.size(), 200U);
 }
 
+TEST_F(DpdkPortTest, SaysThatAVirtualDeviceDoesNotSteer) {
+    std::string why;
+    PortOptions options;
+    options.lane_count = 2;
+    options.udp_ports = {514};
+    options.lane_udp_ports = {{5600, 0}, {5601, 1}};
+    for (const char* device : {"net_null_s1", "net_ring_s1"}) {
+        options.device = device;
+        const auto port = open_port(options, why);
+        ASSERT_TRUE(port) << why;
+        EXPECT_EQ((*port)->queue_count(), 2U);
+        const std::string said = (*port)->describe();
+        EXPECT_NE(said.find(", no steering by UDP port (UDP port 5600 over IPv4 to queue 0: "
+                            "Function not implemented): lanes hand records over"),
+                  std::string::npos)
+            << said;
+    }
+    options.lane_udp_ports.clear();
+    options.device = "net_null_s2";
+    const auto plain = open_port(options, why);
+    ASSERT_TRUE(plain) << why;
+    EXPECT_EQ((*plain)->describe().find("steer"), std::string::npos) << (*plain)->describe();
+}
+
+TEST_F(DpdkPortTest, SpreadsAsToldWhereTheDeviceCan) {
+    std::string why;
+    PortOptions options;
+    options.lane_count = 2;
+    const auto said = [&](const char* device, RssMode rss) {
+        options.device = device;
+        options.rss = rss;
+        const auto port = open_port(options, why);
+        return port ? std::to_string((*port)->queue_count()) + (*port)->describe() : "no: " + why;
+    };
+    // This device takes the hash functions and knows no packets to use them on.
+    for (const RssMode mode : {RssMode::automatic, RssMode::on}) {
+        EXPECT_NE(said("net_null_r1", mode).find("2 queue(s), spread by RSS over addresses"),
+                  std::string::npos)
+            << said("net_null_r1", mode);
+    }
+    EXPECT_NE(said("net_null_r2", RssMode::off).find("1 queue(s), not spread (RSS off)"),
+              std::string::npos);
+    options.lane_udp_ports = {{5600, 0}, {5601, 1}};
+    EXPECT_NE(said("net_null_r3", RssMode::off).find("2 queue(s), not spread (RSS off), no steer"),
+              std::string::npos);
+    EXPECT_EQ(
+        said("net_ring_r3", RssMode::on),
+        "no: --port net_ring_r3: --rss on found, but driver net_ring offers no RSS over IP or "
+        "UDP; leave it out");
+    const Link link(5);
+    ASSERT_TRUE(link.made());
+    const std::string device = "net_af_packet_r4,iface=" + link.ours();
+    EXPECT_EQ(said(device.c_str(), RssMode::on),
+              "no: --port " + device +
+                  ": --rss on found, but the kernel fills the queues of net_af_packet by a hash of "
+                  "its own; leave it out");
+    EXPECT_NE(said(device.c_str(), RssMode::automatic).find("2 queue(s), spread by the kernel"),
+              std::string::npos);
+    EXPECT_NE(said(device.c_str(), RssMode::off).find("1 queue(s), not spread (RSS off)"),
+              std::string::npos);
+    EXPECT_NE(said((device + ",qpairs=4").c_str(), RssMode::automatic).find("leave qpairs= out"),
+              std::string::npos);
+}
+
 TEST_F(DpdkPortTest, CountsWhatTheRingCouldNotHold) {
     const Link link(4);
     ASSERT_TRUE(link.made());
