@@ -210,7 +210,7 @@ std::string DpdkPort::arguments_for(const PortOptions& options) const {
     if (xdp_program_ != nullptr) {
         arguments += ",xdp_prog=" + xdp_program_->path();
         if (!has("queue_count") && lanes_wanted_ > 1) {
-            add("queue_count", std::min(lanes_wanted_, interface_queues(interface_)));
+            add("queue_count", std::min(lanes_wanted_, interface_queues(interface_).count));
         }
     }
     return arguments;
@@ -218,20 +218,25 @@ std::string DpdkPort::arguments_for(const PortOptions& options) const {
 
 // What arrives on a queue that no lane polls would be lost.
 Status DpdkPort::check_xdp_queues(bool rss_off, std::string& why) const {
-    const unsigned queues = interface_queues(interface_);
+    const InterfaceQueues queues = interface_queues(interface_);
     std::string problem;
     std::string or_else;
-    if (queues > lanes_wanted_) {
+    if (queues.count > lanes_wanted_) {
         problem = rss_off ? "with --rss off there is one queue only"
                           : "there are lanes for " + std::to_string(lanes_wanted_) + " only";
         or_else = rss_off ? ", or leave --rss out" : ", or run more lanes";
     }
+    if (!queues.combined && queues.count > 1) {
+        problem = "DPDK's driver takes several only where they are combined with transmit queues";
+        or_else.clear();
+    }
     if (problem.empty()) {
         return {};
     }
-    why = "interface '" + interface_ + "' spreads packets over " + std::to_string(queues) +
-          " receive queues, but " + problem + "; `ethtool -L " + interface_ + " combined " +
-          std::to_string(lanes_wanted_) + "` first" + or_else;
+    why = "interface '" + interface_ + "' spreads packets over " + std::to_string(queues.count) +
+          " receive queues, but " + problem + "; `ethtool -L " + interface_ +
+          (queues.combined ? " combined " + std::to_string(lanes_wanted_) : " rx 1") + "` first" +
+          or_else;
     return fail(Errc::invalid_argument);
 }
 

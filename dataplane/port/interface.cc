@@ -245,15 +245,15 @@ bool set_interface_mtu(const std::string& interface, std::uint16_t mtu) {
     return ask(SIOCSIFMTU, about);
 }
 
-unsigned interface_queues(const std::string& interface) {
+InterfaceQueues interface_queues(const std::string& interface) {
     ethtool_channels channels{};
     channels.cmd = ETHTOOL_GCHANNELS;
     ifreq about = named(interface);
     about.ifr_data = reinterpret_cast<char*>(&channels);
     if (ask(SIOCETHTOOL, about)) {
-        return std::max(1U, channels.combined_count + channels.rx_count);
+        return {std::max(1U, channels.combined_count + channels.rx_count), channels.rx_count == 0};
     }
-    return 1;
+    return {};
 }
 
 }  // namespace penstock

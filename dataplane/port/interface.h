@@ -38,7 +38,12 @@ namespace penstock {
 [[nodiscard]] std::uint16_t interface_mtu(const std::string& interface);
 // Of an interface that we made.
 [[nodiscard]] bool set_interface_mtu(const std::string& interface, std::uint16_t mtu);
-// Receive queues the kernel uses of it, as `ethtool -l` says; 1 where it has no such choice.
-[[nodiscard]] unsigned interface_queues(const std::string& interface);
+struct InterfaceQueues {
+    unsigned count = 1;
+    bool combined = true;  // each with a transmit queue, as NICs have them
+    friend bool operator==(const InterfaceQueues&, const InterfaceQueues&) = default;
+};
+// Receive queues the kernel uses of it, as `ethtool -l` says; one where it has no such choice.
+[[nodiscard]] InterfaceQueues interface_queues(const std::string& interface);
 
 }  // namespace penstock

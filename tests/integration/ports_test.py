@@ -13,6 +13,8 @@ from node import BINARY, PYTHON, NodeTest, main, penstock, read_stream, run, wai
 HERE = os.path.dirname(os.path.abspath(__file__))
 SENDER = os.path.join(HERE, "sender.py")
 TESTPMD = shutil.which("dpdk-testpmd")
+COMBINED_QUEUES = os.environ.get("PENSTOCK_COMBINED_QUEUES", os.path.join(
+    os.path.dirname(BINARY), "tests", "integration", "libcombined_queues.so"))
 NODE4, PEER4 = "192.0.2.1", "192.0.2.2"
 
 
@@ -219,11 +221,11 @@ class VethPort(PortTest):
 class XdpPort(PortTest):
     """net_af_xdp on a veth whose addresses the kernel has, so every test has a subnet of its own."""
 
-    def made(self, *more, doors=("udp:5514=s",), start=True):
+    def made(self, *more, doors=("udp:5514=s",), start=True, queues=1):
         third = os.getpid() % 200 + 10
         self.node4, self.peer4 = f"198.19.{third}.1", f"198.19.{third}.2"
         self.node6, self.peer6 = f"2001:db8:{third}::1", f"2001:db8:{third}::2"
-        link = self.link(f"{self.peer4}/24", ipv6=f"{self.peer6}/64")
+        link = self.link(f"{self.peer4}/24", ipv6=f"{self.peer6}/64", queues=queues)
         link.write(f"/proc/sys/net/ipv6/conf/{link.host}/disable_ipv6", "0")
         run("ip", "addr", "add", f"{self.node4}/24", "dev", link.host)
         run("ip", "addr", "add", f"{self.node6}/64", "dev", link.host, "nodad")
@@ -348,6 +350,57 @@ class XdpPort(PortTest):
         self.send(link, self.node4, 5514, 0, 50, 3370)
         self.assert_committed(node, "s", 50)
         self.assert_whole(records(node, "s"), 50, 3370)
+
+    def call_queues_combined(self):
+        """Nodes started from now on find a veth's queues to be what a NIC's are, which DPDK asks for."""
+        if not os.path.exists(COMBINED_QUEUES):
+            self.skipTest(f"found no {COMBINED_QUEUES}; expected it from a build with tests")
+        os.environ["LD_PRELOAD"] = COMBINED_QUEUES
+        self.addCleanup(os.environ.pop, "LD_PRELOAD")
+
+    def test_two_lanes_take_a_receive_queue_each(self):
+        self.call_queues_combined()
+        link, node = self.made("--lanes", "0,1", queues=2,
+                               doors=("udp:5514=s", "udp:5600=t,ports=per-lane"))
+        self.assertIn("2 queue(s), spread by the kernel, no steering by UDP port (", node.log())
+        node.create_stream("t", 4)
+        for source_port in range(40000, 40012):    # flows, which the kernel spreads over queues
+            address = self.node4 if source_port % 2 else self.node6
+            for udp_port in (5514, 5600, 5601):
+                self.send(link, address, udp_port, 0, 20, 64, source_port)
+        self.assert_committed(node, "s", 240)
+        self.assert_committed(node, "t", 480)
+        self.assertEqual(sorted(numbers(records(node, "s"))), sorted(12 * list(range(20))))
+        self.assertEqual(sorted(numbers(records(node, "t"))), sorted(24 * list(range(20))))
+        metrics = node.metrics()
+        lanes = metrics.by("penstock_packets_received_total", "lane")
+        self.assertEqual(sum(lanes.values()), 720)
+        self.assertGreater(min(lanes["0"], lanes["1"]), 0, lanes)
+        self.assertEqual(self.drops(node), {})
+        self.assertEqual(node.stop(), 0)
+        self.assertIsNone(self.program(link))
+        node.start()
+        self.assertEqual(self.program(link), "penstock_steer")
+        node.kill()
+        wait_for(lambda: self.program(link) is None, "the program to be detached", 3)
+
+    def refused(self, link, node, cases):
+        for more, said in cases:
+            with self.assertRaisesRegex(Exception, "ended with 1"):
+                node.start(*more)
+            self.assertIn(said, node.log())
+            self.assertIsNone(self.program(link))
+
+    def test_queues_that_no_lane_would_poll_are_refused(self):
+        link, node = self.made(queues=2, start=False)
+        self.refused(link, node, [
+            (("--lanes", "0,1"), "over 2 receive queues, but DPDK's driver takes several only where they "
+             f"are combined with transmit queues; `ethtool -L {link.host} rx 1` first")])
+        self.call_queues_combined()
+        self.refused(link, node, [
+            ((), f"there are lanes for 1 only; `ethtool -L {link.host} combined 1` first, or run more"),
+            (("--lanes", "0,1", "--rss", "off"), "with --rss off there is one queue only"),
+            (("--lanes", "0,1", "--rss", "on"), "the kernel fills the queues of net_af_xdp")])
 
     def test_a_taken_interface_is_refused(self):
         link, _ = self.made()

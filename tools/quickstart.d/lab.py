@@ -351,7 +351,7 @@ def disable_tx_checksum(interface):
 class Link:
     """A veth pair: `host` on this side for the node, `peer` in a network namespace for senders."""
 
-    def __init__(self, address=None, ipv6=None):
+    def __init__(self, address=None, ipv6=None, queues=1):
         # Interface names have 15 characters; pid and serial keep them unique on this machine.
         tag = f"{os.getpid()}x{next(_serial)}"
         self.namespace = f"penstock-{tag}"
@@ -361,8 +361,10 @@ class Link:
         try:
             run("ip", "netns", "add", self.namespace)
             self.made.append(("ip", "netns", "del", self.namespace))
-            run("ip", "link", "add", self.host, "type", "veth", "peer", "name", self.peer,
-                "netns", self.namespace)
+            # As many receive queues at the node's end as transmit queues at the other.
+            each = ["numrxqueues", str(queues), "numtxqueues", str(queues)] if queues > 1 else []
+            run("ip", "link", "add", "name", self.host, *each, "type", "veth",
+                "peer", "name", self.peer, *each, "netns", self.namespace)
             self.made.append(("ip", "link", "del", self.host))
             # Neither end shall send anything of its own (router solicitations, group reports).
             self.write(f"/proc/sys/net/ipv6/conf/{self.host}/disable_ipv6", "1")

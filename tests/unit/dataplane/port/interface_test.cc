@@ -116,7 +116,7 @@ TEST(Interface, DISABLED_LoginOverLoopback) {
 TEST(Interface, KnowsItsSizes) {
     EXPECT_GE(interface_mtu("lo"), 1500);
     EXPECT_EQ(interface_mtu("nosuchif0"), 0);
-    EXPECT_EQ(interface_queues("lo"), 1U);
+    EXPECT_EQ(interface_queues("lo"), InterfaceQueues{});
     EXPECT_TRUE(port_takes_jumbo("net_memif0", 9000));
     EXPECT_TRUE(port_takes_jumbo("net_af_packet0,iface=lo", 0));
     EXPECT_FALSE(port_takes_jumbo("net_memif0", 1500));
