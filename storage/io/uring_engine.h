@@ -37,6 +37,7 @@
 #include "storage/io/allocate_worker.h"
 #include "storage/io/datagrams.h"
 #include "storage/io/engine.h"
+#include "storage/io/io_memory.h"
 
 namespace penstock {
 
@@ -137,10 +138,6 @@ private:
         std::uint16_t retries = 0;
         int fixed_buffer = -1;
     };
-    struct Buffer {
-        std::byte* data = nullptr;
-        std::size_t bytes = 0;
-    };
     // What a completion of the ring is about: kind | generation | index in user_data.
     enum class Tag : std::uint8_t { request, flush, wake, allocated, guest };
 
@@ -204,7 +201,7 @@ private:
     bool follow_ups_ = false;                 // prepared by completions, not by the caller
     std::size_t in_flight_ = 0;
     std::size_t in_ring_ = 0;  // entries given to the ring and not completed, without wake-ups
-    std::vector<Buffer> buffers_;
+    std::vector<IoMemory> buffers_;
     std::vector<iovec> registered_;
     bool huge_pages_wanted_ = false;
     bool huge_pages_used_ = false;

@@ -1,5 +1,4 @@
 // Making, owning and closing the ring of a UringEngine, and its memory.
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,7 +14,6 @@ namespace penstock {
 namespace {
 
 constexpr unsigned entries_max = 4096;
-constexpr std::size_t huge_page_bytes = 2U << 20;
 // The kernel takes no larger registered buffer.
 constexpr std::size_t registered_bytes_max = 1U << 30;
 // A drive that answers nothing for this long holds up the end of the process no longer.
@@ -148,10 +146,10 @@ void UringEngine::own() noexcept {
 }
 
 void UringEngine::register_buffers() noexcept {
-    for (const Buffer& buffer : buffers_) {
-        for (std::size_t at = 0; at < buffer.bytes; at += registered_bytes_max) {
+    for (const IoMemory& buffer : buffers_) {
+        for (std::size_t at = 0; at < buffer.size(); at += registered_bytes_max) {
             registered_.push_back(
-                {buffer.data + at, std::min(buffer.bytes - at, registered_bytes_max)});
+                {buffer.data() + at, std::min(buffer.size() - at, registered_bytes_max)});
         }
     }
     // Refused for want of lockable memory: requests then name their memory as usual.
@@ -176,47 +174,13 @@ int UringEngine::fixed_buffer_of(const IoRequest& request) const noexcept {
 }
 
 std::byte* UringEngine::allocate_buffer(std::size_t bytes) {
-    constexpr int protection = PROT_READ | PROT_WRITE;
-    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    if (bytes < huge_page_bytes) {
-        bytes = align_up(bytes, block_bytes);
-        void* memory = ::mmap(nullptr, bytes, protection, flags | MAP_POPULATE, -1, 0);
-        if (memory == MAP_FAILED) {
-            return nullptr;
-        }
-        buffers_.push_back({static_cast<std::byte*>(memory), bytes});
-        return buffers_.back().data;
-    }
-    bytes = align_up(bytes, huge_page_bytes);
-    if (huge_pages_wanted_) {
-        void* memory =
-            ::mmap(nullptr, bytes, protection, flags | MAP_HUGETLB | MAP_POPULATE, -1, 0);
-        if (memory != MAP_FAILED) {
-            huge_pages_used_ = true;
-            buffers_.push_back({static_cast<std::byte*>(memory), bytes});
-            return buffers_.back().data;
-        }
-    }
-    void* memory = ::mmap(nullptr, bytes + huge_page_bytes, protection, flags, -1, 0);
-    if (memory == MAP_FAILED) {
+    IoMemory memory(bytes, huge_pages_wanted_);
+    if (memory.data() == nullptr) {
         return nullptr;
     }
-    // Cut to the aligned part, which the kernel can back with large pages by itself.
-    auto* base = static_cast<std::byte*>(memory);
-    const std::size_t skip = align_up(reinterpret_cast<std::uintptr_t>(base), huge_page_bytes) -
-                             reinterpret_cast<std::uintptr_t>(base);
-    if (skip > 0) {
-        ::munmap(base, skip);
-    }
-    if (skip < huge_page_bytes) {
-        ::munmap(base + skip + bytes, huge_page_bytes - skip);
-    }
-    base += skip;
-    ::madvise(base, bytes, MADV_HUGEPAGE);
-    // Touched now rather than by the lane; a kernel without this call leaves it to the lane.
-    ::madvise(base, bytes, MADV_POPULATE_WRITE);
-    buffers_.push_back({base, bytes});
-    return base;
+    huge_pages_used_ = huge_pages_used_ || memory.reserved_pages();
+    buffers_.push_back(std::move(memory));
+    return buffers_.back().data();
 }
 
 void UringEngine::drain() noexcept {
@@ -248,9 +212,6 @@ UringEngine::~UringEngine() {
         if (file.fd >= 0) {
             ::close(file.fd);
         }
-    }
-    for (const Buffer& buffer : buffers_) {
-        ::munmap(buffer.data, buffer.bytes);
     }
 }
 
