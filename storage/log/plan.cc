@@ -79,12 +79,27 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
 
     // -- Segments ------------------------------------------------------------------------------
     std::uint64_t budget = max_bytes;
+    std::uint64_t ahead = ReadPlan::ahead_bytes;
+    const auto extent_of = [this](const Chunk& in, std::uint64_t from, std::uint64_t length,
+                                  Sequence before) {
+        ReadExtent extent;
+        extent.container = in.run.container;
+        extent.replicas = static_cast<ReplicaMask>(all_replicas & ~in.missing);
+        if ((extent.replicas & replicas.taking) == 0) {
+            extent.replicas = all_replicas;  // parts of it may be there; the reader verifies
+        }
+        extent.offset = container_offset(in) + from;
+        extent.length = length;
+        extent.before_sequence = before;
+        return extent;
+    };
     auto chunk = std::partition_point(
         shard_table.chunks.begin(), shard_table.chunks.end(),
         [&](const Chunk& c) { return c.sealed && c.end_sequence < out.first_sequence; });
     Sequence at = out.first_sequence;
-    for (; chunk != shard_table.chunks.end() && out.extent_count < ReadPlan::extents_max &&
-           budget != 0;
+    bool cut = false;
+    for (; chunk != shard_table.chunks.end() &&
+           out.extent_count + out.ahead_count < ReadPlan::extents_max && ahead != 0;
          ++chunk) {
         // The manifest's points lag behind what has settled in the chunk that is written now.
         const bool current = chunk->ordinal == shard.settled_ordinal;
@@ -95,6 +110,14 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         }
         std::uint64_t from = 0;
         Sequence before = chunk->before_sequence;
+        if (cut || budget == 0) {
+            const std::uint64_t length = std::min(end, ahead);
+            out.extents[out.extent_count + out.ahead_count++] =
+                extent_of(*chunk, 0, length, before);
+            ahead -= length;
+            cut = true;
+            continue;
+        }
         std::uint64_t beyond = end;
         for (const IndexPoint& point : chunk->index) {
             if (point.sequence >= at) {
@@ -108,22 +131,21 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         // on.
         const std::uint64_t want =
             std::min(end - from, beyond - from + align_up(budget, block_bytes));
-        ReadExtent& extent = out.extents[out.extent_count++];
-        extent.container = chunk->run.container;
-        extent.replicas = static_cast<ReplicaMask>(all_replicas & ~chunk->missing);
-        if ((extent.replicas & replicas.taking) == 0) {
-            extent.replicas = all_replicas;  // parts of it may be there; the reader verifies
-        }
-        extent.offset = container_offset(*chunk) + from;
-        extent.length = want;
-        extent.before_sequence = before;
+        out.extents[out.extent_count++] = extent_of(*chunk, from, want, before);
         budget -= std::min(budget, want);
-        if (from + want < end) {
-            return {};
-        }
         at = end_sequence + 1;
+        if (from + want == end) {
+            continue;
+        }
+        cut = true;
+        if (out.extent_count < ReadPlan::extents_max) {
+            const std::uint64_t length = std::min(end - from - want, ahead);
+            out.extents[out.extent_count + out.ahead_count++] =
+                extent_of(*chunk, from + want, length, before);
+            ahead -= length;
+        }
     }
-    if (budget == 0 ||
+    if (cut || budget == 0 ||
         (out.extent_count == ReadPlan::extents_max && chunk != shard_table.chunks.end())) {
         return {};
     }

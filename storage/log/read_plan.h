@@ -46,6 +46,7 @@ struct ReadFrame {
 struct ReadPlan {
     static constexpr std::size_t extents_max = 8;
     static constexpr std::size_t frames_max = 64;
+    static constexpr std::uint64_t ahead_bytes = 8U << 20;
 
     Sequence first_sequence = 0;  // records from here on answer the request; skip earlier ones
     Sequence trim_sequence = 0;   // first record kept (trim horizon)
@@ -57,6 +58,9 @@ struct ReadPlan {
     std::uint64_t shard = 0;
     std::uint32_t extent_count = 0;  // read these first, in order,
     std::uint32_t frame_count = 0;   // then these
+    // Extents behind those, with what the shard has next: not asked for, but a reader who goes on
+    // comes to them, so that they may be read ahead.
+    std::uint32_t ahead_count = 0;
     std::array<ReadExtent, extents_max> extents{};
     std::array<ReadFrame, frames_max> frames{};
     // The part of the request that is known to be lost on every replica, if it starts right at

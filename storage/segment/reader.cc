@@ -1,195 +1,130 @@
 #include "storage/segment/reader.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <map>
+#include <array>
 
 #include "storage/format/frame.h"
+#include "storage/segment/read_ahead.h"
 
 namespace penstock {
 
-namespace {
-
-constexpr std::size_t window_bytes = 4U << 20;
-// A frame can be this large; the window grows to it when one is met.
-constexpr std::size_t window_bytes_max = 17U << 20;
-
-class DirectoryFiles final : public ContainerFiles {
-public:
-    explicit DirectoryFiles(std::array<std::string, 3> directories)
-        : directories_(std::move(directories)) {}
-    ~DirectoryFiles() override {
-        for (const auto& [key, open] : files_) {
-            ::close(open.fd);
-        }
-    }
-    DirectoryFiles(const DirectoryFiles&) = delete;
-    DirectoryFiles& operator=(const DirectoryFiles&) = delete;
-
-    Result<std::size_t> read(unsigned replica, std::uint32_t group, std::uint32_t container,
-                             std::uint64_t offset, MutableBytes into) override {
-        PENSTOCK_TRY(fd, file(replica, group, container));
-        std::size_t have = 0;
-        while (have < into.size()) {
-            const ssize_t got = ::pread(fd, into.data() + have, into.size() - have,
-                                        static_cast<off_t>(offset + have));
-            if (got < 0 && errno == EINTR) {
-                continue;
-            }
-            if (got < 0) {
-                forget(replica, group, container);
-                return fail(Errc::io_failed, errno, replica);
-            }
-            if (got == 0) {
-                break;
-            }
-            have += static_cast<std::size_t>(got);
-        }
-        return have;
-    }
-
-private:
-    struct Open {
-        int fd = -1;
-        dev_t device = 0;
-        ino_t inode = 0;
-        unsigned uses = 0;
-    };
-    using Key = std::uint64_t;
-    static Key key_of(unsigned replica, std::uint32_t group, std::uint32_t container) {
-        return (std::uint64_t{replica} << 60) | (std::uint64_t{group} << 32) | container;
-    }
-
-    void forget(unsigned replica, std::uint32_t group, std::uint32_t container) {
-        const auto found = files_.find(key_of(replica, group, container));
-        if (found != files_.end()) {
-            ::close(found->second.fd);
-            files_.erase(found);
-        }
-    }
-
-    // A replica's directory may be replaced under a running node, so every so often the path is
-    // looked at again.
-    Result<int> file(unsigned replica, std::uint32_t group, std::uint32_t container) {
-        constexpr unsigned look_again_after = 64;
-        const std::string path = directories_[replica] + "/" + container_name(group, container);
-        const auto found = files_.find(key_of(replica, group, container));
-        if (found != files_.end()) {
-            struct stat now{};
-            if (++found->second.uses % look_again_after != 0) {
-                return found->second.fd;
-            }
-            if (::stat(path.c_str(), &now) == 0 && now.st_dev == found->second.device &&
-                now.st_ino == found->second.inode) {
-                return found->second.fd;
-            }
-            forget(replica, group, container);
-        }
-        int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-        if (fd < 0 && errno == EINVAL) {
-            fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);  // a file system without O_DIRECT
-        }
-        if (fd < 0) {
-            return fail(errno == ENOENT ? Errc::not_found : Errc::io_failed, errno, replica);
-        }
-        struct stat info{};
-        if (::fstat(fd, &info) != 0) {
-            const int code = errno;
-            ::close(fd);
-            return fail(Errc::io_failed, code, replica);
-        }
-        files_[key_of(replica, group, container)] = {fd, info.st_dev, info.st_ino, 0};
-        return fd;
-    }
-
-    std::array<std::string, 3> directories_;
-    std::map<Key, Open> files_;
-};
-
-}  // namespace
-
-std::string container_name(std::uint32_t group, std::uint32_t container) {
-    return "segment-" + std::to_string(group) + "-" + std::to_string(container);
-}
-
-std::unique_ptr<ContainerFiles> open_container_files(std::array<std::string, 3> directories) {
-    return std::make_unique<DirectoryFiles>(std::move(directories));
-}
-
 struct SegmentReader::Core {
-    struct Window {
-        std::byte* data = nullptr;
-        std::size_t capacity = 0;
-        unsigned replica = replica_count;
+    // Where a shard's next record stands, known from the plan that was read before. Plans begin at
+    // an index point, which may be a MiB earlier.
+    struct Resume {
+        std::uint64_t shard = 0;
+        Sequence sequence = 0;  // of the record
         std::uint32_t group = 0;
         std::uint32_t container = 0;
-        std::uint64_t from = 0;
-        std::size_t have = 0;
+        std::uint64_t offset = 0;  // of its frame in the container
+        Sequence expected = 0;     // one more than the last sequence of the frame before
     };
+    // As many readers of different shards may take turns before one begins at its index point.
+    static constexpr std::size_t resumes_max = 32;
 
-    Core(ContainerFiles& f, std::uint64_t id) : files(f), set_id(id) {}
-    ~Core() { std::free(window.data); }
+    // What one reader of a long history has read ahead between its plans.
+    struct Stream {
+        std::unique_ptr<ReadAhead> ahead;
+        std::uint64_t used = 0;  // the plan that used it last; 0: nobody has it
+    };
+    // So many readers of long histories may take turns and each keep what was read for it; with
+    // more than that none does.
+    static constexpr unsigned streams_max = 12;
+    static_assert((streams_max + 1) * ReadAhead::pieces_max <= ContainerFiles::reads_max);
+
+    Core(ContainerFiles& files, std::uint64_t id) : short_plans(files, 0), set_id(id) {
+        for (unsigned i = 0; i < streams_max; ++i) {
+            streams[i].ahead = std::make_unique<ReadAhead>(files, (i + 1) * ReadAhead::pieces_max);
+        }
+    }
     Core(const Core&) = delete;
     Core& operator=(const Core&) = delete;
 
-    ContainerFiles& files;
+    ReadAhead short_plans;  // that end where the shard ends
+    std::array<Stream, streams_max> streams;
+    std::uint64_t plans = 0;
+    ReadAhead* ahead = nullptr;  // of the plan that is being read
     std::uint64_t set_id;
-    Window window;
+    // Of the plan that is being read.
+    Sequence follows_on = 0;     // one more than the last sequence handed out, 0 for none yet
+    unsigned first_replica = 0;  // gave the frame before: asked first
+    bool leaves_last = false;    // a frame that ends behind the last extent is not wanted
 
-    // Bytes [at, at + length) of an extent on a replica; fewer at its end.
-    Result<Bytes> view(const ReadPlan& plan, const ReadExtent& extent, unsigned replica,
-                       std::uint64_t at, std::uint64_t length, bool again) {
-        const std::uint64_t start = align_down(extent.offset + at, block_bytes);
-        const std::uint64_t skip = extent.offset + at - start;
-        // A frame that begins in the extent may end behind it.
-        const std::uint64_t limit =
-            std::max(extent.offset + extent.length, extent.offset + at + length);
-        Window& w = window;
-        const bool have = !again && w.replica == replica && w.group == plan.group &&
-                          w.container == extent.container && start >= w.from &&
-                          start + skip + length <= w.from + w.have;
-        if (!have) {
-            const std::uint64_t need = align_up(skip + length, block_bytes);
-            if (w.capacity < need || w.data == nullptr) {
-                std::free(w.data);
-                w.capacity = need <= window_bytes ? window_bytes : window_bytes_max;
-                w.data = static_cast<std::byte*>(std::aligned_alloc(block_bytes, w.capacity));
-                if (w.data == nullptr) {
-                    w.capacity = 0;
-                    return fail(Errc::no_memory_room);
-                }
+    std::array<Resume, resumes_max> resumes{};
+    std::size_t next_resume = 0;
+
+    [[nodiscard]] const Resume* resume_of(const ReadPlan& plan) const {
+        if (plan.extent_count == 0) {
+            return nullptr;
+        }
+        const ReadExtent& extent = plan.extents[0];
+        for (const Resume& one : resumes) {
+            if (one.shard == plan.shard && one.sequence == plan.first_sequence &&
+                one.group == plan.group && one.container == extent.container &&
+                one.offset > extent.offset && one.offset < extent.offset + extent.length) {
+                return &one;
             }
-            w.replica = replica_count;  // nothing valid while it is being read
-            const std::uint64_t want =
-                std::min<std::uint64_t>(w.capacity, align_up(limit - start, block_bytes));
-            PENSTOCK_TRY(got, files.read(replica, plan.group, extent.container, start,
-                                         {w.data, static_cast<std::size_t>(want)}));
-            w.replica = replica;
-            w.group = plan.group;
-            w.container = extent.container;
-            w.from = start;
-            w.have = got;
         }
-        const std::uint64_t at_window = start - w.from + skip;
-        if (at_window >= w.have) {
-            return Bytes{};
-        }
-        return Bytes{w.data + at_window,
-                     static_cast<std::size_t>(std::min(length, w.have - at_window))};
+        return nullptr;
     }
 
-    enum class Found : std::uint8_t { frame, padding, stale, bad };
+    // Chooses where the plan is read to. Returns a stream whose reader comes to the end of its
+    // shard with this plan, and gives its memory back.
+    Stream* choose_stream(const ReadPlan& plan) {
+        ++plans;
+        const bool is_long = plan.ahead_count != 0;
+        if (const Resume* place = resume_of(plan)) {
+            for (Stream& one : streams) {
+                if (one.used != 0 && one.ahead->has(plan.group, place->container, place->offset)) {
+                    one.used = plans;
+                    ahead = one.ahead.get();
+                    ahead->follow(plan, true);
+                    return is_long ? nullptr : &one;
+                }
+            }
+        }
+        // Who comes the first time may come no second time: nothing is read beyond the plan.
+        Stream* const oldest = std::ranges::min_element(streams, {}, &Stream::used);
+        ahead = is_long ? oldest->ahead.get() : &short_plans;
+        oldest->used = is_long ? plans : oldest->used;
+        ahead->follow(plan, false);
+        return nullptr;
+    }
 
-    // The frame at `at` of the extent on one replica.
-    Found frame_on(const ReadPlan& plan, const ReadExtent& extent, unsigned replica,
-                   std::uint64_t at, Sequence expected, bool again, FrameHeader& header,
-                   Bytes& payload) {
-        auto head = view(plan, extent, replica, at, sizeof(FrameHeader), again);
+    void remember(const Resume& resume) {
+        // A reader's place before is of no use to it any more.
+        for (Resume& one : resumes) {
+            if (one.shard == resume.shard && one.container == resume.container &&
+                one.sequence == resume.sequence) {
+                one = resume;
+                return;
+            }
+        }
+        resumes[next_resume] = resume;
+        next_resume = (next_resume + 1) % resumes_max;
+    }
+
+    // `beyond`: it ends behind what the plan covers, and there were records before it.
+    enum class Found : std::uint8_t { frame, padding, stale, bad, beyond };
+
+    // How bytes are looked at: where the reader is, in bytes read ahead; there, read anew; or at
+    // another replica than the one that is read ahead.
+    enum class Look : std::uint8_t { ahead, again, aside };
+
+    Result<Bytes> look_at(Look look, std::uint32_t number, unsigned replica, std::uint64_t at,
+                          std::uint64_t length) {
+        return look == Look::aside ? ahead->view_aside(replica, number, at, length)
+                                   : ahead->view(replica, number, at, length);
+    }
+
+    // The frame at `at` of an extent on one replica.
+    Found frame_on(const ReadPlan& plan, std::uint32_t number, unsigned replica, std::uint64_t at,
+                   Sequence expected, Look look, FrameHeader& header, Bytes& payload) {
+        const ReadExtent& extent = plan.extents[number];
+        if (look == Look::again) {
+            ahead->forget();
+        }
+        auto head = look_at(look, number, replica, at, sizeof(FrameHeader));
         if (!head) {
             return Found::bad;
         }
@@ -209,8 +144,11 @@ struct SegmentReader::Core {
         if (header.shard != plan.shard || !follows) {
             return Found::stale;
         }
-        auto whole =
-            view(plan, extent, replica, at, sizeof(FrameHeader) + header.payload_bytes, false);
+        const std::uint64_t length = sizeof(FrameHeader) + header.payload_bytes;
+        if (leaves_last && at + length > extent.length) {
+            return Found::beyond;
+        }
+        auto whole = look_at(look, number, replica, at, length);
         if (!whole) {
             return Found::bad;
         }
@@ -223,20 +161,25 @@ struct SegmentReader::Core {
     }
 
     // The same on the first replica that has it; with `take_padding` also where one says padding.
-    Found frame_at(const ReadPlan& plan, const ReadExtent& extent, std::uint64_t at,
-                   Sequence expected, bool take_padding, FrameHeader& header, Bytes& payload,
-                   bool& stale, std::uint32_t& bad_copies) {
+    Found frame_at(const ReadPlan& plan, std::uint32_t number, std::uint64_t at, Sequence expected,
+                   bool take_padding, FrameHeader& header, Bytes& payload, bool& stale,
+                   std::uint32_t& bad_copies) {
         bool padding = false;
-        for (unsigned r = 0; r < replica_count; ++r) {
-            if ((extent.replicas >> r & 1) == 0) {
+        for (unsigned i = 0; i < replica_count; ++i) {
+            const unsigned r = (first_replica + i) % replica_count;
+            if ((plan.extents[number].replicas >> r & 1) == 0) {
                 continue;
             }
-            Found found = frame_on(plan, extent, r, at, expected, false, header, payload);
-            if (found != Found::frame && found != Found::padding) {
-                // The window may have been read before the frame was written whole.
-                found = frame_on(plan, extent, r, at, expected, true, header, payload);
+            const Look look = r == first_replica ? Look::ahead : Look::aside;
+            Found found = frame_on(plan, number, r, at, expected, look, header, payload);
+            if (look == Look::ahead && (found == Found::stale || found == Found::bad)) {
+                // It may have been read before the frame was written whole.
+                found = frame_on(plan, number, r, at, expected, Look::again, header, payload);
             }
-            if (found == Found::frame || (found == Found::padding && take_padding)) {
+            if (found == Found::frame || found == Found::beyond ||
+                (found == Found::padding && take_padding)) {
+                // What is read ahead is this replica's.
+                first_replica = r;
                 return found;
             }
             padding = padding || found == Found::padding;
@@ -244,6 +187,33 @@ struct SegmentReader::Core {
             bad_copies += found == Found::bad ? 1U : 0U;
         }
         return padding ? Found::padding : Found::bad;
+    }
+
+    [[nodiscard]] Result<bool> read_extents(const ReadPlan& plan,
+                                            const std::function<bool(const RecordView&)>& take,
+                                            ReadOutcome& out);
+    [[nodiscard]] Result<bool> read_extent(const ReadPlan& plan, std::uint32_t number,
+                                           const std::function<bool(const RecordView&)>& take,
+                                           ReadOutcome& out);
+
+    // Whether the records behind the extent follow the ones that were handed out, so that what is
+    // left of the extent is padding.
+    [[nodiscard]] bool ends_here(const ReadPlan& plan, std::uint32_t number) const noexcept {
+        if (number + 1 < plan.extent_count + plan.ahead_count) {
+            return plan.extents[number + 1].before_sequence + 1 == follows_on;
+        }
+        if (plan.frame_count != 0) {
+            return load<FrameHeader>(plan.frames[0].data).previous_sequence + 1 == follows_on;
+        }
+        return plan.end_sequence == follows_on;
+    }
+
+    // The place that a plan from out.next_sequence on may begin at.
+    void remember(const ReadPlan& plan, const ReadOutcome& out, std::uint32_t number,
+                  std::uint64_t at, Sequence before) {
+        const ReadExtent& extent = plan.extents[number];
+        remember({plan.shard, out.next_sequence, plan.group, extent.container, extent.offset + at,
+                  before + 1});
     }
 };
 
@@ -282,57 +252,115 @@ bool hand_out(const ReadPlan& plan, const FrameHeader& header, Bytes payload,
 
 }  // namespace
 
+Result<bool> SegmentReader::Core::read_extents(const ReadPlan& plan,
+                                               const std::function<bool(const RecordView&)>& take,
+                                               ReadOutcome& out) {
+    for (std::uint32_t i = 0; i < plan.extent_count; ++i) {
+        PENSTOCK_TRY(more, read_extent(plan, i, take, out));
+        if (!more) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Hands out what an extent has. False: nothing more is to be read for this plan.
+Result<bool> SegmentReader::Core::read_extent(const ReadPlan& plan, std::uint32_t number,
+                                              const std::function<bool(const RecordView&)>& take,
+                                              ReadOutcome& out) {
+    const ReadExtent& extent = plan.extents[number];
+    constexpr std::uint64_t no_place = UINT64_MAX;
+    std::uint64_t at = 0;
+    std::uint64_t padding_from = no_place;  // skipped on one replica's word, not proved yet
+    const Resume* resume = number == 0 ? resume_of(plan) : nullptr;
+    if (resume != nullptr) {
+        at = resume->offset - extent.offset;
+        follows_on = resume->expected;
+    }
+    while (at < extent.length) {
+        FrameHeader header;
+        Bytes payload;
+        bool stale = false;
+        leaves_last = number + 1 == plan.extent_count && out.records != 0;
+        Found found = frame_at(plan, number, at, follows_on, padding_from == no_place, header,
+                               payload, stale, out.bad_copies);
+        if (found == Found::padding) {
+            const std::uint64_t next = align_up(extent.offset + at, block_bytes) - extent.offset;
+            if (next < extent.length) {
+                padding_from = at;
+                at = next;
+                continue;
+            }
+            if (ends_here(plan, number)) {
+                break;
+            }
+            if (leaves_last) {
+                remember(plan, out, number, at, follows_on - 1);
+                return false;
+            }
+            // Nothing behind it can prove it: the other replicas are asked.
+            found = frame_at(plan, number, at, follows_on, false, header, payload, stale,
+                             out.bad_copies);
+            if (found != Found::frame) {
+                break;
+            }
+        }
+        if (found == Found::beyond) {
+            remember(plan, out, number, at, header.previous_sequence);
+            return false;
+        }
+        if (found != Found::frame && padding_from != no_place) {
+            // What looked like padding on one replica may be a frame that it does not have.
+            found = frame_at(plan, number, padding_from, follows_on, false, header, payload, stale,
+                             out.bad_copies);
+            at = found == Found::frame ? padding_from : at;
+        }
+        padding_from = no_place;
+        if (found != Found::frame && resume != nullptr) {
+            // What stood there has moved or was freed since: the plan's own way to it.
+            resume = nullptr;
+            at = 0;
+            follows_on = 0;
+            out.bad_copies = 0;
+            continue;
+        }
+        if (found != Found::frame) {
+            if (out.records != 0) {
+                return false;  // what is in hand first; the next call begins here and says what
+                               // it is
+            }
+            out.stale = stale;
+            return stale ? Result<bool>(false) : fail(Errc::lost, 0, plan.group);
+        }
+        resume = nullptr;
+        follows_on = header.last_sequence() + 1;
+        if (!hand_out(plan, header, payload, take, out)) {
+            remember(plan, out, number, at, header.previous_sequence);
+            return false;
+        }
+        at += header.total_bytes();
+    }
+    if (follows_on != 0) {
+        remember(plan, out, number, at, follows_on - 1);
+    }
+    return true;
+}
+
 Status SegmentReader::read(const ReadPlan& plan, const std::function<bool(const RecordView&)>& take,
                            ReadOutcome& out) {
     out = ReadOutcome{};
     out.next_sequence = plan.first_sequence;
-    Sequence expected = 0;
-    for (std::uint32_t i = 0; i < plan.extent_count; ++i) {
-        const ReadExtent& extent = plan.extents[i];
-        constexpr std::uint64_t no_place = UINT64_MAX;
-        std::uint64_t at = 0;
-        std::uint64_t padding_from = no_place;  // skipped on one replica's word, not proved yet
-        while (at < extent.length) {
-            FrameHeader header;
-            Bytes payload;
-            bool stale = false;
-            auto found = core_->frame_at(plan, extent, at, expected, padding_from == no_place,
-                                         header, payload, stale, out.bad_copies);
-            if (found == Core::Found::padding) {
-                const std::uint64_t next =
-                    align_up(extent.offset + at, block_bytes) - extent.offset;
-                if (next < extent.length) {
-                    padding_from = at;
-                    at = next;
-                    continue;
-                }
-                // Nothing behind it can prove it: the other replicas are asked.
-                found = core_->frame_at(plan, extent, at, expected, false, header, payload, stale,
-                                        out.bad_copies);
-                if (found != Core::Found::frame) {
-                    break;
-                }
-            }
-            if (found != Core::Found::frame && padding_from != no_place) {
-                // What looked like padding on one replica may be a frame that it does not have.
-                found = core_->frame_at(plan, extent, padding_from, expected, false, header,
-                                        payload, stale, out.bad_copies);
-                at = found == Core::Found::frame ? padding_from : at;
-            }
-            padding_from = no_place;
-            if (found != Core::Found::frame) {
-                if (out.records != 0) {
-                    return {};  // what is in hand first; the next call begins here and says what it
-                                // is
-                }
-                out.stale = stale;
-                return stale ? Status{} : Status(fail(Errc::lost, 0, plan.group));
-            }
-            expected = header.last_sequence() + 1;
-            if (!hand_out(plan, header, payload, take, out)) {
-                return {};
-            }
-            at += header.total_bytes();
+    core_->follows_on = 0;
+    core_->first_replica = 0;
+    if (plan.extent_count != 0) {
+        Core::Stream* const ends = core_->choose_stream(plan);
+        const auto more = core_->read_extents(plan, take, out);
+        if (ends != nullptr) {
+            ends->ahead->release();
+            ends->used = 0;
+        }
+        if (!more || !*more) {
+            return more ? Status{} : std::unexpected(more.error());
         }
     }
     for (std::uint32_t i = 0; i < plan.frame_count; ++i) {
