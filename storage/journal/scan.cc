@@ -4,6 +4,7 @@
 #include <set>
 #include <tuple>
 
+#include "storage/io/io_memory.h"
 #include "storage/journal/ring.h"
 
 namespace penstock {
@@ -12,22 +13,31 @@ namespace {
 
 class Scanner {
 public:
-    Scanner(IoEngine& engine, const SetGeometry& geometry, GroupId group, std::uint64_t epoch,
+    Scanner(const SetGeometry& geometry, GroupId group, std::uint64_t epoch,
             const std::function<bool(std::uint64_t, Sequence)>& wanted)
-        : engine_(engine), geometry_(geometry), group_(group), epoch_(epoch), wanted_(wanted) {}
+        : geometry_(geometry), group_(group), epoch_(epoch), wanted_(wanted) {}
 
-    Status scan_file(unsigned replica, std::uint32_t number, std::byte* buffer) {
-        const auto file = engine_.open(replica, journal_name(group_, number), OpenMode::read_only);
-        if (!file) {
-            return file.error().code == Errc::not_found ? Status{} : std::unexpected(file.error());
+    void scan_bytes(unsigned replica, std::uint32_t file, Bytes bytes) {
+        const auto bit = static_cast<ReplicaMask>(1U << replica);
+        for (std::uint64_t at = 0; at + block_bytes <= bytes.size();) {
+            JournalBlockHeader header;
+            const BlockFault fault =
+                check_block(bytes.subspan(at), geometry_.set_id, value(group_), header);
+            if (fault == BlockFault::header_damaged) {
+                damaged_.insert(place(file, at));
+            }
+            if (fault != BlockFault::none || at + header.used_bytes > bytes.size()) {
+                at += block_bytes;
+                continue;
+            }
+            scan_.any_block = true;
+            const bool sound =
+                header.epoch == epoch_ &&
+                take_block(header, file, at, bit, bytes.subspan(at, header.used_bytes));
+            // A block that is not sound may have been overwritten in part by a newer one that
+            // begins behind its header, so only whole ones are stepped over.
+            at += sound ? align_up(header.used_bytes, block_bytes) : block_bytes;
         }
-        std::uint64_t have = 0;
-        Status status = load(*file, buffer, have);
-        engine_.close(*file);
-        if (status) {
-            scan_bytes(replica, number, {buffer, have});
-        }
-        return status;
     }
 
     JournalScan finish() {
@@ -57,66 +67,6 @@ public:
 private:
     [[nodiscard]] std::uint64_t place(std::uint32_t file, std::uint64_t offset) const noexcept {
         return file * geometry_.journal_file_bytes + offset;
-    }
-
-    // The whole file, several reads in flight.
-    Status load(FileHandle file, std::byte* buffer, std::uint64_t& have) {
-        PENSTOCK_TRY(size, engine_.size_bytes(file));
-        have = std::min(align_down(size, block_bytes), geometry_.journal_file_bytes);
-        constexpr std::uint64_t piece = 1U << 20;
-        std::uint64_t next = 0;
-        std::size_t in_flight = 0;
-        Error error;
-        while (next < have || in_flight != 0) {
-            while (next < have && in_flight < 8 &&
-                   engine_.queue({.kind = IoKind::read,
-                                  .file = file,
-                                  .offset = next,
-                                  .data = buffer + next,
-                                  .length = std::min(piece, have - next),
-                                  .cookie = std::min(piece, have - next)})) {
-                next += piece;
-                ++in_flight;
-            }
-            engine_.wait(100'000'000);
-            std::array<IoCompletion, 8> done;
-            const std::size_t count = engine_.reap(done);
-            for (std::size_t i = 0; i < count; ++i) {
-                --in_flight;
-                if (done[i].result != static_cast<std::int64_t>(done[i].cookie)) {
-                    error = Error{
-                        Errc::io_failed,
-                        static_cast<std::uint16_t>(done[i].result < 0 ? -done[i].result : 5), 0};
-                }
-            }
-        }
-        if (error.code != Errc::ok) {
-            return std::unexpected(error);
-        }
-        return {};
-    }
-
-    void scan_bytes(unsigned replica, std::uint32_t file, Bytes bytes) {
-        const auto bit = static_cast<ReplicaMask>(1U << replica);
-        for (std::uint64_t at = 0; at + block_bytes <= bytes.size();) {
-            JournalBlockHeader header;
-            const BlockFault fault =
-                check_block(bytes.subspan(at), geometry_.set_id, value(group_), header);
-            if (fault == BlockFault::header_damaged) {
-                damaged_.insert(place(file, at));
-            }
-            if (fault != BlockFault::none || at + header.used_bytes > bytes.size()) {
-                at += block_bytes;
-                continue;
-            }
-            scan_.any_block = true;
-            const bool sound =
-                header.epoch == epoch_ &&
-                take_block(header, file, at, bit, bytes.subspan(at, header.used_bytes));
-            // A block that is not sound may have been overwritten in part by a newer one that
-            // begins behind its header, so only whole ones are stepped over.
-            at += sound ? align_up(header.used_bytes, block_bytes) : block_bytes;
-        }
     }
 
     // Whether the block and all its frames are sound.
@@ -185,7 +135,6 @@ private:
         }
     }
 
-    IoEngine& engine_;
     const SetGeometry& geometry_;
     GroupId group_;
     std::uint64_t epoch_;
@@ -196,21 +145,152 @@ private:
     std::set<std::tuple<std::uint64_t, std::uint32_t, std::uint64_t>> ends_;
 };
 
+// The files of every replica, one of each in memory at a time. While one is looked at the others
+// are being read, so that three drives work at once.
+class Loader {
+public:
+    Loader(IoEngine& engine, const SetGeometry& geometry, GroupId group, ReplicaMask readable)
+        : engine_(engine), geometry_(geometry), group_(group), readable_(readable) {}
+    ~Loader() {
+        // The drives write into memory that is about to be freed.
+        while (under_way_ != 0) {
+            reap();
+        }
+        for (const Copy& copy : copies_) {
+            if (copy.file != no_file) {
+                engine_.close(copy.file);
+            }
+        }
+    }
+    Loader(const Loader&) = delete;
+    Loader& operator=(const Loader&) = delete;
+
+    // Begins to read a replica's file. One that is absent has no bytes.
+    Status begin(unsigned replica, std::uint32_t number) {
+        Copy& copy = copies_[replica];
+        if (copy.file != no_file) {
+            engine_.close(copy.file);
+        }
+        copy.file = no_file;
+        copy.have = copy.next = 0;
+        if ((readable_ >> replica & 1) == 0 || number >= geometry_.journal_files) {
+            return {};
+        }
+        if (copy.memory.data() == nullptr) {
+            copy.memory = IoMemory(geometry_.journal_file_bytes, false);
+            if (copy.memory.data() == nullptr) {
+                return fail(Errc::no_memory_room);
+            }
+        }
+        const auto file = engine_.open(replica, journal_name(group_, number), OpenMode::read_only);
+        if (!file) {
+            return file.error().code == Errc::not_found ? Status{} : std::unexpected(file.error());
+        }
+        copy.file = *file;
+        PENSTOCK_TRY(size, engine_.size_bytes(*file));
+        copy.have = std::min(align_down(size, block_bytes), geometry_.journal_file_bytes);
+        queue_more();
+        engine_.submit();
+        return {};
+    }
+
+    // Waits for the whole file.
+    Result<Bytes> finish(unsigned replica) {
+        Copy& copy = copies_[replica];
+        while (copy.next < copy.have || copy.under_way != 0) {
+            reap();
+        }
+        if (copy.error.code != Errc::ok) {
+            return std::unexpected(copy.error);
+        }
+        return Bytes{copy.memory.data(), static_cast<std::size_t>(copy.have)};
+    }
+
+private:
+    static constexpr std::uint64_t piece_bytes = 1U << 20;
+    static constexpr unsigned under_way_max = 8;  // of one replica
+    static constexpr unsigned length_bits = 32;   // of a cookie; the replica above them
+
+    struct Copy {
+        IoMemory memory;
+        FileHandle file = no_file;
+        std::uint64_t have = 0;
+        std::uint64_t next = 0;
+        unsigned under_way = 0;
+        Error error;
+    };
+
+    void queue_more() {
+        for (unsigned r = 0; r < replica_count; ++r) {
+            Copy& copy = copies_[r];
+            while (copy.next < copy.have && copy.under_way < under_way_max) {
+                const std::uint64_t length = std::min(piece_bytes, copy.have - copy.next);
+                if (!engine_.queue({.kind = IoKind::read,
+                                    .file = copy.file,
+                                    .offset = copy.next,
+                                    .data = copy.memory.data() + copy.next,
+                                    .length = length,
+                                    .cookie = std::uint64_t{r} << length_bits | length})) {
+                    return;
+                }
+                copy.next += length;
+                ++copy.under_way;
+                ++under_way_;
+            }
+        }
+    }
+
+    void reap() {
+        queue_more();
+        engine_.wait(100'000'000);
+        std::array<IoCompletion, 32> done;
+        const std::size_t count = engine_.reap(done);
+        for (std::size_t i = 0; i < count; ++i) {
+            Copy& copy = copies_[done[i].cookie >> length_bits];
+            const auto length =
+                static_cast<std::int64_t>(done[i].cookie & ((std::uint64_t{1} << length_bits) - 1));
+            --copy.under_way;
+            --under_way_;
+            if (done[i].result != length) {
+                copy.error =
+                    Error{Errc::io_failed,
+                          static_cast<std::uint16_t>(done[i].result < 0 ? -done[i].result : 5), 0};
+            }
+        }
+    }
+
+    IoEngine& engine_;
+    const SetGeometry& geometry_;
+    GroupId group_;
+    ReplicaMask readable_;
+    std::array<Copy, replica_count> copies_;
+    unsigned under_way_ = 0;
+};
+
 }  // namespace
 
 Result<JournalScan> scan_journal(IoEngine& engine, const SetGeometry& geometry, GroupId group,
                                  std::uint64_t epoch, ReplicaMask readable,
                                  const std::function<bool(std::uint64_t, Sequence)>& wanted) {
-    std::byte* buffer = engine.allocate_buffer(geometry.journal_file_bytes);
-    if (buffer == nullptr) {
-        return fail(Errc::no_memory_room);
-    }
-    Scanner scanner(engine, geometry, group, epoch, wanted);
+    const auto of_replica = [](const Error& error, unsigned replica) {
+        return std::unexpected(Error{error.code, error.os_errno, replica});
+    };
+    Scanner scanner(geometry, group, epoch, wanted);
+    Loader loader(engine, geometry, group, readable);
     for (unsigned r = 0; r < replica_count; ++r) {
-        for (std::uint32_t file = 0; file < geometry.journal_files && (readable >> r & 1) != 0;
-             ++file) {
-            if (const Status scanned = scanner.scan_file(r, file, buffer); !scanned) {
-                return std::unexpected(Error{scanned.error().code, scanned.error().os_errno, r});
+        if (const Status begun = loader.begin(r, 0); !begun) {
+            return of_replica(begun.error(), r);
+        }
+    }
+    for (std::uint32_t file = 0; file < geometry.journal_files; ++file) {
+        for (unsigned r = 0; r < replica_count; ++r) {
+            const auto bytes = loader.finish(r);
+            if (!bytes) {
+                return of_replica(bytes.error(), r);
+            }
+            scanner.scan_bytes(r, file, *bytes);
+            if (const Status begun = loader.begin(r, file + 1); !begun) {
+                return of_replica(begun.error(), r);
             }
         }
     }

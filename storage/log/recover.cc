@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "storage/base/crc32c.h"
+#include "storage/io/io_memory.h"
 #include "storage/journal/scan.h"
 #include "storage/log/group_core.h"
 #include "storage/segment/reader.h"
@@ -824,17 +825,20 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
     for (auto& [uid, shard] : table.shards()) {
         found.push_back({.table = &shard, .frames = {}, .committed_through = 0, .lost = {}});
     }
-    std::byte* window = engine.allocate_buffer(ChainFollower::window_bytes);
-    if (window == nullptr) {
+    // Given back when the chains are followed, unlike the engine's own buffers.
+    IoMemory window(ChainFollower::window_bytes, false);
+    if (window.data() == nullptr) {
         return fail(Errc::no_memory_room);
     }
     const std::vector<bool> in_segment =
-        probe_ends(*this, found, readable, window, ChainFollower::window_bytes);
+        probe_ends(*this, found, readable, window.data(), ChainFollower::window_bytes);
     ChainFollower follower(*this, scan, readable, writable ? may_hold : ReplicaMask{0}, writable,
-                           window);
+                           window.data());
     for (std::size_t i = 0; i < found.size(); ++i) {
         PENSTOCK_TRY_VOID(follower.follow(found[i], in_segment[i]));
     }
+
+    window = IoMemory();
 
     // -- Outputs of this epoch
     // ---------------------------------------------------------------------
