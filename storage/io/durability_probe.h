@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "storage/base/result.h"
@@ -36,5 +37,9 @@ struct DurabilityReport {
 };
 
 [[nodiscard]] DurabilityReport probe_durability(int directory_fd);
+
+// Several directories, so that a start waits for the slowest drive and not for all in turn: each
+// file system is measured once, all of them at the same time. A descriptor of -1 is passed over.
+void probe_durability(std::span<const int> directory_fds, std::span<DurabilityReport> reports);
 
 }  // namespace penstock

@@ -179,6 +179,7 @@ struct ReplicaSet::Core {
     bool probe = true;
 
     void measure(unsigned i);
+    void measure_all();
     [[nodiscard]] std::string find_change(unsigned i);
     [[nodiscard]] std::string accept(unsigned i, const PlaceState& place);
     [[nodiscard]] Status enter_into_roster(unsigned i);
@@ -230,8 +231,8 @@ Result<std::unique_ptr<ReplicaSet>> ReplicaSet::open(const ReplicaSetOptions& op
             core->roster = core->superblocks[i].roster;
             core->roster_version = core->superblocks[i].roster_version;
         }
-        core->measure(i);
     }
+    core->measure_all();
     return std::unique_ptr<ReplicaSet>(new ReplicaSet(std::move(core)));
 }
 
@@ -283,6 +284,17 @@ void ReplicaSet::Core::measure(unsigned i) {
     if (probe) {
         durability[i] = probe_durability(directories[i]->fd());
     }
+}
+
+void ReplicaSet::Core::measure_all() {
+    if (!probe) {
+        return;
+    }
+    std::array<int, replica_count> fds;
+    for (unsigned i = 0; i < replica_count; ++i) {
+        fds[i] = ((voting | filling) & bit(i)) != 0 ? directories[i]->fd() : -1;
+    }
+    probe_durability(fds, durability);
 }
 
 // Empty if the open directory is still what it was; otherwise what changed.

@@ -29,6 +29,23 @@ TEST(DurabilityProbe, MeasuresBothWaysAndLeavesNothingBehind) {
                     std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
 }
 
+TEST(DurabilityProbe, OneFileSystemIsMeasuredOnceAndSeveralAtTheSameTime) {
+    const TempDir first;
+    const TempDir second;
+    const int memory = ::open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_GE(memory, 0);
+    std::array<DurabilityReport, 4> reports;
+    probe_durability(std::array{first.fd(), memory, -1, second.fd()}, reports);
+    ::close(memory);
+    ASSERT_TRUE(reports[0].status);
+    EXPECT_GT(reports[0].dsync_4k_us, 0.0);
+    EXPECT_EQ(reports[0].dsync_4k_us, reports[3].dsync_4k_us);
+    EXPECT_EQ(reports[1].file_system, "tmpfs");
+    EXPECT_EQ(reports[2].file_system, "");
+    EXPECT_TRUE(std::filesystem::is_empty(first.path()));
+    EXPECT_TRUE(std::filesystem::is_empty(second.path()));
+}
+
 TEST(DurabilityProbe, SaysWhenNothingCanBeMeasured) {
     const int fd = ::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const DurabilityReport report = probe_durability(fd);
