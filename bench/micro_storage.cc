@@ -116,7 +116,7 @@ void append_records(benchmark::State& state, unsigned shards, std::uint32_t dire
 void append_direct(benchmark::State& state) {
     append_records(state, 1, 16U << 10);
 }
-BENCHMARK(append_direct)->Arg(100)->Arg(1000)->Arg(8192);
+BENCHMARK(append_direct)->Arg(100)->Arg(1000)->Arg(1400)->Arg(8192);
 
 // The same through the journal: small frames of 64 shards, copied into a block and moved later.
 void append_journaled(benchmark::State& state) {
@@ -131,7 +131,7 @@ void crc(benchmark::State& state) {
     }
     state.SetBytesProcessed(state.iterations() * state.range(0));
 }
-BENCHMARK(crc)->Arg(128)->Arg(1024)->Arg(512 << 10);
+BENCHMARK(crc)->Arg(100)->Arg(128)->Arg(1024)->Arg(1400)->Arg(512 << 10);
 
 // A sealed frame of `count` records of `bytes` data each.
 std::vector<std::byte> make_frame(std::size_t count, std::size_t bytes) {

@@ -96,7 +96,7 @@ void decode_packets(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(burst));
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(burst) * state.range(0));
 }
-BENCHMARK(decode_packets)->Arg(64)->Arg(1400);
+BENCHMARK(decode_packets)->Arg(64)->Arg(142)->Arg(1400)->Arg(1442);
 
 // Allow-list, key and hash of the source, and the record itself.
 void take_at_door(benchmark::State& state, const char* text) {
@@ -120,7 +120,11 @@ void take_at_door(benchmark::State& state, const char* text) {
     PENSTOCK_CHECK(records != 0);
     state.SetItemsProcessed(static_cast<std::int64_t>(records));
 }
-BENCHMARK_CAPTURE(take_at_door, source, "udp:5514=s,key=source")->Arg(64)->Arg(1400);
+BENCHMARK_CAPTURE(take_at_door, source, "udp:5514=s,key=source")
+    ->Arg(64)
+    ->Arg(142)
+    ->Arg(1400)
+    ->Arg(1442);
 BENCHMARK_CAPTURE(take_at_door, fixed_lines, "udp:5514=s,key=fixed:k,framing=lines")->Arg(1400);
 
 void hash_key(benchmark::State& state) {
@@ -148,7 +152,7 @@ void find_shard(benchmark::State& state) {
         benchmark::DoNotOptimize(stream->find(hash));
     }
 }
-BENCHMARK(find_shard)->Arg(4)->Arg(1024);
+BENCHMARK(find_shard)->Arg(4)->Arg(16)->Arg(1024);
 
 // Push and pop on one thread: what the instructions cost without a line changing cores.
 void mpsc_ring(benchmark::State& state) {

@@ -40,6 +40,7 @@ struct Look {
     std::uint64_t drops = 0;
     std::uint64_t missed = 0;
     std::uint64_t turns = 0;
+    std::uint64_t busy_ns = 0;  // of turns that did something
     std::chrono::steady_clock::time_point at;
 };
 
@@ -163,6 +164,7 @@ private:
         }
         found.missed = port_->stats().missed;
         found.turns = counters.turns.get();
+        found.busy_ns = counters.busy_ns.get();
         found.at = std::chrono::steady_clock::now();
         return found;
     }
@@ -199,12 +201,15 @@ int run(const Options& options) {
     };
     std::printf(
         "{\"packets_per_s\":%.0f,\"bytes_per_s\":%.0f,\"records_per_s\":%.0f,\"drops_per_s\":%.0f,"
-        "\"missed_per_s\":%.0f,\"packets_per_turn\":%.1f,\"seconds\":%.3f}\n",
+        "\"missed_per_s\":%.0f,\"packets_per_turn\":%.1f,\"busy_ns_per_packet\":%.1f,"
+        "\"seconds\":%.3f}\n",
         per_s(before.packets, after.packets), per_s(before.bytes, after.bytes),
         per_s(before.records, after.records), per_s(before.drops, after.drops),
         per_s(before.missed, after.missed),
         static_cast<double>(after.packets - before.packets) /
             static_cast<double>(std::max<std::uint64_t>(after.turns - before.turns, 1)),
+        static_cast<double>(after.busy_ns - before.busy_ns) /
+            static_cast<double>(std::max<std::uint64_t>(after.packets - before.packets, 1)),
         took);
     return 0;
 }
