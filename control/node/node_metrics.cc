@@ -356,9 +356,30 @@ void NodeMetrics::add_storage_families() {
         "Bytes of journal blocks, of one replica.", [per_group](Samples& out) {
             per_group(out, [](const Group& g) { return g.counters.journal_bytes; });
         });
-    add(Kind::counter, "penstock_segment_written_bytes_total",
-        "Bytes of segment writes, of one replica.", [per_group](Samples& out) {
-            per_group(out, [](const Group& g) { return g.counters.segment_bytes; });
+    const auto by_kind = [this](Samples& out, std::uint64_t GroupCounters::* all,
+                                std::uint64_t GroupCounters::* direct) {
+        const auto snapshot = gather();
+        for (const Group& group : snapshot->groups) {
+            if (group.answered) {
+                const std::string id = std::to_string(group.id);
+                const std::uint64_t committing = group.counters.*direct;
+                out.add(committing, {{"group", id}, {"kind", "direct"}});
+                out.add(group.counters.*all - committing, {{"group", id}, {"kind", "moved"}});
+            }
+        }
+    };
+    add(Kind::counter, "penstock_segment_writes_total",
+        "Segment writes of one replica: direct ones commit, the others move what was journaled.",
+        [by_kind](Samples& out) {
+            by_kind(out, &GroupCounters::segment_writes, &GroupCounters::segment_direct_writes);
+        });
+    add(Kind::counter, "penstock_segment_written_bytes_total", "Their bytes.",
+        [by_kind](Samples& out) {
+            by_kind(out, &GroupCounters::segment_bytes, &GroupCounters::segment_direct_bytes);
+        });
+    add(Kind::counter, "penstock_segment_flushes_total",
+        "Flushes of a segment file after moves, of one replica.", [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.counters.segment_flushes; });
         });
     add(Kind::counter, "penstock_chunks_freed_total", "Chunks freed by retention.",
         [per_group](Samples& out) {

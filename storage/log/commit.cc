@@ -290,7 +290,10 @@ void GroupCore::pop_settled(ShardLog& shard) noexcept {
         if (shard.settled_since_point >= GroupTable::index_distance_bytes) {
             shard.point_due = true;
         }
+        ++counters.segment_writes;
         counters.segment_bytes += buffer.length;
+        counters.segment_direct_writes += buffer.direct ? 1U : 0U;
+        counters.segment_direct_bytes += buffer.direct ? buffer.length : 0U;
 
         const FrameMeta* end = buffer.last->next;
         for (FrameMeta* frame = buffer.first; frame != end;) {

@@ -60,7 +60,13 @@ struct GroupCounters {
     std::uint64_t frames_direct = 0;
     std::uint64_t journal_blocks = 0;
     std::uint64_t journal_bytes = 0;
+    // Writes into segments that settled, of one replica. Direct ones commit their frames; the
+    // others move what the journal holds and are covered by a flush.
+    std::uint64_t segment_writes = 0;
     std::uint64_t segment_bytes = 0;
+    std::uint64_t segment_direct_writes = 0;
+    std::uint64_t segment_direct_bytes = 0;
+    std::uint64_t segment_flushes = 0;  // of one container file, on whatever replicas take writes
     std::uint64_t manifest_entries = 0;
     std::uint64_t chunks_freed = 0;
     std::uint64_t unrepaired_pieces = 0;  // copied to a returning replica without a good source

@@ -357,6 +357,7 @@ std::size_t GroupCore::flush_if_due() noexcept {
         if (!unflushed_containers[container]) {
             continue;
         }
+        const std::size_t sent_before = sent;
         for (unsigned r = 0; r < replica_count; ++r) {
             if ((flush.sent >> r & 1) == 0 || containers[r].size() <= container ||
                 containers[r][container] == no_file) {
@@ -376,6 +377,7 @@ std::size_t GroupCore::flush_if_due() noexcept {
             ++flush.outstanding[r];
             ++sent;
         }
+        counters.segment_flushes += sent != sent_before ? 1U : 0U;
     }
     // Buffers still being written keep their containers marked.
     unflushed_containers.assign(unflushed_containers.size(), false);

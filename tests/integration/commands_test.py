@@ -207,6 +207,26 @@ class Metrics(NodeTest):
             self.assertEqual(set(metrics.by(f"penstock_replica_{name}_bytes", "replica")),
                              {"0", "1", "2"})
 
+    def test_segment_writes_are_told_apart_by_what_they_do(self):
+        node = self.node()
+        node.create_stream("s", 1)
+        client = node.boto()
+
+        def writes(name, kind, **more):
+            return node.metrics().get(f"penstock_segment_{name}_total", kind=kind, **more)
+        client.put_record(StreamName="s", PartitionKey="k", Data=b"d" * 900_000)
+        wait_for(lambda: writes("writes", "direct") >= 1, "a large record's own write")
+        self.assertGreaterEqual(writes("written_bytes", "direct"), 900_000)
+        self.assertEqual(writes("writes", "moved"), 0)
+        self.assertEqual(node.metrics().get("penstock_segment_flushes_total"), 0)
+        direct = writes("writes", "direct")
+        client.put_record(StreamName="s", PartitionKey="k", Data=b"small")
+        # The journal holds it until it has waited two seconds.
+        wait_for(lambda: writes("writes", "moved") == 1, "a small record's move")
+        self.assertEqual(writes("written_bytes", "moved"), 4096)
+        self.assertGreaterEqual(node.metrics().get("penstock_segment_flushes_total"), 1)
+        self.assertEqual(writes("writes", "direct"), direct)
+
     def test_every_drop_reason_is_there_from_the_start(self):
         drops = self.node().metrics().by("penstock_dropped_total", "reason")
         for reason in ("fragment", "bad_udp_checksum", "no_door", "disk_full", "no_quorum"):
