@@ -51,15 +51,15 @@ class Ingest:
         percentiles = {key: ns / 1000 for key, ns in written['clat_ns'].get('percentile', {}).items()}
         return {'bytes_per_s': written['bw_bytes'], 'percentiles_us': percentiles}, command
 
-    def huge_pages(self, say):
-        pages = HugePages(HUGE_PAGES)
+    def huge_pages(self, say, count=HUGE_PAGES):
+        pages = HugePages(count)
         pages.__enter__()
         if not pages.enough:
             pages.__exit__()
             raise RuntimeError(
-                f'{HUGE_PAGES} huge pages of 2 MiB are needed and {pages.free} are free; run as root, '
-                f'or: sysctl vm.nr_hugepages={HUGE_PAGES}')
-        say(f'CPU {self.cpu}, {HUGE_PAGES} huge pages')
+                f'{count} huge pages of 2 MiB are needed and {pages.free} are free; run as root, '
+                f'or: sysctl vm.nr_hugepages={count}')
+        say(f'CPU {self.cpu}, {count} huge pages')
         return pages
 
 

@@ -61,12 +61,12 @@ def delete_stream(port, name):
 class Program:
     """A child process whose output goes to a file, ended when the block ends."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, stdin=subprocess.DEVNULL):
         self.command = command
         self.log_path = log
         self.started = time.monotonic()
         with open(log, 'ab') as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, stdin=stdin)
 
     def __enter__(self):
         return self
