@@ -5,7 +5,8 @@ import os
 import shutil
 
 from feed import (HUGE_PAGES, WINDOW_S, BusyCore, DoorNode, PacketSource, TestpmdSource, drops_text, feeder_cpu,
-                  measure, median_drops, quantiles_text, warn_if_grown, write_space_once)
+                  measure, median_drops, quantiles_text, sender_text, warn_if_grown,
+                  write_space_once)
 from ingest import BLOCK_KIB, DEPTH, Ingest
 from peers import PEERS
 from report import Row, mb, median
@@ -91,7 +92,7 @@ def rows_door(settings, say):
                     say(f"door, {shards} shards from {sender}, round {turn + 1}: ours "
                         f"{mb(result['payload_bytes_per_s'])} × 3, fio {mb(limit['bytes_per_s'])}; "
                         f"commit {quantiles_text([result])}; {drops_text(result['drops_per_s'])}; "
-                        f"sender: {result['sent']}")
+                        f"{sender_text(result['sent'])}")
                 measure_peers(settings, say, theirs)
     finally:
         shutil.rmtree(data, ignore_errors=True)

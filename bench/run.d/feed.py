@@ -22,7 +22,7 @@ STREAM = 'bench'
 DOOR = 9              # discard, where testpmd sends
 RECORD_BYTES = 1024
 KEYS = 131_072        # source addresses of packet_source
-HUGE_PAGES = 320      # the node's frames, journal and packets (about 110), a sender's 64 or 128 MiB, fio's buffers
+HUGE_PAGES = 320      # the node's frames, journals and packets (about 150), a sender's 32 or 64, fio's buffers
 SETTLE_S = 0.7        # from the first record to the time measured
 WINDOW_S = 3          # of one stream: what it keeps has to fit the space that was written before
 
@@ -251,6 +251,13 @@ def median_drops(samples):
 
 def quantiles_text(samples):
     return ' / '.join(micro(median([sample['latency_us'][p] for sample in samples])) for p in ('p50', 'p99', 'p999'))
+
+
+def sender_text(sent):
+    """That the sender could do more: how much it threw away, or how often the ring made it wait."""
+    if 'thrown_away' in sent:
+        return f"{sent['thrown_away']:,} more thrown away by the sender (also before and after)"
+    return f"the ring was full {sent['refused_bursts']:,} times"
 
 
 def warn_if_grown(say, name, sample):
