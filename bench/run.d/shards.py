@@ -86,8 +86,7 @@ def rows_shards(settings, say):
                     mix = mixes[shards]
                     mix.follow(ours)
                     with BusyCore(feeder_cpu()):
-                        mix.fit()
-                        limit, fio_command = mix.run(settings.seconds)
+                        limit, fio_command = mix.measure()
                     full[shards].append(ours)
                     half[shards].append(slow)
                     limits[shards].append(limit)
