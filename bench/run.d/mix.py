@@ -1,10 +1,10 @@
 """fio writing what a node wrote: journal blocks, direct segment writes and moves, in the node's own
 sizes and proportion, as fast as the drive and the CPU let it.
 
-One job for each kind, over three files, one for each replica. Kinds are kept in proportion by rates:
-the kind with most bytes runs free, the others at `scale` times the node's own rate, and `scale` is
-what the free kind reached. fio's own `flow` would stop a job that is ahead with everything it has
-under way, or let it spin on the CPU that the others need; both make the limit smaller than it is.
+One job for each kind, over three files, one for each replica. Each has a rate, `scale` times the
+node's own, so that the proportion is the node's; the largest `scale` is looked for at which all reach
+theirs. A kind without a rate would take from the others what they need; fio's own `flow` would stop
+a job that is ahead with everything it has under way, or let it spin on the CPU of the others.
 """
 
 import math
@@ -18,39 +18,36 @@ DEPTHS = {'journal': 2, 'direct': DEPTH, 'moved': 16}
 JOURNAL_MIB = 64
 SHARE_MIN = 0.01         # of the bytes: kinds below are left out
 OFF_MAX = 0.1            # of the proportion
-FITTING_RUNS = 4
+FITTING_RUNS = 8
 FITTING_SECONDS = 2
-TRIES = 3
+FITTED = 1.08            # between a scale that is reached and one that is not
 
 
 class Kind:
     def __init__(self, name, writes):
         self.name = name
-        self.per_s = 3 * writes['per_s']          # of all replicas
-        self.bytes_per_s = 3 * writes['bytes_per_s']
         mean = writes['bytes_per_s'] / max(writes['per_s'], 1e-9)
         self.block_kib = max(4, 4 * round(mean / 4096))
+        # Of all replicas, and of the bytes: the mean is seldom a whole number of pages.
+        self.per_s = 3 * writes['bytes_per_s'] / (self.block_kib << 10)
 
 
 class Mix:
-    """Keeps the scale it found between rounds; the node's proportion is that of the last window."""
+    """Keeps the scale it found between rounds; the proportion is that of the node's last window."""
 
     def __init__(self, bench):
         self.bench = bench
-        self.scale = 1.0
-        self.fitted = False
+        self.scale = None
 
     def follow(self, sample):
         total = sum(one['bytes_per_s'] for one in sample['writes'].values())
         self.kinds = [Kind(name, writes) for name, writes in sample['writes'].items()
                       if writes['bytes_per_s'] >= SHARE_MIN * total]
-        self.ours_bytes_per_s = sum(kind.bytes_per_s for kind in self.kinds)
         moved = sample['writes']['moved']['per_s']
         self.moves_per_flush = max(1, round(moved / max(sample['segment_flushes_per_s'], 1e-9)))
 
-    def command(self, seconds):
+    def command(self, seconds, scale):
         settings = self.bench.settings
-        free = max(self.kinds, key=lambda kind: kind.bytes_per_s)
         committing = ['--sync=dsync'] if self.bench.flush != 'flush' else ['--fdatasync=1']
         command = ['fio', '--output-format=json', '--ioengine=io_uring', '--direct=1', '--iomem=shmhuge',
                    '--hugepage-size=2m', '--fixedbufs=1', '--registerfiles=1', '--overwrite=1', '--time_based=1',
@@ -64,36 +61,51 @@ class Mix:
                         f'--rw={"write" if journal else "randwrite"}', f'--bs={kind.block_kib}k',
                         f'--iodepth={3 * DEPTHS[kind.name]}']
             command += [f'--fdatasync={self.moves_per_flush}'] if kind.name == 'moved' else committing
-            if kind is not free:
-                command += [f'--rate_iops={max(1, round(self.scale * kind.per_s))}']
-        return command, free
+            if len(self.kinds) > 1:
+                command += [f'--rate_iops={max(1, round(scale * kind.per_s))}']
+        return command
 
-    def run(self, seconds):
-        """Bytes per second of all kinds, and how far the proportion was off; learns the scale."""
-        command, free = self.command(seconds)
+    def run(self, seconds, scale):
+        """Bytes per second of all kinds, and how far they were from the node's proportion."""
+        command = self.command(seconds, scale)
         jobs = {job['jobname']: job['write'] for job in run_json(command)['jobs']}
         scales = {kind.name: jobs[kind.name]['iops'] / kind.per_s for kind in self.kinds}
-        result = {'bytes_per_s': sum(job['bw_bytes'] for job in jobs.values()), 'scale': self.scale,
+        result = {'bytes_per_s': sum(job['bw_bytes'] for job in jobs.values()), 'scale': scale,
                   'scales': scales, 'off': max(scales.values()) / max(min(scales.values()), 1e-9) - 1,
                   'kinds': {kind.name: {'block_kib': kind.block_kib, 'bytes_per_s': jobs[kind.name]['bw_bytes']}
                             for kind in self.kinds}}
-        behind = {name: scale for name, scale in scales.items()
-                  if name != free.name and scale < 0.95 * self.scale}
-        if behind:
-            self.scale = min(behind.values())     # it cannot do more, whatever the others do
-        else:
-            # Half the way in the logarithm: more of the others leaves less for the free kind.
-            self.scale = math.sqrt(self.scale * scales[free.name])
+        # All as fast as was asked, within what a rate wavers.
+        result['reached'] = min(scales.values()) >= (1 - OFF_MAX) * scale
         return result, command
 
-    def measure(self):
-        """The first run whose proportion is ours, or the last of a few."""
-        if not self.fitted and len(self.kinds) > 1:
-            for _ in range(FITTING_RUNS):
-                self.run(FITTING_SECONDS)
-        self.fitted = True
-        for _ in range(TRIES):
-            result, command = self.run(self.bench.settings.seconds)
-            if result['off'] <= OFF_MAX:
+    def fit(self):
+        """The largest scale that is reached in short runs."""
+        reached, missed, scale = None, None, 1.0
+        for _ in range(FITTING_RUNS):
+            if self.run(FITTING_SECONDS, scale)[0]['reached']:
+                reached = scale
+            else:
+                missed = scale
+            if reached is None:
+                scale /= 2
+            elif missed is None:
+                scale *= 2
+            elif missed / reached < FITTED:
                 break
+            else:
+                scale = math.sqrt(reached * missed)
+        return reached or scale
+
+    def measure(self):
+        """fio's best that kept the proportion; when the drive has become slower since, the nearest to it."""
+        seconds = self.bench.settings.seconds
+        if len(self.kinds) == 1:
+            return self.run(seconds, 1.0)
+        if self.scale is None:
+            self.scale = self.fit()
+        for step in (FITTED, 1, 1 / FITTED, FITTED ** -2):
+            result, command = self.run(seconds, self.scale * step)
+            if result['reached']:
+                break
+        self.scale = result['scale'] if result['reached'] else min(result['scales'].values())
         return result, command
