@@ -75,7 +75,8 @@ void GroupCore::complete_journal(const Cookie& cookie, std::int64_t result) noex
 
 void GroupCore::complete_segment(const Cookie& cookie, std::int64_t result) noexcept {
     FrameBuffer& buffer = buffers.at(cookie.slot);
-    PENSTOCK_CHECK(buffer.generation == cookie.generation && buffer.shard != nullptr);
+    PENSTOCK_CHECK(buffer.generation == cookie.generation &&
+                   (buffer.shard != nullptr || buffer.orphan));
     const ReplicaMask bit = bit_of(cookie.replica);
     buffer.outstanding = static_cast<ReplicaMask>(buffer.outstanding & ~bit);
     --segment_outstanding[cookie.replica];
@@ -318,7 +319,6 @@ void GroupCore::pop_settled(ShardLog& shard) noexcept {
             shard.buffers_last = nullptr;
             --waiting_shards;
         }
-        hold(shard, shard.held_bytes - buffer.capacity);
         shard.pending_bytes -= buffer.used;
         pending_total -= buffer.used;
         shard.pending_since_ns = shard.buffers == nullptr  ? 0
@@ -337,6 +337,10 @@ void GroupCore::release_orphan(FrameBuffer& buffer) noexcept {
 }
 
 void GroupCore::free_buffer(FrameBuffer& buffer) noexcept {
+    if (buffer.shard != nullptr) {
+        // Only now: what a slow replica or a reader keeps is still taken from the others.
+        hold(*buffer.shard, buffer.shard->held_bytes - buffer.capacity);
+    }
     pool.give(buffer.data);
     buffer.data = nullptr;
     buffer.shard = nullptr;

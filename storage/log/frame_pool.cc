@@ -26,7 +26,7 @@ FramePool::FramePool(std::byte* arena, std::size_t bytes)
 void FramePool::set_holders(std::size_t holders) noexcept {
     holders_ = holders;
     const std::size_t part = size_ / 4 / std::max<std::size_t>(holders, 1);
-    share_ = std::bit_floor(std::clamp(part, smallest, share_largest));
+    share_ = part < share_smallest ? 0 : std::bit_floor(std::min(part, share_largest));
 }
 
 std::size_t FramePool::rounded(std::size_t bytes) noexcept {

@@ -41,6 +41,8 @@ public:
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_; }
 
     // -- Shares -----------------------------------------------------------------------------------
+    // Less than a small buffer is of no use: with more holders than that there are no shares.
+    static constexpr std::size_t share_smallest = 16U << 10;
     static constexpr std::size_t share_largest = 1U << 20;
 
     void add_holder() noexcept { set_holders(holders_ + 1); }

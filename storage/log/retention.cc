@@ -146,6 +146,12 @@ void GroupCore::finish_drops() noexcept {
             release_orphan(*buffer);
             buffer = next;
         }
+        // What a reader or a slow replica keeps belongs to nobody from now on.
+        for (std::uint32_t slot = 0; slot < buffers.count(); ++slot) {
+            if (buffers.at(slot).shard == &shard) {
+                buffers.at(slot).shard = nullptr;
+            }
+        }
         give_up_share(shard);
         waiting_shards -= shard.buffers != nullptr ? 1 : 0;
         pending_total -= shard.pending_bytes;

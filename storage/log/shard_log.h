@@ -144,7 +144,7 @@ struct ShardLog {
     bool bulk = false;  // what was handed out last went directly: its buffers may be large
     std::uint64_t went_direct_ns = 0;  // the last time it did
     // Of the lane's memory; see FramePool.
-    std::uint64_t held_bytes = 0;       // capacity of the buffers above
+    std::uint64_t held_bytes = 0;       // capacity of its buffers, orphans too
     std::uint64_t kept_bytes = 0;       // what of its share it told the pool to keep
     std::uint64_t blocked_in_pass = 0;  // of issue_writes(): waits for a chunk
     bool dirty = false;                 // in the group's dirty list

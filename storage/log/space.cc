@@ -42,7 +42,7 @@ std::uint64_t GroupCore::room_units() const noexcept {
 std::uint64_t GroupCore::margin_units() const noexcept {
     const std::uint64_t container =
         options.geometry.container_bytes / options.geometry.chunk_unit_bytes;
-    if (shards.size() < 2 || reserve_failed) {
+    if (shards.size() < 2 || reserve_failed || pool.share_bytes() == 0) {
         return 0;  // nobody to leave it to, or the disks are full for all
     }
     const std::uint64_t idle = shards.size() - waiting_shards;

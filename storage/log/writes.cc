@@ -493,9 +493,17 @@ std::size_t GroupCore::relieve() noexcept {
          ++step) {
         relieved_last = (relieved_last + 1) % shard_order.size();
         ShardLog& shard = *shard_order[relieved_last];
+        // Once a shard's oldest frames are on their way, moving newer ones would only fill its
+        // share with small writes.
+        const FrameBuffer* oldest = shard.buffers;
+        const bool on_its_way = pool.share_bytes() != 0 && oldest != nullptr &&
+                                (oldest->queued || oldest->state > BufferState::closed);
         const bool holds_journal = shard.frames != nullptr && shard.frames->journal_block != 0 &&
-                                   (shard.unsubmitted_bytes == 0 || nearly_full);
-        if (shard.buffers == nullptr || shard.dropping || (!memory && !holds_journal)) {
+                                   !on_its_way && (shard.unsubmitted_bytes == 0 || nearly_full);
+        // What is well within a shard's share would serve nobody else.
+        const bool holds_memory =
+            memory && (slots_short || (!on_its_way && shard.held_bytes > pool.share_bytes() / 2));
+        if (shard.buffers == nullptr || shard.dropping || (!holds_memory && !holds_journal)) {
             continue;
         }
         const std::size_t before = unfinished_writes;
