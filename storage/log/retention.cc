@@ -153,7 +153,6 @@ void GroupCore::finish_drops() noexcept {
             }
         }
         give_up_share(shard);
-        waiting_shards -= shard.buffers != nullptr ? 1 : 0;
         pending_total -= shard.pending_bytes;
         waiting_shards -= shard.buffers != nullptr ? 1 : 0;
         none_unsubmitted(shard);
