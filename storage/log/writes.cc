@@ -466,6 +466,8 @@ void GroupCore::relieve_shard(ShardLog& shard) noexcept {
         }
         move_shard(shard);
     } else if (shard.unflushed == 0) {
+        // It is bulk in that more gathers while this is under way, but not busy (in_bulk()).
+        shard.bulk = true;
         go_direct(shard, false);
     } else {
         flush_wanted = true;  // a direct write may not stand behind unflushed bytes
