@@ -668,16 +668,20 @@ PortQueue& DpdkPort::queue(unsigned index) noexcept {
 
 PortStats DpdkPort::stats() noexcept {
     rte_eth_stats counted{};
-    PortStats stats;
     const std::uint64_t dropped = take_packet_socket_drops(packet_sockets_);
+    const std::lock_guard lock(counting_);
     if (rte_eth_stats_get(port_id_, &counted) == 0) {
-        stats.received_packets = counted.ipackets;
-        stats.received_bytes = counted.ibytes;
-        stats.missed = counted.imissed;
-        stats.errors = counted.ierrors;
-        stats.no_buffer = counted.rx_nombuf;
-        stats.sent_packets = counted.opackets;
+        const auto count = [&](std::uint64_t PortStats::* what, std::uint64_t now) {
+            counted_.*what = std::max(counted_.*what, now);
+        };
+        count(&PortStats::received_packets, counted.ipackets);
+        count(&PortStats::received_bytes, counted.ibytes);
+        count(&PortStats::missed, counted.imissed);
+        count(&PortStats::errors, counted.ierrors);
+        count(&PortStats::no_buffer, counted.rx_nombuf);
+        count(&PortStats::sent_packets, counted.opackets);
     }
+    PortStats stats = counted_;
     stats.missed += packet_socket_drops_.fetch_add(dropped) + dropped;
     return stats;
 }

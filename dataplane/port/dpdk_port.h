@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,10 @@ private:
     std::vector<int> packet_sockets_;
     std::atomic<std::uint64_t> packet_socket_drops_{0};
     std::vector<std::unique_ptr<DpdkQueue>> queues_;
+    // What the driver counted, never less than before: memif's shows nothing while no peer is
+    // there.
+    std::mutex counting_;
+    PortStats counted_;
 };
 
 }  // namespace penstock

@@ -95,6 +95,16 @@ class Memif(PortTest):
         self.assertEqual(node.stop(), 0)
         self.assertFalse(os.path.exists(path))
 
+    def test_a_peer_that_leaves_takes_no_counts_with_it(self):
+        node, path = self.made()
+        for total in (300, 600):
+            sender = self.sends_over_memif(node, path, numbered(0, 300, 300))
+            self.assert_committed(node, "s", total, 30)
+            sender.kill()
+            sender.wait()
+            wait_for(lambda: node.metrics().get("penstock_port_received_packets_total") == total,
+                     f"{total} packets to stay counted", 10)
+
     def test_jumbo_datagrams_arrive_whole_from_chained_buffers(self):
         node, path = self.made("--mtu", "9000")
         self.assertIn("MTU 9000", node.log())
