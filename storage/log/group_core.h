@@ -318,11 +318,9 @@ struct GroupCore {
     std::uint64_t now_ns = 0;
     std::int64_t wall_ms = 0;
     std::uint64_t last_journal_ns = 0;
-    std::uint64_t dirty_since_ns = 0;
     std::uint64_t next_timer_ns = 0;
     std::uint64_t last_lag_look_ns = 0;
     std::uint64_t next_retention_ns = 0;
-    std::uint64_t points_asked_through = 0;  // journal block a points entry will free
     bool points_in_flight = false;
     bool disk_full = false;
     bool recovering = true;  // no space is taken ahead of need
