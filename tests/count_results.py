@@ -50,6 +50,8 @@ def reasons(test):
         elif re.match(r"\[  FAILED  \] .* \(\d+ ms\)$", line):
             said.append(f"{line[13:]}: {' '.join(failure)[:600]}")
             failure = []
+    if failure:   # the program ended before GoogleTest could name the case
+        said.append(f"{test['result']}: {' '.join(failure)[:600]}")
     if not said:
         said = [f"{test['result']}: " + " | ".join(output.strip().splitlines()[-3:])[:600]]
     return [f"{test['name']}: {one}" for one in said]
