@@ -215,32 +215,29 @@ void JournalRing::release_frame(std::uint64_t number) noexcept {
     Record& record = records_[number - records_.front().number];
     PENSTOCK_CHECK(record.number == number && record.frames != 0);
     --record.frames;
+    while (releasable_ != records_.size() && records_[releasable_].frames == 0) {
+        ++releasable_;
+    }
 }
 
 std::uint64_t JournalRing::releasable_through() const noexcept {
-    std::uint64_t through = 0;
-    for (const Record& record : records_) {
-        if (record.frames != 0) {
-            break;
-        }
-        through = record.number;
-    }
-    return through;
+    return releasable_ == 0 ? 0 : records_[releasable_ - 1].number;
 }
 
 void JournalRing::free_through(std::uint64_t number) noexcept {
     while (!records_.empty() && records_.front().number <= number) {
-        PENSTOCK_CHECK(records_.front().frames == 0);
+        PENSTOCK_CHECK(releasable_ != 0);
         records_.pop_front();
+        --releasable_;
     }
 }
 
-std::uint64_t JournalRing::used_bytes() const noexcept {
-    if (records_.empty()) {
+std::uint64_t JournalRing::bytes_from(std::size_t record) const noexcept {
+    if (record == records_.size()) {
         return 0;
     }
     const std::uint64_t file_bytes = options_.geometry.journal_file_bytes;
-    const std::uint64_t from = records_.front().file * file_bytes + records_.front().offset;
+    const std::uint64_t from = records_[record].file * file_bytes + records_[record].offset;
     const std::uint64_t to = file_ * file_bytes + offset_;
     return to > from ? to - from : size_bytes() - from + to;
 }

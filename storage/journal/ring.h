@@ -96,12 +96,10 @@ public:
     [[nodiscard]] std::uint64_t releasable_through() const noexcept;
     // Frees the places of blocks up to `number`. Only after the manifest says so durably.
     void free_through(std::uint64_t number) noexcept;
-    // Block a frame must be moved for to free the ring's oldest place; 0 if the ring is empty.
-    [[nodiscard]] std::uint64_t oldest_block() const noexcept {
-        return records_.empty() ? 0 : records_.front().number;
-    }
 
-    [[nodiscard]] std::uint64_t used_bytes() const noexcept;
+    [[nodiscard]] std::uint64_t used_bytes() const noexcept { return bytes_from(0); }
+    // Of those, the ones from the oldest block on that still holds a frame that is needed.
+    [[nodiscard]] std::uint64_t needed_bytes() const noexcept { return bytes_from(releasable_); }
     [[nodiscard]] std::uint64_t size_bytes() const noexcept {
         return options_.geometry.journal_file_bytes * options_.geometry.journal_files;
     }
@@ -122,6 +120,7 @@ private:
         std::uint32_t frames = 0;  // still needed
     };
     void settle() noexcept;
+    [[nodiscard]] std::uint64_t bytes_from(std::size_t record) const noexcept;
 
     IoEngine& engine_;
     Options options_;
@@ -130,6 +129,7 @@ private:
     Block* open_ = nullptr;
     std::deque<std::uint32_t> order_;  // sealed blocks whose buffers are held, oldest first
     std::deque<Record> records_;       // blocks whose places are held, oldest first
+    std::size_t releasable_ = 0;       // the first so many of them hold nothing needed
     std::uint64_t next_number_ = 1;
     std::uint64_t durable_through_ = 0;
     std::uint32_t file_ = 0;

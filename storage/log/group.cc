@@ -190,6 +190,7 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
     add_unsubmitted(shard, bytes);
     shard.pending_bytes += bytes;
     pending_total += bytes;
+    unplaced_total += bytes;
     ++counters.records_appended;
     mark_dirty(shard);
     return AppendVerdict::accepted;
@@ -356,6 +357,7 @@ AppendVerdict GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes, bool y
     add_unsubmitted(shard, sizeof(FrameHeader));
     shard.pending_bytes += sizeof(FrameHeader);
     pending_total += sizeof(FrameHeader);
+    unplaced_total += sizeof(FrameHeader);
     if (shard.pending_since_ns == 0) {
         shard.pending_since_ns = opened;
     }
@@ -414,6 +416,7 @@ void GroupCore::seal_frame(ShardLog& shard) noexcept {
     add_unsubmitted(shard, end - buffer->used);
     shard.pending_bytes += end - buffer->used;
     pending_total += end - buffer->used;
+    unplaced_total += end - buffer->used;
     buffer->used = end;
 
     if (shard.frames == nullptr) {
@@ -462,6 +465,10 @@ std::size_t GroupCore::turn() noexcept {
     work += flush_if_due();
     work += refill_step();
     work += relieve();
+    if (!points_in_flight &&
+        journal->used_bytes() - journal->needed_bytes() > journal->size_bytes() / 16) {
+        write_points();
+    }
     if (now_ns >= next_timer_ns) {
         timers();
     }
@@ -479,7 +486,6 @@ void GroupCore::timers() noexcept {
     }
     watch_lag();
     refresh_full();
-    relieve_journal();
     // What has waited long in memory goes to its segment, so that a quiet node has little to
     // recover.
     constexpr std::uint64_t move_after_ns = 2'000'000'000;

@@ -184,9 +184,11 @@ struct GroupCore {
     bool queue_segment_writes(FrameBuffer& buffer) noexcept;
     std::size_t flush_if_due() noexcept;
     void write_points() noexcept;
-    void relieve_journal() noexcept;
+    [[nodiscard]] std::size_t relief_writes() const noexcept;
     [[nodiscard]] std::size_t relieve() noexcept;
     void relieve_shard(ShardLog& shard) noexcept;
+    void enter_relief(ShardLog& shard) noexcept;
+    void leave_relief(ShardLog& shard) noexcept;
     void seal_journal_block() noexcept;
     template <typename Entry>
     void record(const Entry& entry, std::function<void()> done = {}) {
@@ -204,7 +206,7 @@ struct GroupCore {
 
     // -- space.cc
     // ----------------------------------------------------------------------------------
-    [[nodiscard]] std::uint64_t needed_units(std::uint64_t pending_bytes,
+    [[nodiscard]] std::uint64_t needed_units(std::uint64_t more_bytes,
                                              std::uint64_t waiting) const noexcept;
     [[nodiscard]] std::uint64_t room_units() const noexcept;
     [[nodiscard]] std::uint64_t margin_units() const noexcept;
@@ -289,14 +291,17 @@ struct GroupCore {
     bool flush_wanted = false;
     std::vector<bool> unflushed_containers;
     std::uint64_t unflushed_bytes = 0;
-    std::uint64_t pending_total = 0;  // bytes in buffers not settled, all shards
+    std::uint64_t pending_total = 0;   // bytes in buffers not settled, all shards
+    std::uint64_t unplaced_total = 0;  // of those, in buffers without a place in a chunk
     std::uint64_t write_pass = 0;
     // Buffers whose writes are not done on a quorum yet: direct ones, and all.
     unsigned writes_in_flight = 0;
     std::size_t unfinished_writes = 0;
     std::uint32_t direct_wanted = 0;  // shards with as much unsubmitted as a direct write takes
-    std::size_t relieved_last = 0;    // in shard_order
-    std::uint64_t flush_ticket = 1;   // given to plain writes
+    ShardLog* relief = nullptr;       // shards with frames in the journal, oldest first
+    ShardLog* relief_last = nullptr;
+    std::size_t leaving = 0;         // shards that go to their segments once they are journaled
+    std::uint64_t flush_ticket = 1;  // given to plain writes
     std::uint64_t oldest_unflushed_ns = 0;
     std::uint64_t waiting_shards = 0;  // shards with buffers
     ContainerRound reservation;
@@ -323,8 +328,7 @@ struct GroupCore {
     std::uint64_t next_retention_ns = 0;
     bool points_in_flight = false;
     bool disk_full = false;
-    bool recovering = true;  // no space is taken ahead of need
-    bool relieving = false;
+    bool recovering = true;        // no space is taken ahead of need
     bool journal_no_room = false;  // the open block waits for its place
     bool memory_short = false;     // a shard that is not in bulk found none
     bool pressed = false;          // memory or journal hold so much that they are being relieved

@@ -705,6 +705,7 @@ Status GroupCore::adopt(RecoveredShard& recovered) {
         buffer->used += bytes;
         shard.pending_bytes += bytes;
         pending_total += bytes;
+        unplaced_total += bytes;
         (shard.frames == nullptr ? shard.frames : shard.frames_last->next) = meta;
         shard.frames_last = meta;
         buffer->first = buffer->first == nullptr ? meta : buffer->first;

@@ -141,6 +141,7 @@ void GroupCore::finish_drops() noexcept {
         }
         for (FrameBuffer* buffer = shard.buffers; buffer != nullptr;) {
             FrameBuffer* next = buffer->next;
+            unplaced_total -= buffer->placed ? 0 : buffer->used;
             std::erase(writing, buffers.slot_of(buffer));
             buffer->orphan = true;
             release_orphan(*buffer);
@@ -156,6 +157,7 @@ void GroupCore::finish_drops() noexcept {
         pending_total -= shard.pending_bytes;
         waiting_shards -= shard.buffers != nullptr ? 1 : 0;
         none_unsubmitted(shard);
+        leave_relief(shard);
         ShardLog** link = &dirty;
         dirty_last = nullptr;
         while (*link != nullptr) {

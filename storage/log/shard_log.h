@@ -141,7 +141,8 @@ struct ShardLog {
     std::uint64_t settled_since_point = 0;
 
     std::uint32_t buffer_wish = 0;  // capacity of the next buffer
-    bool bulk = false;  // what was handed out last went directly: its buffers may be large
+    bool leaves = false;  // goes to its segment as soon as the journal has all of its frames
+    bool bulk = false;    // what was handed out last went directly: its buffers may be large
     std::uint64_t went_direct_ns = 0;  // the last time it did
     // Of the lane's memory; see FramePool.
     std::uint64_t held_bytes = 0;       // capacity of its buffers, orphans too
@@ -153,6 +154,9 @@ struct ShardLog {
     CommitWaiter* waiters_last = nullptr;
     CommitWaiter* drop_waiter = nullptr;
     ShardLog* dirty_next = nullptr;
+    bool in_relief = false;  // in the group's list of what has to leave memory and journal
+    ShardLog* relief_next = nullptr;
+    ShardLog* relief_previous = nullptr;
 };
 
 }  // namespace penstock

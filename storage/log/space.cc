@@ -19,11 +19,13 @@ constexpr std::int64_t out_of_space = -28;  // ENOSPC
 
 }  // namespace
 
-// Units that `pending_bytes` of `waiting` shards take at most, now and in a recovery. A chunk is
-// left when the next write does not fit, at worst half empty.
-std::uint64_t GroupCore::needed_units(std::uint64_t pending_bytes,
+// Units that what is pending of `waiting` shards, and `more_bytes` without a place, take at most:
+// now, if they have none yet, and in a recovery. A chunk is left when the next write does not fit,
+// at worst half empty.
+std::uint64_t GroupCore::needed_units(std::uint64_t more_bytes,
                                       std::uint64_t waiting) const noexcept {
-    return 2 * (2 * pending_bytes / options.geometry.chunk_unit_bytes + waiting) + 4;
+    const std::uint64_t bytes = pending_total + unplaced_total + 2 * more_bytes;
+    return 2 * bytes / options.geometry.chunk_unit_bytes + 2 * waiting + 4;
 }
 
 // Free units, and those that enough file systems have promised.
@@ -47,13 +49,15 @@ std::uint64_t GroupCore::margin_units() const noexcept {
     }
     const std::uint64_t idle = shards.size() - waiting_shards;
     const std::uint64_t shares = shards.size() * pool.share_bytes();
-    return std::min(2 * (2 * shares / options.geometry.chunk_unit_bytes + idle), container / 2);
+    // Any shard may just have taken a unit for what still counts as pending.
+    return std::min(2 * (2 * shares / options.geometry.chunk_unit_bytes + idle) + shards.size(),
+                    container);
 }
 
 bool GroupCore::has_room(const ShardLog& shard, std::uint64_t bytes,
                          std::uint64_t margin) noexcept {
     const std::uint64_t waiting = waiting_shards + (shard.buffers == nullptr ? 1 : 0);
-    const std::uint64_t needed = needed_units(pending_total + bytes, waiting) + margin;
+    const std::uint64_t needed = needed_units(bytes, waiting) + margin;
     const std::uint64_t container =
         options.geometry.container_bytes / options.geometry.chunk_unit_bytes;
     if (bytes > options.geometry.chunk_unit_bytes) {
@@ -239,7 +243,7 @@ void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcep
 // Sees to it that there is room ahead of need, and notes when there cannot be.
 void GroupCore::refresh_full() noexcept {
     const std::uint64_t unit = options.geometry.chunk_unit_bytes;
-    const std::uint64_t needed = needed_units(pending_total, waiting_shards);
+    const std::uint64_t needed = needed_units(0, waiting_shards);
     const std::uint64_t free = table.space().free_units();
     // A whole container is kept ahead of need: making one takes long.
     const std::uint64_t ahead =
@@ -257,8 +261,7 @@ void GroupCore::refresh_full() noexcept {
             reserve_space();
         }
     }
-    disk_full =
-        reserve_failed && needed_units(pending_total + unit, waiting_shards + 1) > room_units();
+    disk_full = reserve_failed && needed_units(unit, waiting_shards + 1) > room_units();
 }
 
 // -- Chunks ---------------------------------------------------------------------------------------
@@ -273,7 +276,7 @@ void GroupCore::want_chunk(ShardLog& shard, std::uint64_t at_least, bool ahead) 
         (at_least + options.geometry.chunk_unit_bytes - 1) / options.geometry.chunk_unit_bytes);
     // More than what is needed only while what was admitted keeps its room.
     const std::uint64_t room = room_units();
-    const std::uint64_t kept = needed_units(pending_total, waiting_shards) + margin_units();
+    const std::uint64_t kept = needed_units(0, waiting_shards) + margin_units();
     const std::uint64_t spare = room > kept ? room - kept : 0;
     if (ahead && spare < needed) {
         return;

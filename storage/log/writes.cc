@@ -1,6 +1,7 @@
 // What is written when: journal blocks, direct writes, moves, flushes, manifest points.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "storage/log/group_core.h"
 #include "storage/segment/reader.h"
@@ -10,15 +11,18 @@ namespace penstock {
 namespace {
 
 constexpr unsigned journal_blocks_in_flight_max = 2;
-// While the journal has no room small amounts go directly: so many times the direct writes that are
-// enough otherwise, since each of them is that much smaller.
-constexpr unsigned small_writes_in_flight = 8;
 constexpr std::uint64_t flush_after_ns = 5'000'000;
 constexpr std::uint64_t flush_bytes = 16U << 20;
-// Shards that one turn looks at to relieve memory and journal, and unfinished writes with which
-// that pauses: on three replicas of one drive, about as many requests as its queue takes.
-constexpr std::size_t relief_steps_max = 64;
-constexpr std::size_t relief_writes_enough = 64;
+// Shards that one turn looks at to relieve memory and journal.
+constexpr unsigned relief_steps_max = 64;
+// Unfinished writes with which that pauses when memory or journal are nearly full: on three
+// replicas of one drive, about as many requests as its queue takes.
+constexpr double relief_writes_max = 64;
+// Parts of the journal and of the memory in use at which relief begins and is at its strongest.
+constexpr double journal_relief_from = 0.25;
+constexpr double journal_relief_full = 0.625;
+constexpr double memory_relief_from = 0.5;
+constexpr double memory_relief_full = 0.75;
 constexpr std::uint64_t chunk_grow_ns = 2'000'000'000;
 constexpr std::uint64_t chunk_shrink_ns = 60'000'000'000;
 
@@ -43,13 +47,8 @@ std::size_t GroupCore::gather() noexcept {
     dirty = nullptr;
     dirty_last = nullptr;
     bool journal_full = !journal_due;
-    const auto small_may_go = [&] {
-        return journal_no_room &&
-               writes_in_flight < small_writes_in_flight * options.writes_in_flight_enough;
-    };
     // The rest of thousands of shards isn't looked at when nothing can be done for them.
-    while (shard != nullptr &&
-           (!journal_full || small_may_go() || (direct_left != 0 && drive_idle()))) {
+    while (shard != nullptr && (!journal_full || (direct_left != 0 && drive_idle()))) {
         ShardLog* next = shard->dirty_next;
         shard->dirty = false;
         // The busier the drive, the larger the writes that are worth starting, as long as there is
@@ -68,15 +67,6 @@ std::size_t GroupCore::gather() noexcept {
         } else if (shard->bulk && shard->committed < shard->submitted) {
             // It could commit no earlier than the direct write before it, which is still under way:
             // meanwhile more gathers for the next one.
-        } else if (journal_no_room) {
-            // What holds the journal's oldest place may be a frame of this very shard, which moves
-            // only together with what came after it.
-            if (shard->unflushed != 0) {
-                flush_wanted = true;
-            } else if (small_may_go()) {
-                go_direct(*shard, false);
-                ++work;
-            }
         } else if (!journal_full) {
             JournalRing::Block* block = journal->open_block();
             if (block == nullptr ||
@@ -121,8 +111,9 @@ void GroupCore::seal_journal_block() noexcept {
     }
     journal_no_room = !journal->seal(*block, now_ns);
     if (journal_no_room) {
-        relieving = true;  // what holds the oldest place has to move first
-        relieve_journal();
+        if (!points_in_flight && journal->releasable_through() != 0) {
+            write_points();
+        }
         return;
     }
     last_journal_ns = now_ns;
@@ -151,13 +142,19 @@ void GroupCore::journal_shard(ShardLog& shard) noexcept {
     }
     shard.unsubmitted = nullptr;
     none_unsubmitted(shard);
-    // Full buffers go on to the segment; the open one goes on gathering.
-    move_closed(shard);
+    // Full buffers go on to the segment; the open one goes on gathering, unless it shall not.
+    if (shard.leaves) {
+        move_shard(shard);
+    } else {
+        enter_relief(shard);
+        move_closed(shard);
+    }
 }
 
 // Everything of the shard that is not in its segment goes there in flushed writes, which commit it.
 // `bulk`: because it is much.
 void GroupCore::go_direct(ShardLog& shard, bool bulk) noexcept {
+    leave_relief(shard);
     close_buffer(shard);
     if (bulk) {
         shard.bulk = true;
@@ -181,6 +178,7 @@ void GroupCore::go_direct(ShardLog& shard, bool bulk) noexcept {
 // flush has covered them. Only buffers whose frames are all handed out, unless nothing may stay.
 void GroupCore::move_shard(ShardLog& shard) noexcept {
     if (shard.unsubmitted_bytes == 0) {
+        leave_relief(shard);
         close_buffer(shard);
     }
     move_closed(shard);
@@ -330,6 +328,7 @@ bool GroupCore::place(FrameBuffer& buffer) noexcept {
     buffer.ordinal = shard.chunk_ordinal;
     buffer.offset = shard.chunk_offset;
     buffer.placed = true;
+    unplaced_total -= buffer.used;
     shard.chunk_offset += buffer.length;
     if (shard.chunk_offset + 2 * std::uint64_t{buffer.length} > shard.chunk_bytes) {
         want_chunk(shard, buffer.length, true);  // so that nobody waits for it
@@ -405,7 +404,7 @@ std::size_t GroupCore::flush_if_due() noexcept {
 void GroupCore::write_points() noexcept {
     const std::uint64_t through = points_in_flight ? 0 : journal->releasable_through();
     const bool free_journal =
-        through != 0 && (relieving || journal->used_bytes() > journal->size_bytes() / 8);
+        through != 0 && (journal_no_room || journal->used_bytes() > journal->size_bytes() / 8);
     for (ShardLog* shard : shard_order) {
         if (shard->settled_since_point == 0 || (!free_journal && !shard->point_due) ||
             shard->dropping) {
@@ -427,90 +426,110 @@ void GroupCore::write_points() noexcept {
         // Changes nothing; it is durable when all points before it are.
         record(EpochStartedEntry{value(options.epoch)}, [this, through] {
             points_in_flight = false;
-            relieving = false;
             journal->free_through(through);
         });
     }
 }
 
-// Makes room in the journal before it is needed: the older half moves when the ring is half full,
-// everything when it is three quarters full.
-void GroupCore::relieve_journal() noexcept {
-    const std::uint64_t used = journal->used_bytes();
-    if (used <= journal->size_bytes() / 2 && !relieving) {
-        return;
-    }
-    relieving = true;
-    const bool everything = used > journal->size_bytes() / 4 * 3;
-    const std::uint64_t oldest = journal->oldest_block();
-    const std::uint64_t half = (counters.journal_blocks - oldest) / 2 + oldest;
-    for (ShardLog* shard : shard_order) {
-        const FrameMeta* first = shard->frames;
-        if (first != nullptr && first->journal_block != 0 &&
-            (everything || first->journal_block <= half)) {
-            move_shard(*shard);
-        }
-    }
-    flush_wanted = true;
-    write_points();
-}
-
-// Has a shard's frames leave memory and journal: in plain writes those that the journal has all of,
-// otherwise in direct ones, since the journal may have no room for the rest.
+// Has a shard's frames leave memory and journal in plain writes, once the journal has all of them.
+// What is much, or finds no room in the journal, goes directly.
 void GroupCore::relieve_shard(ShardLog& shard) noexcept {
-    if (shard.unsubmitted_bytes == 0) {
+    if (shard.buffers == nullptr) {
+        leave_relief(shard);
+    } else if (shard.unsubmitted_bytes == 0) {
         const FrameBuffer& newest = *shard.buffers_last;
         if (!shard.bulk && newest.state == BufferState::open) {
             // As much as came since the last time, and as much again; bulk keeps its large writes.
             shard.buffer_wish = static_cast<std::uint32_t>(std::bit_ceil(2 * newest.used));
         }
         move_shard(shard);
+    } else if (!journal_no_room && shard.unsubmitted_bytes < options.direct_threshold_bytes) {
+        leaving += shard.leaves ? 0U : 1U;
+        shard.leaves = true;
     } else if (shard.unflushed == 0) {
-        // It is bulk in that more gathers while this is under way, but not busy (in_bulk()).
+        // A little is bulk in that more gathers while this is under way, but the shard isn't busy
+        // (in_bulk()).
         shard.bulk = true;
-        go_direct(shard, false);
+        go_direct(shard, shard.unsubmitted_bytes >= options.direct_threshold_bytes);
     } else {
         flush_wanted = true;  // a direct write may not stand behind unflushed bytes
     }
 }
 
-// From half of the memory or of the journal in use on, what they hold goes to the segments
-// steadily, one shard after the other and a part of the memory at a time. Moved all together once
-// nothing was left, the lane would wait for the drive, and then the drive for the lane.
-std::size_t GroupCore::relieve() noexcept {
+// Shards stand in the order in which the oldest frame that they hold in memory and journal was
+// journaled. What is on its way to the segment counts no more.
+void GroupCore::enter_relief(ShardLog& shard) noexcept {
+    if (shard.in_relief) {
+        return;
+    }
+    shard.in_relief = true;
+    shard.relief_next = nullptr;
+    shard.relief_previous = relief_last;
+    (relief_last == nullptr ? relief : relief_last->relief_next) = &shard;
+    relief_last = &shard;
+}
+
+void GroupCore::leave_relief(ShardLog& shard) noexcept {
+    leaving -= shard.leaves ? 1U : 0U;
+    shard.leaves = false;
+    if (!shard.in_relief) {
+        return;
+    }
+    shard.in_relief = false;
+    (shard.relief_previous == nullptr ? relief : shard.relief_previous->relief_next) =
+        shard.relief_next;
+    (shard.relief_next == nullptr ? relief_last : shard.relief_next->relief_previous) =
+        shard.relief_previous;
+}
+
+// How many writes may be unfinished for relief to start more; 0: there is no need. What has to
+// leave memory and journal shares the drives with what waits to commit, so that few writes are
+// under way while there is room, and many only when it runs out.
+std::size_t GroupCore::relief_writes() const noexcept {
+    const auto pressure = [](std::uint64_t used, std::uint64_t size, double from, double full) {
+        const double part = static_cast<double>(used) / static_cast<double>(size);
+        return std::clamp((part - from) / (full - from), 0.0, 1.0);
+    };
     // Small frames run out of slots before they run out of bytes.
     const bool slots_short = frames.free_count() < frames.count() / 4 + shards.size();
-    const bool memory = memory_short || slots_short || pool.used_bytes() > pool.size_bytes() / 2;
-    const bool journaled = journal->used_bytes() > journal->size_bytes() / 2;
-    pressed = (memory || journaled) && replicas.has_quorum();
+    if (memory_short || journal_no_room || slots_short) {
+        return static_cast<std::size_t>(relief_writes_max);
+    }
+    const double most = std::max(
+        pressure(journal->needed_bytes(), journal->size_bytes(), journal_relief_from,
+                 journal_relief_full),
+        pressure(pool.used_bytes(), pool.size_bytes(), memory_relief_from, memory_relief_full));
+    return static_cast<std::size_t>(std::ceil(relief_writes_max * most * most));
+}
+
+// What memory and journal hold goes to the segments steadily, shard after shard, the oldest first.
+// Moved all together once nothing was left, the lane would wait for the drive, and then the drive
+// for the lane.
+std::size_t GroupCore::relieve() noexcept {
+    const std::size_t writes_max = replicas.has_quorum() ? relief_writes() : 0;
+    pressed = writes_max != 0;
     if (!pressed) {
         return 0;
     }
-    // Until then what a shard has beside its journaled frames can still be journaled, too.
-    const bool nearly_full = journal->used_bytes() > journal->size_bytes() / 4 * 3;
     memory_short = false;
     std::size_t work = 0;
-    for (std::size_t step = 0; step < std::min(shard_order.size(), relief_steps_max) &&
-                               unfinished_writes < relief_writes_enough;
+    ShardLog* shard = relief;
+    for (unsigned step = 0;
+         shard != nullptr && step < relief_steps_max && unfinished_writes + leaving < writes_max;
          ++step) {
-        relieved_last = (relieved_last + 1) % shard_order.size();
-        ShardLog& shard = *shard_order[relieved_last];
+        ShardLog* next = shard->relief_next;
         // Once a shard's oldest frames are on their way, moving newer ones would only fill its
         // share with small writes.
-        const FrameBuffer* oldest = shard.buffers;
-        const bool on_its_way = pool.share_bytes() != 0 && oldest != nullptr &&
-                                (oldest->queued || oldest->state > BufferState::closed);
-        const bool holds_journal = shard.frames != nullptr && shard.frames->journal_block != 0 &&
-                                   !on_its_way && (shard.unsubmitted_bytes == 0 || nearly_full);
-        // What is well within a shard's share would serve nobody else.
-        const bool holds_memory =
-            memory && (slots_short || (!on_its_way && shard.held_bytes > pool.share_bytes() / 2));
-        if (shard.buffers == nullptr || shard.dropping || (!holds_memory && !holds_journal)) {
-            continue;
+        const FrameBuffer* oldest = shard->buffers;
+        const bool on_its_way =
+            oldest != nullptr && (oldest->queued || oldest->state > BufferState::closed) &&
+            pool.share_bytes() != 0 && shard->held_bytes > pool.share_bytes() / 2;
+        if (!on_its_way) {
+            const std::size_t before = unfinished_writes;
+            relieve_shard(*shard);
+            work += unfinished_writes - before;
         }
-        const std::size_t before = unfinished_writes;
-        relieve_shard(shard);
-        work += unfinished_writes - before;
+        shard = next;
     }
     flush_wanted = flush_wanted || unflushed_bytes >= pool.size_bytes() / 32;
     return work;

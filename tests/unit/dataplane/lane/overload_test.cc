@@ -80,7 +80,7 @@ TEST_F(OverloadTest, ManyShardsAtFullBlastLeaveAQuietOneItsShare) {
 }
 
 TEST_F(OverloadTest, OneHotShardAmongThousandsLeavesTheOthersAlone) {
-    make({.memory_bytes = 160U << 20, .doors = {"hot", "quiet"}});
+    make({.memory_bytes = 64U << 20, .doors = {"hot", "quiet"}});
     add_stream("hot", hot_uid, 1);
     add_stream("quiet", quiet_uid, 2000);
     Flow quiet = quiet_flow();
@@ -215,8 +215,9 @@ TEST_F(OverloadTest, AReplicaThatStallsUnderAFloodStarvesNobody) {
     expect_all_accounted_for(flows);
     EXPECT_EQ(flows[1].missed, 0U);
     EXPECT_EQ(dropped_at(1), 0U);
-    // It is taken for lost after a second; until then flushes wait for it, and frames for those.
-    EXPECT_LT(committed[quiet_uid].slowest_ns, second_ns + quiet_latency_ns_max);
+    // Every commit needs both of the others, and a place in the journal is free when the slower of
+    // the two has written and flushed what held it: one more round than with three.
+    EXPECT_LT(committed[quiet_uid].slowest_ns, quiet_latency_ns_max + 2 * 80'000'000);
 }
 
 // What a shard may have in memory bounds what it waits for: memory divided by the drives' rate.
