@@ -139,7 +139,7 @@ AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLe
         if (reserve_failed) {
             return AppendVerdict::disk_full;
         }
-        reserve_space();
+        space_wanted = true;
         return over_share && has_room(shard, bytes, 0) ? AppendVerdict::shard_behind
                                                        : AppendVerdict::no_room;
     }
@@ -465,6 +465,10 @@ std::size_t GroupCore::turn() noexcept {
     work += flush_if_due();
     work += refill_step();
     work += relieve();
+    if (space_wanted) {
+        space_wanted = false;
+        reserve_space();
+    }
     if (!points_in_flight &&
         journal->used_bytes() - journal->needed_bytes() > journal->size_bytes() / 16) {
         write_points();
@@ -508,6 +512,9 @@ void GroupCore::timers() noexcept {
 std::uint64_t GroupCore::next_due_ns() const noexcept {
     if (dirty != nullptr) {
         return std::max(now_ns, last_journal_ns + options.linger_ns);
+    }
+    if (space_wanted) {
+        return now_ns;
     }
     if (pressed) {
         return now_ns + relief_ns;

@@ -308,6 +308,7 @@ struct GroupCore {
     std::vector<PromisedContainer> promised;
     std::uint64_t reserve_retry_ns = 0;
     bool reserve_failed = false;    // the last time, and nothing was freed since
+    bool space_wanted = false;      // an append found no room: the next turn reserves more
     std::uint64_t room_margin = 0;  // margin_units() of this turn
     bool out_of_room = false;       // a buffer waits for a chunk and there is none to be had
     ContainerRound growth;
