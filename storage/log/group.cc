@@ -223,11 +223,10 @@ void GroupCore::none_unsubmitted(ShardLog& shard) noexcept {
 
 // The largest buffer that suits a shard: with two of it, one that fills and one that is written,
 // for every shard that has something in memory now.
-std::uint32_t GroupCore::buffer_limit(const ShardLog& shard) const noexcept {
-    const std::uint32_t most = shard.bulk ? buffer_largest : buffer_journaled_largest;
+std::uint32_t GroupCore::buffer_limit() const noexcept {
     const std::uint64_t part = pool.size_bytes() / (2 * std::max<std::uint64_t>(waiting_shards, 1));
     return static_cast<std::uint32_t>(
-        std::clamp<std::uint64_t>(std::bit_floor(part), buffer_smallest, most));
+        std::clamp<std::uint64_t>(std::bit_floor(part), buffer_smallest, buffer_largest));
 }
 
 // Notes what a shard holds of the pool's memory, and has the rest of its share kept for it.
@@ -286,7 +285,7 @@ bool GroupCore::in_bulk(const ShardLog& shard) const noexcept {
 
 FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least, bool yields) noexcept {
     if (!recovering) {
-        shard.buffer_wish = std::min(shard.buffer_wish, buffer_limit(shard));
+        shard.buffer_wish = std::min(shard.buffer_wish, buffer_limit());
     }
     shard.buffer_wish = std::max(shard.buffer_wish, buffer_smallest);
     FrameBuffer* buffer = buffers.take();
@@ -314,6 +313,7 @@ FrameBuffer* GroupCore::open_buffer(ShardLog& shard, std::uint64_t at_least, boo
         shard.buffers_last->next = buffer;
     }
     shard.buffers_last = buffer;
+    enter_relief(shard);
     return buffer;
 }
 
@@ -337,7 +337,7 @@ AppendVerdict GroupCore::open_frame(ShardLog& shard, std::uint64_t bytes, bool y
         }
         if (filled) {
             // It filled before time closed it: a larger one suits this flow.
-            shard.buffer_wish = std::min(shard.buffer_wish * 2, buffer_limit(shard));
+            shard.buffer_wish = std::min(shard.buffer_wish * 2, buffer_limit());
             close_buffer(shard);
         }
         buffer = open_buffer(shard, needed, yields);

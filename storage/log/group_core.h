@@ -148,7 +148,7 @@ struct GroupCore {
     void mark_dirty(ShardLog& shard) noexcept;
     void add_unsubmitted(ShardLog& shard, std::uint64_t bytes) noexcept;
     void none_unsubmitted(ShardLog& shard) noexcept;
-    [[nodiscard]] std::uint32_t buffer_limit(const ShardLog& shard) const noexcept;
+    [[nodiscard]] std::uint32_t buffer_limit() const noexcept;
     std::size_t turn() noexcept;
     std::uint64_t next_due_ns() const noexcept;
     ShardLog* add_shard_log(ShardTable& table);
@@ -186,7 +186,7 @@ struct GroupCore {
     void write_points() noexcept;
     [[nodiscard]] std::size_t relief_writes() const noexcept;
     [[nodiscard]] std::size_t relieve() noexcept;
-    void relieve_shard(ShardLog& shard) noexcept;
+    void relieve_shard(ShardLog& shard, bool hurry) noexcept;
     void enter_relief(ShardLog& shard) noexcept;
     void leave_relief(ShardLog& shard) noexcept;
     void seal_journal_block() noexcept;
@@ -298,7 +298,7 @@ struct GroupCore {
     unsigned writes_in_flight = 0;
     std::size_t unfinished_writes = 0;
     std::uint32_t direct_wanted = 0;  // shards with as much unsubmitted as a direct write takes
-    ShardLog* relief = nullptr;       // shards with frames in the journal, oldest first
+    ShardLog* relief = nullptr;       // shards with frames in memory, oldest first
     ShardLog* relief_last = nullptr;
     std::size_t leaving = 0;         // shards that go to their segments once they are journaled
     std::uint64_t flush_ticket = 1;  // given to plain writes

@@ -146,7 +146,6 @@ void GroupCore::journal_shard(ShardLog& shard) noexcept {
     if (shard.leaves) {
         move_shard(shard);
     } else {
-        enter_relief(shard);
         move_closed(shard);
     }
 }
@@ -432,8 +431,9 @@ void GroupCore::write_points() noexcept {
 }
 
 // Has a shard's frames leave memory and journal in plain writes, once the journal has all of them.
-// What is much, or finds no room in the journal, goes directly.
-void GroupCore::relieve_shard(ShardLog& shard) noexcept {
+// What is much, or finds no room in the journal, goes directly; so does everything when there is no
+// memory left to wait with (`hurry`): written twice it would come no sooner.
+void GroupCore::relieve_shard(ShardLog& shard, bool hurry) noexcept {
     if (shard.buffers == nullptr) {
         leave_relief(shard);
     } else if (shard.unsubmitted_bytes == 0) {
@@ -443,7 +443,8 @@ void GroupCore::relieve_shard(ShardLog& shard) noexcept {
             shard.buffer_wish = static_cast<std::uint32_t>(std::bit_ceil(2 * newest.used));
         }
         move_shard(shard);
-    } else if (!journal_no_room && shard.unsubmitted_bytes < options.direct_threshold_bytes) {
+    } else if (!hurry && !journal_no_room &&
+               shard.unsubmitted_bytes < options.direct_threshold_bytes) {
         leaving += shard.leaves ? 0U : 1U;
         shard.leaves = true;
     } else if (shard.unflushed == 0) {
@@ -456,8 +457,8 @@ void GroupCore::relieve_shard(ShardLog& shard) noexcept {
     }
 }
 
-// Shards stand in the order in which the oldest frame that they hold in memory and journal was
-// journaled. What is on its way to the segment counts no more.
+// Shards stand in the order in which what they hold in memory, and the journal with it, began. What
+// is on its way to the segment counts no more.
 void GroupCore::enter_relief(ShardLog& shard) noexcept {
     if (shard.in_relief) {
         return;
@@ -511,6 +512,9 @@ std::size_t GroupCore::relieve() noexcept {
     if (!pressed) {
         return 0;
     }
+    const bool hurry =
+        memory_short || static_cast<double>(pool.used_bytes()) >
+                            memory_relief_full * static_cast<double>(pool.size_bytes());
     memory_short = false;
     std::size_t work = 0;
     ShardLog* shard = relief;
@@ -526,7 +530,7 @@ std::size_t GroupCore::relieve() noexcept {
             pool.share_bytes() != 0 && shard->held_bytes > pool.share_bytes() / 2;
         if (!on_its_way) {
             const std::size_t before = unfinished_writes;
-            relieve_shard(*shard);
+            relieve_shard(*shard, hurry);
             work += unfinished_writes - before;
         }
         shard = next;

@@ -324,6 +324,43 @@ TEST_F(Protocol, MemoryAndJournalThatManyShardsFilledEmptyAgain) {
     check(false);
 }
 
+// At a pace that the drives keep, what many shards have in the journal leaves it in plain writes, a
+// few at a time, before its place is needed: a record waits for the journal's block and nothing
+// else. (Relieved in direct writes, or all at once, the others' records waited for that, too.)
+TEST_F(Protocol, WhatManyShardsHaveInTheJournalLeavesItBehindTheirBacks) {
+    constexpr unsigned shard_count = 300;
+    options_.pool_bytes = 16U << 20;
+    options_.geometry.container_bytes = 256U << 20;
+    options_.geometry.chunk_unit_bytes = 64U << 10;
+    start();
+    add_shards(shard_count);
+    const std::uint64_t journal_bytes =
+        options_.geometry.journal_files * options_.geometry.journal_file_bytes;
+    constexpr double per_second = 100'000;
+    const std::uint64_t began_ns = world_.clock().monotonic_ns();
+    std::uint64_t tried = 0;
+    std::uint64_t refused = 0;
+    std::size_t waiting_most = 0;
+    const auto step = [&] {
+        const double passed_s = static_cast<double>(world_.clock().monotonic_ns() - began_ns) / 1e9;
+        for (; static_cast<double>(tried) < passed_s * per_second; ++tried) {
+            refused +=
+                model_.append(*node_, 1 + tried * 7 % shard_count, 1000, AckLevel::quorum) ? 0 : 1;
+        }
+        model_.collect();
+        waiting_most = std::max(waiting_most, model_.waiting());
+        return node_->group(0).counters().journal_bytes > 4 * journal_bytes;
+    };
+    EXPECT_TRUE(node_->step_until(step));
+    const GroupCounters& counted = node_->group(0).counters();
+    EXPECT_EQ(counted.segment_direct_writes, 0U);
+    EXPECT_EQ(refused, 0U);
+    // What comes in 20 ms: many times what a block takes to gather and to be written.
+    EXPECT_LT(waiting_most, static_cast<std::size_t>(per_second / 50));
+    settle();
+    check(false);
+}
+
 class ProtocolSlowToGrow : public Protocol {
 protected:
     ProtocolSlowToGrow() : Protocol({.seed = 78, .allocate = {20'000'000, 400'000'000}}) {}

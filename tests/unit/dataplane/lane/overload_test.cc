@@ -65,7 +65,7 @@ TEST_F(OverloadTest, ManyShardsAtFullBlastLeaveAQuietOneItsShare) {
     add_stream("hot", hot_uid, 16);
     add_stream("quiet", quiet_uid, 1);
     Flow hot = hot_flow();
-    hot.per_second = 150'000;
+    hot.per_second = 250'000;
     hot.sources = 200;
     std::array flows{hot, quiet_flow()};
     std::size_t used_most = 0;
@@ -192,6 +192,7 @@ TEST_F(OverloadTest, ASlowReplicaUnderAFloodStarvesNobody) {
     add_stream("quiet", quiet_uid, 1);
     world->faults(2).latency_factor = 8;
     std::array flows{hot_flow(), quiet_flow()};
+    flows[0].per_second = 120'000;
     flows[0].sources = 200;
     run(flows, 3 * second_ns);
     empty_rings();
