@@ -128,25 +128,56 @@ void* AllocateWorker::run(void* self) noexcept {
     return nullptr;
 }
 
+void AllocateWorker::hurry() noexcept {
+    {
+        const std::lock_guard lock(mutex_);
+        hurry_ = working_ || !waiting_.empty();
+    }
+    given_.notify_one();
+}
+
+bool AllocateWorker::reserve_waits() const noexcept {
+    return std::ranges::any_of(waiting_, &Job::reserve);
+}
+
+void AllocateWorker::finish(Job& job) noexcept {
+    finished_.push_back(job);
+    finished_count_.store(finished_.size(), std::memory_order_release);
+    ::eventfd_write(event_fd_, 1);
+}
+
+void AllocateWorker::do_reserves(std::unique_lock<std::mutex>& lock) noexcept {
+    for (auto next = std::ranges::find_if(waiting_, &Job::reserve);
+         next != waiting_.end() && !stop_; next = std::ranges::find_if(waiting_, &Job::reserve)) {
+        Job job = *next;
+        waiting_.erase(next);
+        lock.unlock();
+        job.result = reserve(job.fd, job.end);
+        lock.lock();
+        finish(job);
+    }
+}
+
 void AllocateWorker::work() noexcept {
     std::unique_lock lock(mutex_);
     while (true) {
         given_.wait(lock, [&] { return stop_ || !waiting_.empty(); });
+        do_reserves(lock);
         if (stop_) {
             return;
         }
-        auto next = std::ranges::find_if(waiting_, &Job::reserve);
-        if (next == waiting_.end()) {
-            next = waiting_.begin();
+        if (waiting_.empty()) {
+            continue;
         }
-        Job job = *next;
-        waiting_.erase(next);
+        Job job = waiting_.front();
+        waiting_.erase(waiting_.begin());
+        working_ = true;
         lock.unlock();
-        job.result = job.reserve ? reserve(job.fd, job.end) : allocate(job.fd, job.end);
+        job.result = allocate(job);
         lock.lock();
-        finished_.push_back(job);
-        finished_count_.store(finished_.size(), std::memory_order_release);
-        ::eventfd_write(event_fd_, 1);
+        working_ = false;
+        hurry_ = hurry_ && !waiting_.empty();
+        finish(job);
     }
 }
 
@@ -160,7 +191,9 @@ std::int64_t AllocateWorker::reserve(int fd, std::uint64_t end) noexcept {
     return failure != 0 ? -failure : ::fsync(fd) != 0 ? -errno : 0;
 }
 
-std::int64_t AllocateWorker::allocate(int fd, std::uint64_t end) noexcept {
+std::int64_t AllocateWorker::allocate(const Job& job) noexcept {
+    const int fd = job.fd;
+    const std::uint64_t end = job.end;
     struct stat status{};
     if (::fstat(fd, &status) != 0) {
         return -errno;
@@ -174,7 +207,7 @@ std::int64_t AllocateWorker::allocate(int fd, std::uint64_t end) noexcept {
         if (result == 0) {
             // A size that is no multiple of a block was made by someone else; the rest of that
             // block reads as zeroes already.
-            result = fill(fd, align_up(size, block_bytes), end);
+            result = fill(job, align_up(size, block_bytes));
         }
     }
     if (result == 0 && ::fdatasync(fd) != 0) {
@@ -187,13 +220,27 @@ std::int64_t AllocateWorker::allocate(int fd, std::uint64_t end) noexcept {
     return result;
 }
 
-std::int64_t AllocateWorker::fill(int fd, std::uint64_t from, std::uint64_t end) noexcept {
-    while (from < end) {
+// Until `due`, or until there is reason not to wait.
+void AllocateWorker::pause_until(std::chrono::steady_clock::time_point due) noexcept {
+    std::unique_lock lock(mutex_);
+    while (true) {
+        do_reserves(lock);
+        if (stop_ || hurry_ || std::chrono::steady_clock::now() >= due) {
+            return;
+        }
+        given_.wait_until(lock, due, [&] { return stop_ || hurry_ || reserve_waits(); });
+    }
+}
+
+std::int64_t AllocateWorker::fill(const Job& job, std::uint64_t from) noexcept {
+    const auto began = std::chrono::steady_clock::now();
+    const std::uint64_t first = from;
+    while (from < job.end) {
         if (stop_) {
             return -ECANCELED;
         }
-        const std::size_t part = std::min<std::uint64_t>(zeroes_bytes, end - from);
-        const ssize_t written = ::pwrite(fd, zeroes_, part, static_cast<off_t>(from));
+        const std::size_t part = std::min<std::uint64_t>(zeroes_bytes, job.end - from);
+        const ssize_t written = ::pwrite(job.fd, zeroes_, part, static_cast<off_t>(from));
         if (written < 0 && errno == EINTR) {
             continue;
         }
@@ -201,6 +248,10 @@ std::int64_t AllocateWorker::fill(int fd, std::uint64_t from, std::uint64_t end)
             return written < 0 ? -errno : -EIO;
         }
         from += static_cast<std::uint64_t>(written);
+        const double done =
+            static_cast<double>(from - first) / static_cast<double>(job.end - first);
+        pause_until(began + std::chrono::nanoseconds(static_cast<std::int64_t>(
+                                done * static_cast<double>(job.pace_ns))));
     }
     return 0;
 }

@@ -13,6 +13,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -29,8 +30,11 @@ public:
     struct Job {
         std::uint32_t slot = 0;
         int fd = -1;
-        std::uint64_t end = 0;    // the file shall be at least this long, or have space up to here
-        bool reserve = false;     // only keep the space; done before the others, since it is quick
+        std::uint64_t end = 0;  // the file shall be at least this long, or have space up to here
+        bool reserve = false;   // only keep the space; done before and amid the others: it is quick
+        // The zeroes are spread over so much time, so that writes that are waited for have the
+        // drive between them; 0: as fast as they can be written.
+        std::uint64_t pace_ns = 0;
         std::int64_t result = 0;  // 0 or -errno
     };
 
@@ -43,6 +47,8 @@ public:
 
     // Errno when the thread cannot be started, 0 otherwise.
     [[nodiscard]] int give(const Job& job) noexcept;
+    // What was given and isn't finished shall be done as fast as it can.
+    void hurry() noexcept;
     // A finished job, if there is one.
     [[nodiscard]] bool take(Job& job) noexcept;
     // Readable from a job's end until no finished job is left.
@@ -53,9 +59,15 @@ private:
     [[nodiscard]] int start() noexcept;
     static void* run(void* self) noexcept;
     void work() noexcept;
+    // With the mutex held, when they are called and when they return.
+    [[nodiscard]] bool reserve_waits() const noexcept;
+    void finish(Job& job) noexcept;
+    void do_reserves(std::unique_lock<std::mutex>& lock) noexcept;
+    // Without it.
+    void pause_until(std::chrono::steady_clock::time_point due) noexcept;
     [[nodiscard]] static std::int64_t reserve(int fd, std::uint64_t end) noexcept;
-    [[nodiscard]] std::int64_t allocate(int fd, std::uint64_t end) noexcept;
-    [[nodiscard]] std::int64_t fill(int fd, std::uint64_t from, std::uint64_t end) noexcept;
+    [[nodiscard]] std::int64_t allocate(const Job& job) noexcept;
+    [[nodiscard]] std::int64_t fill(const Job& job, std::uint64_t from) noexcept;
 
     pthread_t thread_{};
     bool started_ = false;
@@ -66,6 +78,8 @@ private:
     std::condition_variable given_;
     std::vector<Job> waiting_;
     std::vector<Job> finished_;
+    bool working_ = false;
+    bool hurry_ = false;
     std::atomic<std::size_t> finished_count_{0};
     std::atomic<bool> stop_{false};
 };

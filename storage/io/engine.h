@@ -46,6 +46,7 @@ struct IoRequest {
     std::byte* data = nullptr;  // aligned to block_bytes
     std::uint64_t length = 0;   // multiple of block_bytes
     std::uint64_t cookie = 0;   // returned as it is; callers put kind | slot | generation in it
+    std::uint64_t pace_ns = 0;  // of an allocate: its zeroes may be spread over so much time
 };
 
 struct IoCompletion {
@@ -91,6 +92,9 @@ public:
     // Submits, then waits until a completion is ready or `timeout_ns` has passed. Recovery and the
     // catalog use it; a lane only when idle.
     virtual void wait(std::uint64_t timeout_ns) noexcept = 0;
+    // The allocates under way are needed now, whatever pace they were given. Of an engine that does
+    // not pace them: nothing.
+    virtual void hurry_allocates() noexcept {}
     // Requests accepted and not yet reaped.
     [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
 

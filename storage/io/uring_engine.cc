@@ -534,12 +534,17 @@ void UringEngine::give_to_worker(std::uint32_t slot) noexcept {
     const int failure = worker_->give({.slot = slot,
                                        .fd = file.fd,
                                        .end = request.offset + request.length,
-                                       .reserve = request.kind == IoKind::reserve});
+                                       .reserve = request.kind == IoKind::reserve,
+                                       .pace_ns = request.pace_ns});
     if (failure != 0) {
         finish(slot, -failure);
         return;
     }
     ++allocating_;
+}
+
+void UringEngine::hurry_allocates() noexcept {
+    worker_->hurry();
 }
 
 void UringEngine::take_from_worker() noexcept {

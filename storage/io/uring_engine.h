@@ -85,6 +85,7 @@ public:
     [[nodiscard]] std::size_t reap(std::span<IoCompletion> out) noexcept override;
     void wait(std::uint64_t timeout_ns) noexcept override;
     [[nodiscard]] std::size_t in_flight() const noexcept override { return in_flight_; }
+    void hurry_allocates() noexcept override;
     [[nodiscard]] std::byte* allocate_buffer(std::size_t bytes) override;
     [[nodiscard]] std::unique_ptr<DatagramReceiver> receive_datagrams(
         const DatagramOptions& options) override;

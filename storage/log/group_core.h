@@ -79,6 +79,7 @@ struct ContainerRound {
     ReplicaMask outstanding = 0;
     ReplicaMask ok = 0;
     ReplicaMask no_space = 0;
+    bool hurried = false;  // a paced one is waited for now
 };
 
 // A container that is not there yet, whose space file systems keep for it.
@@ -215,8 +216,11 @@ struct GroupCore {
     void reserve_space() noexcept;
     void complete_reserve(const Cookie& cookie, std::int64_t result) noexcept;
     void grow_space() noexcept;
+    [[nodiscard]] std::uint64_t growth_pace_ns() noexcept;
+    void hurry_growth() noexcept;
     void complete_grow(const Cookie& cookie, std::int64_t result) noexcept;
-    void begin_round(ContainerRound& round, std::uint32_t container, IoKind kind) noexcept;
+    void begin_round(ContainerRound& round, std::uint32_t container, IoKind kind,
+                     std::uint64_t pace_ns) noexcept;
     bool round_over(ContainerRound& round, const Cookie& cookie, std::int64_t result) noexcept;
     void refresh_full() noexcept;
     void want_chunk(ShardLog& shard, std::uint64_t at_least, bool ahead) noexcept;
@@ -312,6 +316,8 @@ struct GroupCore {
     std::uint64_t room_margin = 0;  // margin_units() of this turn
     bool out_of_room = false;       // a buffer waits for a chunk and there is none to be had
     ContainerRound growth;
+    std::uint64_t growth_began_ns = 0;    // the last one
+    std::uint64_t growth_used_units = 0;  // by then
     std::uint16_t grow_round = 0;
     bool manifest_written = false;  // this epoch's first generation is durable
     std::array<std::uint32_t, replica_count> segment_outstanding{};  // writes, orphans' too

@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::uint64_t retry_ns = 1'000'000'000;
 constexpr std::int64_t out_of_space = -28;  // ENOSPC
+// A container is there in time also when much more comes than of late.
+constexpr double growth_ns_most = 10e9;
 
 }  // namespace
 
@@ -89,7 +91,9 @@ bool GroupCore::ensure_container_file(unsigned replica, std::uint32_t container)
 }
 
 // Asks every replica that takes writes for the container's space or zeroes, off the lane's thread.
-void GroupCore::begin_round(ContainerRound& round, std::uint32_t container, IoKind kind) noexcept {
+// Spread over `pace_ns`, if anything.
+void GroupCore::begin_round(ContainerRound& round, std::uint32_t container, IoKind kind,
+                            std::uint64_t pace_ns) noexcept {
     round = ContainerRound{};
     round.container = container;
     round.round = ++grow_round;
@@ -119,7 +123,8 @@ void GroupCore::begin_round(ContainerRound& round, std::uint32_t container, IoKi
                           .file = containers[r][container],
                           .offset = have,
                           .length = options.geometry.container_bytes - have,
-                          .cookie = cookie.pack()})) {
+                          .cookie = cookie.pack(),
+                          .pace_ns = pace_ns})) {
             round.outstanding = static_cast<ReplicaMask>(round.outstanding | bit);
         }
     }
@@ -168,7 +173,7 @@ void GroupCore::reserve_space() noexcept {
            })) {
         ++number;
     }
-    begin_round(reservation, number, IoKind::reserve);
+    begin_round(reservation, number, IoKind::reserve, 0);
     complete_reserve(Cookie{}, 0);
 }
 
@@ -195,8 +200,33 @@ void GroupCore::grow_space() noexcept {
         reserve_space();
         return;
     }
-    begin_round(growth, promised.front().container, IoKind::allocate);
+    begin_round(growth, promised.front().container, IoKind::allocate, growth_pace_ns());
     complete_grow(Cookie{}, 0);
+}
+
+// Time for one replica's part of a container, of three that are written one after another: half of
+// what the free units last at the rate at which they were taken since the last growth began.
+std::uint64_t GroupCore::growth_pace_ns() noexcept {
+    const std::uint64_t free = table.space().free_units();
+    const std::uint64_t used = table.space().total_units() - free;
+    const std::uint64_t taken = used - std::min(growth_used_units, used);
+    const std::uint64_t passed_ns = now_ns - growth_began_ns;
+    const bool known = growth_began_ns != 0 && !recovering;
+    growth_began_ns = now_ns;
+    growth_used_units = used;
+    if (!known) {
+        return 0;
+    }
+    const double lasts_ns = static_cast<double>(free) * static_cast<double>(passed_ns) /
+                            static_cast<double>(std::max<std::uint64_t>(taken, 1));
+    return static_cast<std::uint64_t>(std::min(lasts_ns / 2, growth_ns_most)) / replica_count;
+}
+
+void GroupCore::hurry_growth() noexcept {
+    if (growth.active && !growth.hurried) {
+        growth.hurried = true;
+        engine.hurry_allocates();
+    }
 }
 
 void GroupCore::complete_grow(const Cookie& cookie, std::int64_t result) noexcept {
@@ -252,6 +282,9 @@ void GroupCore::refresh_full() noexcept {
         if (free < std::max(needed, ahead)) {
             grow_space();
         }
+        if (free < std::max(needed, ahead / 4)) {
+            hurry_growth();
+        }
         std::uint64_t without_chunk = 0;
         for (const ShardLog* shard : shard_order) {
             without_chunk += shard->has_chunk ? 0 : 1;
@@ -293,6 +326,7 @@ void GroupCore::want_chunk(ShardLog& shard, std::uint64_t at_least, bool ahead) 
     out_of_room = !run && promised.empty() && reserve_failed;
     if (!run) {
         grow_space();
+        hurry_growth();
         return;
     }
     const auto missing = static_cast<ReplicaMask>(all_replicas & ~replicas.taking);

@@ -512,9 +512,11 @@ std::size_t GroupCore::relieve() noexcept {
     if (!pressed) {
         return 0;
     }
-    const bool hurry =
+    // Where writes wait for chunks, what the journal takes commits sooner.
+    const bool memory_tight =
         memory_short || static_cast<double>(pool.used_bytes()) >
                             memory_relief_full * static_cast<double>(pool.size_bytes());
+    const bool hurry = memory_tight && write_queue == nullptr;
     memory_short = false;
     std::size_t work = 0;
     ShardLog* shard = relief;

@@ -242,6 +242,50 @@ TEST(UringEngine, ReserveKeepsSpaceAndNotTheSize) {
     EXPECT_EQ(engine->size_bytes(file), 3U << 20);
 }
 
+// An hour's pace, so that nothing here can come of waiting: space is kept between two parts of it,
+// and it ends when it is wanted.
+TEST(UringEngine, AnAllocateThatIsPacedHoldsUpNoReserveAndCanBeHurried) {
+    const TempDir dir;
+    auto engine = open_engine(options_for(dir));
+    const auto paced = *engine->open(0, "a", OpenMode::create_or_existing);
+    const auto kept = *engine->open(0, "b", OpenMode::create_or_existing);
+    ASSERT_TRUE(engine->queue({.kind = IoKind::allocate,
+                               .file = paced,
+                               .length = 16U << 20,
+                               .cookie = 1,
+                               .pace_ns = 3'600'000'000'000}));
+    engine->submit();
+    while (*engine->size_bytes(paced) == 0) {
+        std::this_thread::yield();  // until it has begun
+    }
+    ASSERT_TRUE(
+        engine->queue({.kind = IoKind::reserve, .file = kept, .length = 1U << 20, .cookie = 2}));
+    const auto first = collect(*engine, 1);
+    ASSERT_EQ(first.size(), 1U);
+    EXPECT_EQ(first[0].cookie, 2U);
+    EXPECT_EQ(first[0].result, 1 << 20);
+    EXPECT_LT(*engine->size_bytes(paced), 16U << 20);
+    engine->hurry_allocates();
+    const auto second = collect(*engine, 1);
+    ASSERT_EQ(second.size(), 1U);
+    EXPECT_EQ(second[0].cookie, 1U);
+    EXPECT_EQ(second[0].result, 16 << 20);
+    // And one that is given up ends at once, at its old size.
+    ASSERT_TRUE(engine->queue({.kind = IoKind::allocate,
+                               .file = kept,
+                               .length = 16U << 20,
+                               .cookie = 3,
+                               .pace_ns = 3'600'000'000'000}));
+    engine->submit();
+    while (*engine->size_bytes(kept) == 0) {
+        std::this_thread::yield();
+    }
+    engine.reset();
+    struct stat status{};
+    ASSERT_EQ(::stat((dir.path() + "/b").c_str(), &status), 0);
+    EXPECT_EQ(status.st_size, 0);
+}
+
 TEST(UringEngine, AllocationsOverlapWithOtherRequests) {
     const TempDir dir;
     auto engine = open_engine(options_for(dir));
