@@ -118,9 +118,12 @@ protected:
                 record.data = as_bytes(data);
                 Appended appended;
                 AppendVerdict verdict = AppendVerdict::no_memory;
-                while ((verdict = group.append(*shard, record, AckLevel::quorum, appended)) ==
-                       AppendVerdict::no_memory) {
-                    pump(group, engine);
+                // Room is asked for when it is wanted, and a busy drive promises it late.
+                while (verdict == AppendVerdict::no_memory || verdict == AppendVerdict::no_room) {
+                    verdict = group.append(*shard, record, AckLevel::quorum, appended);
+                    if (verdict != AppendVerdict::accepted) {
+                        pump(group, engine);
+                    }
                 }
                 ASSERT_EQ(verdict, AppendVerdict::accepted);
                 written_[uid].push_back(appended.sequence);
