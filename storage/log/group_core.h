@@ -85,6 +85,7 @@ struct ContainerRound {
 // A container that is not there yet, whose space file systems keep for it.
 struct PromisedContainer {
     std::uint32_t container = 0;
+    ReplicaMask asked = 0;
     ReplicaMask on = 0;
 };
 

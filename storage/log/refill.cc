@@ -227,7 +227,12 @@ void GroupCore::finish_join(unsigned replica) noexcept {
             return;
         }
     }
-    promised.clear();  // it has promised nothing; the others say the same again, at once
+    // What the others have promised stays; it is asked for the same.
+    for (PromisedContainer& container : promised) {
+        container.asked = static_cast<ReplicaMask>(container.asked & ~bit);
+        container.on = static_cast<ReplicaMask>(container.on & ~bit);
+    }
+    space_wanted = true;
     forget_copies(replica);
     if (!join.counts) {
         record(ReplicaBlankEntry{replica});  // before any chunk of it is read or refilled

@@ -166,6 +166,17 @@ void GroupCore::reserve_space() noexcept {
         !manifest_written) {
         return;
     }
+    // First a replica that came back is asked for what the others keep already.
+    const auto unasked = std::ranges::find_if(promised, [this](const PromisedContainer& one) {
+        const bool grows = growth.active && growth.container == one.container;
+        return !grows && (replicas.taking & ~one.asked) != 0;
+    });
+    if (unasked != promised.end()) {
+        unasked->asked = static_cast<ReplicaMask>(unasked->asked | replicas.taking);
+        begin_round(reservation, unasked->container, IoKind::reserve, 0);
+        complete_reserve(Cookie{}, 0);
+        return;
+    }
     std::uint32_t number = 0;
     while (table.space().has_container(number) || (growth.active && growth.container == number) ||
            std::ranges::any_of(promised, [number](const PromisedContainer& one) {
@@ -186,7 +197,14 @@ void GroupCore::complete_reserve(const Cookie& cookie, std::int64_t result) noex
     if (reserve_failed) {
         reserve_retry_ns = now_ns + retry_ns;  // or when something was freed
     } else {
-        promised.push_back({reservation.container, on});
+        const auto again =
+            std::ranges::find(promised, reservation.container, &PromisedContainer::container);
+        if (again != promised.end()) {
+            again->on = on;
+        } else if (!table.space().has_container(reservation.container) &&
+                   !(growth.active && growth.container == reservation.container)) {
+            promised.push_back({reservation.container, replicas.taking, on});
+        }
     }
     refresh_full();
 }
