@@ -49,6 +49,9 @@ class DpdkPort(NodeTest):
 
     def test_logger_over_ipv4_in_order(self):
         link, node = self.made()
+        # Datagrams that wait for the neighbour's address are sent by whatever CPU hears of it, beside
+        # later ones: their order on the wire is then not the one that the tap saw.
+        link.exec("ping", "-c", "1", "-W", "2", NODE4)
         tap = Tap(link, node.own)
         path = os.path.join(node.own, "lines")
         with open(path, "w", encoding="utf-8") as file:
