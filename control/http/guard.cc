@@ -86,8 +86,8 @@ std::optional<HttpResponse> refuse(const HttpRequest& request, std::string_view 
         return forbidden("Requests from web pages are refused: Sec-Fetch-Site is " + quoted(site) +
                          ".");
     }
-    const std::string_view host = request.header("Host");
-    if (request.count_header("Host") != 1 || !names_this_machine(host, bound_host)) {
+    const std::string_view host = request.host();
+    if (request.count_header("Host") > 1 || !names_this_machine(host, bound_host)) {
         return forbidden("The Host header must be localhost, 127.0.0.1 or [::1]: found " +
                          quoted(host) + "; use http://127.0.0.1 as the endpoint.");
     }

@@ -133,6 +133,10 @@ std::unique_ptr<HttpRequest> HttpRequest::make(
     for (const auto& [name, value] : headers) {
         const std::string_view kept_name = take(name.size());
         request->headers.push_back({kept_name, take(value.size())});
+        if (kept_name == ":authority") {
+            request->authority = request->headers.back().value;
+            request->version = 20;
+        }
     }
     PENSTOCK_CHECK(request->body_.reserve(body.size()));
     request->body_.append(body);
@@ -156,6 +160,10 @@ std::size_t HttpRequest::count_header(std::string_view name) const noexcept {
     return static_cast<std::size_t>(std::count_if(
         headers.begin(), headers.end(),
         [name](const HeaderField& field) { return equals_ignoring_case(field.name, name); }));
+}
+
+std::string_view HttpRequest::host() const noexcept {
+    return version >= 20 && !authority.empty() ? authority : header("Host");
 }
 
 std::string_view HttpRequest::keep_head(std::string_view bytes) {

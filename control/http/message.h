@@ -71,17 +71,24 @@ public:
     HttpRequest& operator=(const HttpRequest&) = delete;
 
     // A request made by hand: for tests, and for handlers that call one another. Copies its input.
+    // One with :authority among its headers is of HTTP/2.
     [[nodiscard]] static std::unique_ptr<HttpRequest> make(
         std::string_view method, std::string_view target,
         std::span<const std::pair<std::string, std::string>> headers, std::string_view body);
 
     std::string_view method;     // "POST"
     std::string_view target;     // as received: "/metrics?x=1", or "http://host/metrics?x=1"
-    std::string_view authority;  // "host" of the second form, else empty
+    std::string_view authority;  // "host" of the second form, or HTTP/2's :authority; else empty
     std::string_view path;       // "/metrics"
     std::string_view query;      // "x=1", without the question mark; percent signs are not decoded
+    // As received and in that order, repeated ones repeated. Of HTTP/2's pseudo-headers :authority
+    // is among them, first and under that name, because clients sign it; the others are above.
     std::vector<HeaderField> headers;
     unsigned version = 11;  // 10, 11, 20
+
+    // "host:port" that the peer means to have reached: HTTP/2's :authority, else the Host header.
+    // The connection has seen to it that there are not two, unless they are the same.
+    [[nodiscard]] std::string_view host() const noexcept;
 
     // Value of the first header of this name, any case; empty when there is none.
     [[nodiscard]] std::string_view header(std::string_view name) const noexcept;

@@ -42,6 +42,20 @@ TEST(HttpGuard, HostMustNameThisMachine) {
     EXPECT_EQ(outcome({{"Host", "127.0.0.2:9"}}, "/", "127.0.0.2"), 0);
 }
 
+TEST(HttpGuard, TheAuthorityOfHttp2CountsAsHost) {
+    EXPECT_EQ(outcome({{":authority", "localhost:4567"}}), 0);
+    EXPECT_EQ(outcome({{":authority", "localhost"}, {"host", "localhost"}}), 0);
+    EXPECT_EQ(outcome({{":authority", "evil.com"}}), 403);
+    EXPECT_EQ(outcome({{":authority", "evil.com"}, {"host", "localhost"}}), 403);
+    EXPECT_EQ(outcome({{":authority", ""}}), 403);
+    // A request of HTTP/1.1 cannot have such a header; its Host header counts.
+    const Headers headers{{":authority", "evil.com"}, {"host", "localhost"}};
+    const auto request = HttpRequest::make("GET", "/", headers, "");
+    EXPECT_EQ(request->host(), "evil.com");
+    request->version = 11;
+    EXPECT_EQ(request->host(), "localhost");
+}
+
 TEST(HttpGuard, NamesInTheTargetMustBeOursToo) {
     EXPECT_EQ(outcome({{"Host", "localhost"}}, "http://localhost:4567/"), 0);
     EXPECT_EQ(outcome({{"Host", "localhost"}}, "http://evil.com/"), 403);
