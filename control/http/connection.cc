@@ -17,4 +17,14 @@ std::size_t Connection::feed(std::string_view bytes) {
     return taken;
 }
 
+BodyStream::Next ask(BodyStream& body, BodyPiece& piece) noexcept {
+    try {
+        const BodyStream::Next next = body.next(piece);
+        const bool holds = next != BodyStream::Next::piece || (piece && !piece->empty());
+        return holds ? next : BodyStream::Next::broken;
+    } catch (...) {
+        return BodyStream::Next::broken;
+    }
+}
+
 }  // namespace penstock::http

@@ -2,8 +2,8 @@
 //
 // The server reads from its socket into input_space(), reports the bytes with input_received(), and
 // then drains next_request(). Answers go in through respond() in any order; what is to be sent
-// comes out of next_output(). HTTP/2 and TLS are further implementations of this interface: streams
-// are named by id, and TLS wraps another Connection.
+// comes out of next_output(). HTTP/1, HTTP/2 and TLS are implementations of this interface: streams
+// are named by id, and TLS wraps another Connection. Time is what the context says it is.
 //
 // Runs on: one control thread per connection; nothing here is shared.
 // Allocates: per request, on the heap.
@@ -35,9 +35,21 @@ struct ConnectionLimits {
     std::size_t unsent_bytes_max = 4 * 1024 * 1024;
 };
 
+// How long a peer may take before it is given up.
+struct ConnectionTimes {
+    std::uint64_t idle_ms = 120'000;   // nothing asked, nothing to answer
+    std::uint64_t header_ms = 10'000;  // from the first byte of a head to its end
+    std::uint64_t stall_ms = 30'000;   // a body or an answer that makes no progress
+    // The same for a BodyStream that the peer does not read: longer than any subscription lives.
+    std::uint64_t stream_stall_ms = 330'000;
+};
+
 // What the connections of one control thread have in common.
 struct ConnectionContext {
     ConnectionLimits limits;
+    ConnectionTimes times;
+    // Milliseconds that only grow, renewed by the owner before it calls a connection.
+    std::uint64_t now_ms = 0;
     // Room for the request bodies of all these connections together. A body that finds none is
     // refused with 503, which clients retry.
     std::shared_ptr<BodyBudget> body_budget = std::make_shared<BodyBudget>();
@@ -50,8 +62,12 @@ struct IncomingRequest {
     std::unique_ptr<HttpRequest> request;
 };
 
-// What a connection is waiting for from its peer.
-enum class Receiving : std::uint8_t { nothing, head, body };
+// What check_time() found.
+enum class Overdue : std::uint8_t {
+    nothing,
+    answered,  // something was too slow and has been refused: there is output, or an end
+    close,     // close at once: there is nobody to tell
+};
 
 class Connection {
 public:
@@ -71,6 +87,8 @@ public:
 
     // Answers one request. An unknown stream is ignored: it was reset or the connection failed.
     virtual void respond(StreamId stream, HttpResponse&& response) = 0;
+    // The BodyStream of this answer, which said `later`, has more.
+    virtual void resume(StreamId stream) = 0;
 
     // Fills `pieces` with the next bytes to send and returns how many pieces there are.
     // They stay valid until output_sent() or respond() is called.
@@ -82,8 +100,6 @@ public:
     [[nodiscard]] virtual bool wants_input() const noexcept = 0;
     // Everything there was to say is said: flush next_output(), then close.
     [[nodiscard]] virtual bool wants_close() const noexcept = 0;
-    // Which part of a request has begun to arrive and is not complete: what the timeouts go by.
-    [[nodiscard]] virtual Receiving receiving() const noexcept = 0;
     // Requests given out by next_request() and not answered yet.
     [[nodiscard]] virtual std::size_t outstanding() const noexcept = 0;
     // Requests this layer answered itself because they were malformed, too large or too slow.
@@ -91,9 +107,12 @@ public:
 
     // No further requests: answers what it has, then closes. For a server that stops.
     virtual void begin_shutdown() = 0;
-    // Answers the request being received with `status` and one line, and closes after it.
-    virtual void refuse(int status, std::string_view line) = 0;
+    // Refuses what the peer has been too slow with. To be called every now and then.
+    [[nodiscard]] virtual Overdue check_time() = 0;
 };
+
+// What connections ask a BodyStream with: one that throws, or gives an empty piece, is broken.
+[[nodiscard]] BodyStream::Next ask(BodyStream& body, BodyPiece& piece) noexcept;
 
 // HTTP/1.0 and HTTP/1.1 in clear text. `context` must outlive the connection.
 [[nodiscard]] std::unique_ptr<Connection> make_http1_connection(ConnectionContext& context);

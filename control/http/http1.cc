@@ -1,5 +1,6 @@
 // The HTTP/1.0 and HTTP/1.1 connection. Boost.Beast's parser judges the head; framing, limits and
 // the order of answers are decided here.
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <deque>
@@ -16,6 +17,7 @@
 
 #include "control/http/chunked.h"
 #include "control/http/connection.h"
+#include "control/http/output_queue.h"
 #include "storage/base/check.h"
 
 namespace penstock::http {
@@ -29,6 +31,8 @@ constexpr std::size_t joined_bytes_max = 16 * 1024;
 // Room in the input buffer beyond the largest head: what a small body or the next request needs.
 constexpr std::size_t input_extra_bytes = 16 * 1024;
 constexpr std::size_t chunked_growth_bytes_min = 16 * 1024;
+// A BodyStream is asked for more while less than this is unsent: enough to keep a socket busy.
+constexpr std::size_t stream_unsent_bytes_max = 64 * 1024;
 constexpr std::string_view head_end = "\r\n\r\n";
 
 // Fills a request's method, target and headers with views into the head it is given.
@@ -99,7 +103,8 @@ public:
     explicit Http1Connection(ConnectionContext& context)
         : context_(context),
           in_capacity_(context.limits.header_bytes_max + input_extra_bytes),
-          chunked_(context.limits.header_bytes_max) {}
+          chunked_(context.limits.header_bytes_max),
+          progress_ms_(context.now_ms) {}
 
     std::span<char> input_space() override {
         to_body_ = state_ == State::sized_body && in_begin_ == in_end_;
@@ -118,6 +123,7 @@ public:
     }
 
     void input_received(std::size_t count_bytes) override {
+        progress_ms_ = context_.now_ms;
         if (to_body_) {
             request_->body_buffer().advance(count_bytes);
         } else {
@@ -129,29 +135,13 @@ public:
     void input_ended() override { ended_ = true; }
 
     std::optional<IncomingRequest> next_request() override {
-        while (!closing_ && slots_.size() < context_.limits.outstanding_max &&
-               unsent_bytes_ < context_.limits.unsent_bytes_max) {
-            switch (state_) {
-                case State::head:
-                    if (!take_head()) {
-                        return std::nullopt;
-                    }
-                    break;
-                case State::sized_body:
-                    if (!take_sized_body()) {
-                        return std::nullopt;
-                    }
-                    break;
-                case State::chunked_body:
-                    if (!take_chunked_body()) {
-                        return std::nullopt;
-                    }
-                    break;
-                case State::complete:
-                    return hand_out();
-            }
+        const bool complete = take_request();
+        if (!complete && receiving() == Receiving::head) {
+            head_since_ms_ = head_since_ms_.value_or(context_.now_ms);
+        } else {
+            head_since_ms_.reset();
         }
-        return std::nullopt;
+        return complete ? std::optional(hand_out()) : std::nullopt;
     }
 
     void respond(StreamId stream, HttpResponse&& response) override {
@@ -166,41 +156,33 @@ public:
         slot.response = std::move(response);
         slot.answered = true;
         --outstanding_;
+        progress_ms_ = context_.now_ms;
         release_answers();
     }
 
-    std::size_t next_output(std::span<std::string_view> pieces) override {
-        std::size_t count = 0;
-        for (const std::string& piece : out_) {
-            if (count == pieces.size()) {
-                break;
-            }
-            pieces[count] = count == 0 ? std::string_view(piece).substr(out_offset_) : piece;
-            ++count;
+    void resume(StreamId stream) override {
+        if (stream_ && stream_->id == stream) {
+            stream_->waiting = false;
         }
-        return count;
+    }
+
+    std::size_t next_output(std::span<std::string_view> pieces) override {
+        while (stream_ && !stream_->waiting && out_.size_bytes() < stream_unsent_bytes_max) {
+            continue_stream();
+        }
+        return out_.fill(pieces);
     }
 
     void output_sent(std::size_t count_bytes) override {
-        PENSTOCK_CHECK(count_bytes <= unsent_bytes_);
-        unsent_bytes_ -= count_bytes;
-        while (count_bytes > 0) {
-            const std::size_t left = out_.front().size() - out_offset_;
-            if (count_bytes < left) {
-                out_offset_ += count_bytes;
-                return;
-            }
-            count_bytes -= left;
-            out_.pop_front();
-            out_offset_ = 0;
-        }
+        progress_ms_ = context_.now_ms;
+        out_.sent(count_bytes);
     }
 
-    std::size_t unsent_bytes() const noexcept override { return unsent_bytes_; }
+    std::size_t unsent_bytes() const noexcept override { return out_.size_bytes(); }
 
     bool wants_input() const noexcept override {
         return !ended_ && !closing_ && slots_.size() < context_.limits.outstanding_max &&
-               unsent_bytes_ < context_.limits.unsent_bytes_max &&
+               out_.size_bytes() < context_.limits.unsent_bytes_max &&
                (state_ == State::sized_body ? request_->body_buffer().size() < body_bytes_
                                             : in_end_ - in_begin_ < in_capacity_);
     }
@@ -208,43 +190,18 @@ public:
     bool wants_close() const noexcept override {
         const bool no_more = closing_ || (ended_ && receiving() == Receiving::nothing) ||
                              (shutting_down_ && receiving() == Receiving::nothing);
-        return no_more && slots_.empty() && unsent_bytes_ == 0;
-    }
-
-    Receiving receiving() const noexcept override {
-        if (closing_) {
-            return Receiving::nothing;
-        }
-        if (state_ != State::head) {
-            return Receiving::body;
-        }
-        return in_begin_ != in_end_ ? Receiving::head : Receiving::nothing;
+        return no_more && slots_.empty() && !stream_ && out_.empty();
     }
 
     std::size_t outstanding() const noexcept override { return outstanding_; }
     std::size_t refused() const noexcept override { return refused_; }
     void begin_shutdown() override { shutting_down_ = true; }
-
-    void refuse(int status, std::string_view line) override {
-        if (closing_) {
-            return;
-        }
-        ++refused_;
-        closing_ = true;
-        request_.reset();
-        state_ = State::head;
-        in_begin_ = in_end_ = 0;
-        Slot slot;
-        slot.response = HttpResponse::text(status, line);
-        slot.answered = true;
-        slot.own = true;
-        slot.version = version_;
-        slots_.push_back(std::move(slot));
-        release_answers();
-    }
+    Overdue check_time() override;
 
 private:
     enum class State : std::uint8_t { head, sized_body, chunked_body, complete };
+    // Which part of a request has begun to arrive and is not complete.
+    enum class Receiving : std::uint8_t { nothing, head, body };
 
     struct Slot {
         HttpResponse response;
@@ -255,11 +212,34 @@ private:
         bool no_body = false;  // the request was HEAD
     };
 
+    // The answer whose body is being made.
+    struct Streaming {
+        StreamId id{};
+        std::unique_ptr<BodyStream> body;
+        bool chunked = false;
+        bool waiting = false;
+    };
+
+    [[nodiscard]] Receiving receiving() const noexcept {
+        if (closing_) {
+            return Receiving::nothing;
+        }
+        if (state_ != State::head) {
+            return Receiving::body;
+        }
+        return in_begin_ != in_end_ ? Receiving::head : Receiving::nothing;
+    }
+    [[nodiscard]] bool passed(std::uint64_t since_ms, std::uint64_t limit_ms) const noexcept {
+        return context_.now_ms > since_ms && context_.now_ms - since_ms > limit_ms;
+    }
+
     [[nodiscard]] std::string_view input() const noexcept {
         return in_begin_ == in_end_ ? std::string_view{}
                                     : std::string_view{in_.get() + in_begin_, in_end_ - in_begin_};
     }
 
+    // True when a request is complete.
+    [[nodiscard]] bool take_request();
     // Each of these returns false when more input is needed.
     [[nodiscard]] bool take_head();
     [[nodiscard]] bool take_sized_body();
@@ -273,8 +253,12 @@ private:
     [[nodiscard]] IncomingRequest hand_out();
     void maybe_continue();
     void release_answers();
-    void write_answer(Slot& slot, bool last);
-    void send(std::string&& bytes);
+    void write_answer(Slot& slot, StreamId id, bool last);
+    void begin_stream(Slot& slot, StreamId id);
+    void continue_stream();
+    void end_stream(bool complete);
+    // Answers the request being received with one line, and closes after it.
+    void refuse(int status, std::string_view line);
     void refuse_large_body();
 
     ConnectionContext& context_;
@@ -299,10 +283,82 @@ private:
     std::uint64_t first_slot_ = 0;
     std::size_t outstanding_ = 0;
     std::size_t refused_ = 0;
-    std::deque<std::string> out_;
-    std::size_t out_offset_ = 0;
-    std::size_t unsent_bytes_ = 0;
+    std::optional<Streaming> stream_;
+    OutputQueue out_;
+    std::uint64_t progress_ms_;  // bytes last moved, or a request was last answered
+    std::optional<std::uint64_t> head_since_ms_;
 };
+
+bool Http1Connection::take_request() {
+    while (!closing_ && slots_.size() < context_.limits.outstanding_max &&
+           out_.size_bytes() < context_.limits.unsent_bytes_max) {
+        bool going_on = true;
+        switch (state_) {
+            case State::head:
+                going_on = take_head();
+                break;
+            case State::sized_body:
+                going_on = take_sized_body();
+                break;
+            case State::chunked_body:
+                going_on = take_chunked_body();
+                break;
+            case State::complete:
+                return true;
+        }
+        if (!going_on) {
+            return false;
+        }
+    }
+    return false;
+}
+
+Overdue Http1Connection::check_time() {
+    const ConnectionTimes& times = context_.times;
+    if (!out_.empty()) {
+        return passed(progress_ms_, stream_ ? times.stream_stall_ms : times.stall_ms)
+                   ? Overdue::close
+                   : Overdue::nothing;
+    }
+    if (outstanding_ != 0 || stream_) {
+        return Overdue::nothing;
+    }
+    switch (receiving()) {
+        case Receiving::head:
+            if (head_since_ms_ && passed(*head_since_ms_, times.header_ms)) {
+                refuse(408, "The request head did not arrive in time.");
+                return Overdue::answered;
+            }
+            break;
+        case Receiving::body:
+            if (passed(progress_ms_, times.stall_ms)) {
+                refuse(408, "The request body did not arrive in time.");
+                return Overdue::answered;
+            }
+            break;
+        case Receiving::nothing:
+            return passed(progress_ms_, times.idle_ms) ? Overdue::close : Overdue::nothing;
+    }
+    return Overdue::nothing;
+}
+
+void Http1Connection::refuse(int status, std::string_view line) {
+    if (closing_) {
+        return;
+    }
+    ++refused_;
+    closing_ = true;
+    request_.reset();
+    state_ = State::head;
+    in_begin_ = in_end_ = 0;
+    Slot slot;
+    slot.response = HttpResponse::text(status, line);
+    slot.answered = true;
+    slot.own = true;
+    slot.version = version_;
+    slots_.push_back(std::move(slot));
+    release_answers();
+}
 
 bool Http1Connection::incomplete(std::string_view what) {
     if (ended_) {
@@ -493,9 +549,9 @@ void Http1Connection::maybe_continue() {
         expects_continue_ = false;
     }
     const bool waits = state_ == State::sized_body || state_ == State::chunked_body;
-    if (waits && expects_continue_ && slots_.empty() && !ended_) {
+    if (waits && expects_continue_ && slots_.empty() && !stream_ && !ended_) {
         expects_continue_ = false;
-        send("HTTP/1.1 100 Continue\r\n\r\n");
+        out_.take("HTTP/1.1 100 Continue\r\n\r\n");
     }
 }
 
@@ -515,14 +571,14 @@ IncomingRequest Http1Connection::hand_out() {
 }
 
 void Http1Connection::release_answers() {
-    while (!slots_.empty() && slots_.front().answered) {
+    while (!stream_ && !slots_.empty() && slots_.front().answered) {
         Slot slot = std::move(slots_.front());
         slots_.pop_front();
-        ++first_slot_;
+        const StreamId id{first_slot_++};
         if (shutting_down_ && slots_.empty() && receiving() == Receiving::nothing) {
             closing_ = true;
         }
-        write_answer(slot, closing_ && slots_.empty());
+        write_answer(slot, id, closing_ && slots_.empty());
     }
     if (request_) {
         maybe_continue();
@@ -544,9 +600,10 @@ void append_header(std::string& out, std::string_view name, std::string_view val
     out.append("\r\n");
 }
 
-void Http1Connection::write_answer(Slot& slot, bool last) {
+void Http1Connection::write_answer(Slot& slot, StreamId id, bool last) {
     const HttpResponse& response = slot.response;
     const bool bodiless = response.status == 204 || response.status == 304;
+    const bool streams = response.stream != nullptr && !bodiless;
     std::string head;
     head.reserve(256 + (response.body.size() <= joined_bytes_max ? response.body.size() : 0));
     head.append("HTTP/1.1 ").append(std::to_string(response.status)).push_back(' ');
@@ -560,29 +617,86 @@ void Http1Connection::write_answer(Slot& slot, bool last) {
     for (const auto& [name, value] : response.headers) {
         append_header(head, name, value);
     }
-    if (!bodiless) {
+    if (streams && slot.version >= 11) {
+        append_header(head, "Transfer-Encoding", "chunked");
+    } else if (!streams && !bodiless) {
         append_header(head, "Content-Length", std::to_string(response.body.size()));
     }
-    if (last || slot.own || !slot.keep_alive) {
+    // A body without length or chunks ends with the connection.
+    if (last || slot.own || !slot.keep_alive || (streams && slot.version < 11)) {
         append_header(head, "Connection", "close");
     } else if (slot.version < 11) {
         append_header(head, "Connection", "keep-alive");
     }
     head.append("\r\n");
     if (slot.no_body || bodiless) {
-        send(std::move(head));
+        out_.take(std::move(head));
+    } else if (streams) {
+        out_.take(std::move(head));
+        begin_stream(slot, id);
     } else if (response.body.size() <= joined_bytes_max) {
         head.append(response.body);
-        send(std::move(head));
+        out_.take(std::move(head));
     } else {
-        send(std::move(head));
-        send(std::move(slot.response.body));
+        out_.take(std::move(head));
+        out_.take(std::move(slot.response.body));
     }
 }
 
-void Http1Connection::send(std::string&& bytes) {
-    unsent_bytes_ += bytes.size();
-    out_.push_back(std::move(bytes));
+void Http1Connection::begin_stream(Slot& slot, StreamId id) {
+    stream_ = Streaming{id, std::move(slot.response.stream), slot.version >= 11, false};
+    if (!stream_->chunked) {
+        closing_ = true;
+        outstanding_ = 0;
+        first_slot_ += slots_.size();
+        slots_.clear();
+    }
+}
+
+void Http1Connection::continue_stream() {
+    BodyPiece piece;
+    switch (ask(*stream_->body, piece)) {
+        case BodyStream::Next::piece: {
+            if (stream_->chunked) {
+                std::array<char, 16> size{};
+                const auto [end, code] =
+                    std::to_chars(size.data(), size.data() + size.size(), piece->size(), 16);
+                PENSTOCK_CHECK(code == std::errc{});
+                out_.copy({size.data(), end});
+                out_.copy("\r\n");
+            }
+            const std::string_view bytes = *piece;
+            out_.lend(std::move(piece), bytes);
+            if (stream_->chunked) {
+                out_.copy("\r\n");
+            }
+            break;
+        }
+        case BodyStream::Next::later:
+            stream_->waiting = true;
+            break;
+        case BodyStream::Next::end:
+            end_stream(true);
+            break;
+        case BodyStream::Next::broken:
+            end_stream(false);
+            break;
+    }
+}
+
+// Without the last chunk the peer knows that the body is not complete.
+void Http1Connection::end_stream(bool complete) {
+    if (!complete) {
+        closing_ = true;
+        outstanding_ = 0;
+        first_slot_ += slots_.size();
+        slots_.clear();
+    } else if (stream_->chunked) {
+        out_.copy("0\r\n\r\n");
+    }
+    stream_.reset();
+    progress_ms_ = context_.now_ms;
+    release_answers();
 }
 
 }  // namespace

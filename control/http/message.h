@@ -110,12 +110,31 @@ private:
     BodyBuffer body_;
 };
 
+// Bytes of a body; answers to several peers may share them.
+using BodyPiece = std::shared_ptr<const std::string>;
+
+// A response body that is made over time, such as a subscription's. The connection asks for the
+// next piece when it can send it, so a peer that does not read holds one piece and no more.
+// Destroyed on the control thread when the body has ended or the peer is gone.
+class BodyStream {
+public:
+    enum class Next : std::uint8_t {
+        piece,   // `piece` holds the next bytes, at least one
+        later,   // there is nothing yet: BodyWaker::wake() says when to ask again
+        end,     // the body is complete
+        broken,  // it cannot be completed: the peer is told so by the way the stream ends
+    };
+    virtual ~BodyStream() = default;
+    [[nodiscard]] virtual Next next(BodyPiece& piece) = 0;
+};
+
 struct HttpResponse {
     int status = 200;
     std::string content_type;  // empty: no Content-Type header
     // Further headers. Content-Length, Connection, Date and Content-Type are the connection's.
     std::vector<std::pair<std::string, std::string>> headers;
     std::string body;
+    std::unique_ptr<BodyStream> stream = nullptr;  // instead of `body`
 
     // A text/plain answer of one line; the line break is added.
     [[nodiscard]] static HttpResponse text(int status, std::string_view line);

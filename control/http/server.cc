@@ -74,6 +74,7 @@ public:
     Worker(const ServerOptions& options, std::unique_ptr<LoopThread> loop)
         : options_(options), loop_(std::move(loop)) {
         context_.limits = options.limits;
+        context_.times = options.times;
         context_.body_budget->limit_bytes = options.body_memory_max_bytes;
     }
 
@@ -86,6 +87,7 @@ public:
     void begin_stop();
 
     void respond(ConnectionId id, StreamId stream, HttpResponse&& response) override;
+    void resume(ConnectionId id, StreamId stream) override;
     [[nodiscard]] bool is_open(ConnectionId id) const noexcept override {
         return peers_.contains(static_cast<std::uint64_t>(id));
     }
@@ -96,8 +98,6 @@ private:
         int fd = -1;
         std::unique_ptr<Connection> connection;
         std::uint32_t interest = EPOLLIN;
-        std::uint64_t progress_ms = 0;      // bytes last moved, or a request was last answered
-        std::uint64_t head_since_ms = 0;    // 0: no head is being received
         std::uint64_t linger_until_ms = 0;  // 0: not lingering
         std::size_t refused = 0;
         bool dirty = false;
@@ -116,7 +116,7 @@ private:
     void sweep();
     void sweep_peer(Peer& peer);
     void end_when_done();
-    void renew_date();
+    void renew_time();
 
     const ServerOptions& options_;
     std::unique_ptr<LoopThread> loop_;
@@ -150,7 +150,8 @@ void Worker::run(const HandlerFactory& factory, std::promise<std::string>& ready
     handler_.reset();
 }
 
-void Worker::renew_date() {
+void Worker::renew_time() {
+    context_.now_ms = loop_->now_ms();
     if (context_.date.empty() || loop_->now_ms() - date_ms_ >= 1000) {
         context_.date = http_date();
         date_ms_ = loop_->now_ms();
@@ -163,12 +164,12 @@ void Worker::adopt(int fd) {
         counters_.open.subtract();
         return;
     }
+    renew_time();
     auto peer = std::make_unique<Peer>();
     const std::uint64_t id = next_id_++;
     peer->id = id;
     peer->fd = fd;
     peer->connection = make_http1_connection(context_);
-    peer->progress_ms = loop_->now_ms();
     if (!loop_->watch(fd, [this, id](std::uint32_t events) { on_events(id, events); })) {
         ::close(fd);
         counters_.open.subtract();
@@ -184,6 +185,7 @@ void Worker::on_events(std::uint64_t id, std::uint32_t events) {
         return;
     }
     Peer& peer = *found->second;
+    renew_time();
     if ((events & EPOLLERR) != 0) {
         close_peer(id);
         return;
@@ -215,7 +217,6 @@ bool Worker::read_from(Peer& peer) {
         if (got < 0) {
             return errno == EAGAIN || errno == EINTR;
         }
-        peer.progress_ms = loop_->now_ms();
         if (got == 0) {
             peer.connection->input_ended();
             return true;
@@ -246,10 +247,9 @@ bool Worker::discard_input(Peer& peer) {
 }
 
 void Worker::take_requests(Peer& peer) {
-    renew_date();
+    renew_time();
     while (auto incoming = peer.connection->next_request()) {
         counters_.requests.add();
-        peer.head_since_ms = 0;
         dispatch(peer, std::move(*incoming));
     }
 }
@@ -278,10 +278,17 @@ void Worker::respond(ConnectionId id, StreamId stream, HttpResponse&& response) 
         return;
     }
     Peer& peer = *found->second;
-    renew_date();
+    renew_time();
     peer.connection->respond(stream, std::move(response));
-    peer.progress_ms = loop_->now_ms();
     mark_dirty(peer);
+}
+
+void Worker::resume(ConnectionId id, StreamId stream) {
+    const auto found = peers_.find(static_cast<std::uint64_t>(id));
+    if (found != peers_.end()) {
+        found->second->connection->resume(stream);
+        mark_dirty(*found->second);
+    }
 }
 
 void Worker::mark_dirty(Peer& peer) {
@@ -293,6 +300,9 @@ void Worker::mark_dirty(Peer& peer) {
 }
 
 void Worker::settle_dirty() {
+    if (!dirty_.empty()) {
+        renew_time();
+    }
     // Settling may dirty others, and the same one again, through their handlers.
     for (std::size_t i = 0; i < dirty_.size(); ++i) {
         const auto found = peers_.find(dirty_[i]);
@@ -324,11 +334,6 @@ void Worker::settle(Peer& peer) {
     Connection& connection = *peer.connection;
     counters_.malformed.add(connection.refused() - peer.refused);
     peer.refused = connection.refused();
-    if (connection.receiving() != Receiving::head) {
-        peer.head_since_ms = 0;
-    } else if (peer.head_since_ms == 0) {
-        peer.head_since_ms = loop_->now_ms();
-    }
     std::uint32_t interest = 0;
     if (connection.wants_close()) {
         ::shutdown(peer.fd, SHUT_WR);
@@ -370,7 +375,6 @@ bool Worker::write_to(Peer& peer) {
             return errno == EAGAIN || errno == EINTR;
         }
         counters_.sent_bytes.add(static_cast<std::uint64_t>(sent));
-        peer.progress_ms = loop_->now_ms();
         peer.connection->output_sent(static_cast<std::size_t>(sent));
     }
 }
@@ -389,9 +393,8 @@ void Worker::sweep() {
         return;
     }
     sweeping_ = true;
-    const std::uint64_t shortest_ms =
-        std::min({options_.idle_timeout_ms, options_.header_timeout_ms, options_.stall_timeout_ms,
-                  linger_ms});
+    const std::uint64_t shortest_ms = std::min(
+        {options_.times.idle_ms, options_.times.header_ms, options_.times.stall_ms, linger_ms});
     const std::uint64_t period_ms = std::clamp<std::uint64_t>(shortest_ms / 4, 10, 1000);
     loop_->run_after(period_ms, [this] {
         sweeping_ = false;
@@ -408,37 +411,24 @@ void Worker::sweep() {
 }
 
 void Worker::sweep_peer(Peer& peer) {
-    const std::uint64_t now = loop_->now_ms();
-    const auto passed = [now](std::uint64_t since_ms, std::uint64_t limit_ms) {
-        return now > since_ms && now - since_ms > limit_ms;
-    };
-    Connection& connection = *peer.connection;
     if (peer.linger_until_ms != 0) {
-        if (now > peer.linger_until_ms) {
+        if (loop_->now_ms() > peer.linger_until_ms) {
             close_peer(peer.id);
         }
-    } else if (connection.unsent_bytes() != 0) {
-        if (passed(peer.progress_ms, options_.stall_timeout_ms)) {
+        return;
+    }
+    renew_time();
+    switch (peer.connection->check_time()) {
+        case Overdue::nothing:
+            break;
+        case Overdue::answered:
+            counters_.timed_out.add();
+            mark_dirty(peer);
+            break;
+        case Overdue::close:
             counters_.timed_out.add();
             close_peer(peer.id);
-        }
-    } else if (connection.receiving() == Receiving::head && peer.head_since_ms != 0 &&
-               connection.outstanding() == 0) {
-        if (passed(peer.head_since_ms, options_.header_timeout_ms)) {
-            counters_.timed_out.add();
-            connection.refuse(408, "The request head did not arrive in time.");
-            mark_dirty(peer);
-        }
-    } else if (connection.receiving() == Receiving::body && connection.outstanding() == 0) {
-        if (passed(peer.progress_ms, options_.stall_timeout_ms)) {
-            counters_.timed_out.add();
-            connection.refuse(408, "The request body did not arrive in time.");
-            mark_dirty(peer);
-        }
-    } else if (connection.outstanding() == 0 &&
-               passed(peer.progress_ms, options_.idle_timeout_ms)) {
-        counters_.timed_out.add();
-        close_peer(peer.id);
+            break;
     }
 }
 

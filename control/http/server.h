@@ -28,6 +28,22 @@ public:
     virtual ~ResponseSink() = default;
     virtual void respond(ConnectionId connection, StreamId stream, HttpResponse&& response) = 0;
     [[nodiscard]] virtual bool is_open(ConnectionId connection) const noexcept = 0;
+    // The BodyStream of this answer has more; nothing happens if the stream is gone.
+    virtual void resume(ConnectionId /*connection*/, StreamId /*stream*/) {}
+};
+
+// Wakes the BodyStream of one answer after it said `later`. On the control thread of the answer,
+// at any time while the server lives: once the answer has ended, it does nothing.
+class BodyWaker {
+public:
+    BodyWaker(ResponseSink& sink, ConnectionId connection, StreamId stream) noexcept
+        : sink_(&sink), connection_(connection), stream_(stream) {}
+    void wake() const { sink_->resume(connection_, stream_); }
+
+private:
+    ResponseSink* sink_;
+    ConnectionId connection_;
+    StreamId stream_;
 };
 
 // Is told what an exchange was answered, before the answer goes to the sink.
@@ -55,6 +71,8 @@ public:
     [[nodiscard]] const HttpRequest& request() const noexcept { return *request_; }
     // False once the peer is gone: work for it may be given up.
     [[nodiscard]] bool is_open() const noexcept { return sink_->is_open(connection_); }
+    // For the BodyStream this exchange is going to be answered with; outlives the exchange.
+    [[nodiscard]] BodyWaker waker() const noexcept { return {*sink_, connection_, stream_}; }
     // At most once.
     void respond(HttpResponse&& response);
     // Told of the answer, also of the 500; must outlive the exchange.
@@ -94,11 +112,9 @@ struct ServerOptions {
     std::string host = "127.0.0.1";  // see check_bind_address()
     std::uint16_t port = 4567;       // 0 picks a free one
     unsigned threads = 1;
-    std::size_t connections_max = 4096;        // per control thread; more are closed and counted
-    std::uint64_t idle_timeout_ms = 120'000;   // nothing asked, nothing to answer
-    std::uint64_t header_timeout_ms = 10'000;  // from the first byte of a head to its end
-    std::uint64_t stall_timeout_ms = 30'000;   // a body or an answer that makes no progress
-    std::uint64_t stop_deadline_ms = 5'000;    // what is in progress when stop() is called
+    std::size_t connections_max = 4096;      // per control thread; more are closed and counted
+    std::uint64_t stop_deadline_ms = 5'000;  // what is in progress when stop() is called
+    ConnectionTimes times;
     ConnectionLimits limits;
     std::size_t body_memory_max_bytes = 512 * 1024 * 1024;  // per control thread
     // One line about something an operator should know; called on control threads.

@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include "control/http/output_queue.h"
+#include "tests/unit/control/http/scripted_body.h"
+
 namespace penstock::http {
 namespace {
 
@@ -324,6 +327,144 @@ TEST(HttpConnection, ShutdownAnswersWhatIsOutstandingAndThenCloses) {
     EXPECT_NE(pieces[0].find("Connection: close"), std::string_view::npos);
     connection->output_sent(connection->unsent_bytes());
     EXPECT_TRUE(connection->wants_close());
+}
+
+// Everything there is to send, sent.
+std::string take_all(Connection& connection) {
+    std::string out;
+    std::array<std::string_view, 3> pieces;
+    while (const std::size_t count = connection.next_output(pieces)) {
+        std::size_t bytes = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            out.append(pieces[i]);
+            bytes += pieces[i].size();
+        }
+        connection.output_sent(bytes);
+    }
+    return out;
+}
+
+TEST(HttpConnection, ABodyMadeOverTimeGoesInChunksAndTheNextAnswerWaitsForItsEnd) {
+    ConnectionContext context;
+    const auto connection = make_http1_connection(context);
+    connection->feed(post("1") + post("2"));
+    const auto first = connection->next_request();
+    const auto second = connection->next_request();
+    ASSERT_TRUE(first && second);
+    BodyScript script{{"one", "", "two two two two two two"}};
+    connection->respond(second->stream, HttpResponse::text(200, "second"));
+    connection->respond(first->stream, script.response());
+    const std::string start = take_all(*connection);
+    EXPECT_NE(start.find("Transfer-Encoding: chunked\r\n"), std::string::npos);
+    EXPECT_EQ(start.find("Content-Length"), std::string::npos);
+    EXPECT_TRUE(start.ends_with("\r\n\r\n3\r\none\r\n")) << start;
+    EXPECT_EQ(take_all(*connection), "");
+    // Another stream's waking is none of ours.
+    connection->resume(second->stream);
+    EXPECT_EQ(take_all(*connection), "");
+    connection->resume(first->stream);
+    const std::string rest = take_all(*connection);
+    EXPECT_TRUE(rest.starts_with("17\r\ntwo two two two two two\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n"))
+        << rest;
+    EXPECT_TRUE(rest.ends_with("second\n"));
+    EXPECT_EQ(script.alive, 0);
+}
+
+TEST(HttpConnection, APeerThatDoesNotReadHoldsOnePieceOfAStreamedBody) {
+    ConnectionContext context;
+    const auto connection = make_http1_connection(context);
+    connection->feed(post("1"));
+    BodyScript script{std::vector<std::string>(100, std::string(100'000, 'x'))};
+    connection->respond(connection->next_request()->stream, script.response());
+    std::array<std::string_view, 3> pieces;
+    for (int i = 0; i < 10; ++i) {
+        EXPECT_NE(connection->next_output(pieces), 0U);
+    }
+    EXPECT_EQ(script.asked, 1);
+    EXPECT_LT(connection->unsent_bytes(), 101'000U);
+    // Not reading a stream is allowed for longer than not reading an answer.
+    context.now_ms = context.times.stall_ms + 1;
+    EXPECT_EQ(connection->check_time(), Overdue::nothing);
+    context.now_ms = context.times.stream_stall_ms + 1;
+    EXPECT_EQ(connection->check_time(), Overdue::close);
+    EXPECT_GT(take_all(*connection).size(), 10'000'000U);
+    EXPECT_EQ(script.alive, 0);
+}
+
+TEST(HttpConnection, AStreamedBodyThatBreaksEndsTheConnectionWithoutItsLastChunk) {
+    ConnectionContext context;
+    const auto connection = make_http1_connection(context);
+    connection->feed(post("1") + post("2"));
+    const auto first = connection->next_request();
+    const auto second = connection->next_request();
+    BodyScript script{{"one"}};
+    script.last = BodyStream::Next::broken;
+    connection->respond(first->stream, script.response());
+    const std::string out = take_all(*connection);
+    EXPECT_TRUE(out.ends_with("3\r\none\r\n")) << out;
+    EXPECT_TRUE(connection->wants_close());
+    connection->respond(second->stream, HttpResponse::text(200, "never"));
+    EXPECT_EQ(take_all(*connection), "");
+}
+
+TEST(HttpConnection, AStreamedBodyIsNotMadeForHeadAndEndsWithTheConnectionInVersion10) {
+    ConnectionContext context;
+    const auto connection = make_http1_connection(context);
+    connection->feed("HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+    BodyScript none{{"x"}};
+    connection->respond(connection->next_request()->stream, none.response());
+    EXPECT_TRUE(take_all(*connection).ends_with("\r\n\r\n"));
+    EXPECT_EQ(none.asked, 0);
+    EXPECT_EQ(none.alive, 0);
+    BodyScript script{{"all of ", "it"}};
+    connection->respond(connection->next_request()->stream, script.response());
+    const std::string out = take_all(*connection);
+    EXPECT_NE(out.find("Connection: close\r\n"), std::string::npos);
+    EXPECT_EQ(out.find("chunked"), std::string::npos);
+    EXPECT_TRUE(out.ends_with("\r\n\r\nall of it")) << out;
+    EXPECT_TRUE(connection->wants_close());
+}
+
+TEST(HttpConnection, AConnectionThatGoesTakesItsStreamedBodyWithIt) {
+    ConnectionContext context;
+    auto connection = make_http1_connection(context);
+    connection->feed(post("1"));
+    BodyScript script{{"one", "", "two"}};
+    connection->respond(connection->next_request()->stream, script.response());
+    static_cast<void>(take_all(*connection));
+    // A stream that waits is no idle connection.
+    context.now_ms = 10'000'000;
+    EXPECT_EQ(connection->check_time(), Overdue::nothing);
+    EXPECT_EQ(script.alive, 1);
+    connection.reset();
+    EXPECT_EQ(script.alive, 0);
+}
+
+TEST(HttpOutputQueue, PiecesLeaveInOrderHoweverTheyCameAndAreCut) {
+    OutputQueue queue;
+    std::string expected;
+    const auto owner = std::make_shared<const std::string>(5'000, 'l');
+    for (int i = 0; i < 50; ++i) {
+        queue.copy(std::to_string(i) + ",");
+        queue.take(std::string(static_cast<std::size_t>(i) * 50, 't'));
+        queue.lend(owner, std::string_view(*owner).substr(static_cast<std::size_t>(i)));
+        expected += std::to_string(i) + "," + std::string(static_cast<std::size_t>(i) * 50, 't') +
+                    std::string(5'000 - static_cast<std::size_t>(i), 'l');
+    }
+    EXPECT_EQ(queue.size_bytes(), expected.size());
+    std::string out;
+    std::array<std::string_view, 4> pieces;
+    for (std::size_t step = 1; !queue.empty(); step = step * 7 % 9'973) {
+        std::string shown;
+        for (std::size_t i = 0, count = queue.fill(pieces); i < count; ++i) {
+            shown.append(pieces[i]);
+        }
+        shown.resize(std::min(shown.size(), step));
+        queue.sent(shown.size());
+        out += shown;
+    }
+    EXPECT_EQ(out, expected);
+    EXPECT_EQ(owner.use_count(), 1);
 }
 
 }  // namespace

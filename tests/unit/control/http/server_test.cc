@@ -330,9 +330,9 @@ TEST_F(HttpServerTest, ConnectionsOverTheLimitAreRefusedAndCounted) {
 
 TEST_F(HttpServerTest, SlowHeadsStalledBodiesAndIdleConnectionsAreEnded) {
     ServerOptions options;
-    options.header_timeout_ms = 100;
-    options.stall_timeout_ms = 100;
-    options.idle_timeout_ms = 300;
+    options.times.header_ms = 100;
+    options.times.stall_ms = 100;
+    options.times.idle_ms = 300;
     start(options);
     Client head(server_->port());
     head.send("POST /echo HTT");
