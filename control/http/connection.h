@@ -18,8 +18,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "control/http/message.h"
+#include "dataplane/counter.h"
 
 namespace penstock::http {
 
@@ -29,8 +31,10 @@ enum class StreamId : std::uint64_t {};
 struct ConnectionLimits {
     std::size_t header_bytes_max = 16 * 1024;
     std::size_t body_bytes_max = 16 * 1024 * 1024;
-    // Requests given out and not yet answered; further input waits.
+    // Requests given out and not yet answered; further ones wait.
     std::size_t outstanding_max = 32;
+    // Streams of one HTTP/2 connection at a time.
+    std::uint32_t streams_max = 128;
     // Unsent bytes past which no more input is wanted.
     std::size_t unsent_bytes_max = 4 * 1024 * 1024;
 };
@@ -44,6 +48,16 @@ struct ConnectionTimes {
     std::uint64_t stream_stall_ms = 330'000;
 };
 
+// What the connections of one control thread have met. Written on that thread, read on any.
+struct ConnectionCounters {
+    Counter http2_connections;
+    Counter streams_reset;    // HTTP/2 streams the peer gave up before their answer was complete
+    Counter floods;           // HTTP/2 connections ended for frames or headers without measure
+    Counter tls_handshakes;   // completed
+    Counter tls_resumptions;  // of these, with a ticket of an earlier one
+    Counter tls_failures;     // handshakes that failed or did not end in time
+};
+
 // What the connections of one control thread have in common.
 struct ConnectionContext {
     ConnectionLimits limits;
@@ -53,6 +67,10 @@ struct ConnectionContext {
     // Room for the request bodies of all these connections together. A body that finds none is
     // refused with 503, which clients retry.
     std::shared_ptr<BodyBudget> body_budget = std::make_shared<BodyBudget>();
+    std::shared_ptr<ConnectionCounters> counters = std::make_shared<ConnectionCounters>();
+    // Where connections that keep no input of their own receive; used within one call only.
+    std::vector<char> scratch = std::vector<char>(64 * 1024);
+    std::vector<char> tls_scratch = std::vector<char>(64 * 1024);  // the same for what is sealed
     // Value of the Date header, renewed by the owner once a second; empty: none is sent.
     std::string date;
 };
@@ -61,6 +79,8 @@ struct IncomingRequest {
     StreamId stream{};
     std::unique_ptr<HttpRequest> request;
 };
+
+enum class Protocol : std::uint8_t { http1, http2 };
 
 // What check_time() found.
 enum class Overdue : std::uint8_t {
@@ -105,8 +125,13 @@ public:
     // Requests this layer answered itself because they were malformed, too large or too slow.
     [[nodiscard]] virtual std::size_t refused() const noexcept = 0;
 
+    // What the peer speaks; HTTP/1 until it has shown.
+    [[nodiscard]] virtual Protocol protocol() const noexcept { return Protocol::http1; }
+
     // No further requests: answers what it has, then closes. For a server that stops.
     virtual void begin_shutdown() = 0;
+    // How long what is unsent may make no progress.
+    [[nodiscard]] virtual std::uint64_t stall_ms() const noexcept = 0;
     // Refuses what the peer has been too slow with. To be called every now and then.
     [[nodiscard]] virtual Overdue check_time() = 0;
 };
@@ -116,5 +141,11 @@ public:
 
 // HTTP/1.0 and HTTP/1.1 in clear text. `context` must outlive the connection.
 [[nodiscard]] std::unique_ptr<Connection> make_http1_connection(ConnectionContext& context);
+
+// HTTP/2; the peer begins with the connection preface.
+[[nodiscard]] std::unique_ptr<Connection> make_http2_connection(ConnectionContext& context);
+
+// HTTP/2 when the peer begins with its preface ("prior knowledge"), else HTTP/1.
+[[nodiscard]] std::unique_ptr<Connection> make_clear_connection(ConnectionContext& context);
 
 }  // namespace penstock::http

@@ -196,6 +196,9 @@ public:
     std::size_t outstanding() const noexcept override { return outstanding_; }
     std::size_t refused() const noexcept override { return refused_; }
     void begin_shutdown() override { shutting_down_ = true; }
+    std::uint64_t stall_ms() const noexcept override {
+        return stream_ ? context_.times.stream_stall_ms : context_.times.stall_ms;
+    }
     Overdue check_time() override;
 
 private:
@@ -316,9 +319,7 @@ bool Http1Connection::take_request() {
 Overdue Http1Connection::check_time() {
     const ConnectionTimes& times = context_.times;
     if (!out_.empty()) {
-        return passed(progress_ms_, stream_ ? times.stream_stall_ms : times.stall_ms)
-                   ? Overdue::close
-                   : Overdue::nothing;
+        return passed(progress_ms_, stall_ms()) ? Overdue::close : Overdue::nothing;
     }
     if (outstanding_ != 0 || stream_) {
         return Overdue::nothing;

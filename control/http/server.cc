@@ -52,6 +52,7 @@ struct ThreadCounters {
     Counter timed_out;
     Counter open;  // counted by the acceptor when it hands a connection over
     Counter requests;
+    Counter requests_http2;  // of these
     Counter guarded;
     Counter malformed;
     Counter received_bytes;
@@ -83,6 +84,9 @@ public:
 
     [[nodiscard]] LoopThread& loop() noexcept { return *loop_; }
     [[nodiscard]] ThreadCounters& counters() noexcept { return counters_; }
+    [[nodiscard]] const ConnectionCounters& connection_counters() const noexcept {
+        return *context_.counters;
+    }
     void adopt(int fd);
     void begin_stop();
 
@@ -169,7 +173,7 @@ void Worker::adopt(int fd) {
     const std::uint64_t id = next_id_++;
     peer->id = id;
     peer->fd = fd;
-    peer->connection = make_http1_connection(context_);
+    peer->connection = make_clear_connection(context_);
     if (!loop_->watch(fd, [this, id](std::uint32_t events) { on_events(id, events); })) {
         ::close(fd);
         counters_.open.subtract();
@@ -250,6 +254,7 @@ void Worker::take_requests(Peer& peer) {
     renew_time();
     while (auto incoming = peer.connection->next_request()) {
         counters_.requests.add();
+        counters_.requests_http2.add(peer.connection->protocol() == Protocol::http2 ? 1 : 0);
         dispatch(peer, std::move(*incoming));
     }
 }
@@ -622,10 +627,15 @@ ServerCounters Server::counters() const noexcept {
         sum.connections_timed_out += counters.timed_out.get();
         sum.connections_open += counters.open.get();
         sum.requests += counters.requests.get();
+        sum.requests_http2 += counters.requests_http2.get();
         sum.requests_refused += counters.guarded.get();
         sum.requests_malformed += counters.malformed.get();
         sum.received_bytes += counters.received_bytes.get();
         sum.sent_bytes += counters.sent_bytes.get();
+        const ConnectionCounters& met = worker->connection_counters();
+        sum.http2_connections += met.http2_connections.get();
+        sum.http2_streams_reset += met.streams_reset.get();
+        sum.http2_floods += met.floods.get();
     }
     return sum;
 }

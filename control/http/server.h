@@ -128,10 +128,15 @@ struct ServerCounters {
     std::uint64_t connections_timed_out = 0;
     std::uint64_t connections_open = 0;    // now
     std::uint64_t requests = 0;            // complete requests received
+    std::uint64_t requests_http2 = 0;      // of these, over HTTP/2
     std::uint64_t requests_refused = 0;    // by the guard (403)
     std::uint64_t requests_malformed = 0;  // answered 4xx/5xx by the protocol layer itself
     std::uint64_t received_bytes = 0;
     std::uint64_t sent_bytes = 0;
+    // See ConnectionCounters.
+    std::uint64_t http2_connections = 0;
+    std::uint64_t http2_streams_reset = 0;
+    std::uint64_t http2_floods = 0;
 };
 
 class HttpServer {

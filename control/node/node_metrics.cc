@@ -412,10 +412,23 @@ void NodeMetrics::add_http_families() {
             "Refused: over the limit, or no descriptors left.",
             &http::ServerCounters::connections_refused);
     counter("penstock_http_connections_timed_out_total",
-            "Closed because the peer was too slow or idle.",
+            "Connections, or streams of one, ended because the peer was too slow or idle.",
             &http::ServerCounters::connections_timed_out);
-    counter("penstock_http_requests_received_total", "Complete requests received.",
-            &http::ServerCounters::requests);
+    add(Kind::counter, "penstock_http_requests_received_total",
+        "Complete requests received, by protocol.", [this](Samples& out) {
+            const http::ServerCounters counters = sources_.http();
+            out.add(counters.requests - counters.requests_http2, {{"protocol", "http/1"}});
+            out.add(counters.requests_http2, {{"protocol", "h2"}});
+        });
+    counter("penstock_http2_connections_total", "Connections that spoke HTTP/2.",
+            &http::ServerCounters::http2_connections);
+    counter("penstock_http2_streams_reset_total",
+            "HTTP/2 streams that ended before their answer was complete.",
+            &http::ServerCounters::http2_streams_reset);
+    counter(
+        "penstock_http2_floods_total",
+        "HTTP/2 connections ended because of resets, pings, settings or headers beyond measure.",
+        &http::ServerCounters::http2_floods);
     counter("penstock_http_requests_refused_total",
             "Answered 403: not from this machine, or from a web page.",
             &http::ServerCounters::requests_refused);

@@ -146,8 +146,9 @@ std::vector<TopLine> View::head() const {
     lines.push_back(
         {printable("penstock " + version + " at " + options_.title + ": " +
                    short_number(now_.sum("penstock_shards")) + " shard(s), " +
-                   rate(total("penstock_http_requests_received_total", "")) + " requests/s, " +
-                   short_number(now_.sum("penstock_http_connections_open")) + " connection(s)"),
+                   rate(total("penstock_http_requests_received_total", "protocol")) +
+                   " requests/s, " + short_number(now_.sum("penstock_http_connections_open")) +
+                   " connection(s)"),
          false});
     const bool rates = options_.seconds > 0;
     const auto quantile = [&](double share) {
