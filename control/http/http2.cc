@@ -12,6 +12,7 @@
 
 #include "control/http/connection.h"
 #include "control/http/frame_watch.h"
+#include "control/http/http2_head.h"
 #include "control/http/output_queue.h"
 #include "storage/base/check.h"
 
@@ -36,8 +37,6 @@ constexpr std::size_t control_frames_max = 1000;
 // in the long run. What clients do honestly, cancelling and keeping alive, is far below.
 constexpr std::uint64_t idle_frames_burst = 1000;
 constexpr std::uint64_t idle_frames_per_second = 100;
-// RFC 9113, 10.5.1: what a field costs beside its name and value.
-constexpr std::size_t field_overhead_bytes = 32;
 
 struct Stream {
     std::int32_t id = 0;
@@ -58,62 +57,6 @@ struct Stream {
     [[nodiscard]] std::size_t body_left() const noexcept {
         return body ? body->size() - body_offset : 0;
     }
-};
-
-// The header block being received. Blocks are never interleaved, so a connection has one.
-struct Block {
-    struct Field {
-        std::size_t name_bytes = 0;
-        std::size_t value_bytes = 0;
-    };
-    std::string text;  // names and values one after the other
-    std::vector<Field> fields;
-    std::size_t size_bytes = 0;  // as RFC 9113 counts it
-    bool invalid = false;
-
-    void clear() noexcept {
-        text.clear();
-        fields.clear();
-        size_bytes = 0;
-        invalid = false;
-    }
-};
-
-bool is_connection_header(std::string_view name) noexcept {
-    static constexpr std::array names{"connection", "keep-alive", "proxy-connection",
-                                      "transfer-encoding", "upgrade"};
-    return std::ranges::any_of(names,
-                               [name](const char* own) { return equals_ignoring_case(name, own); });
-}
-
-// Header fields of an answer in one block of memory.
-class AnswerHead {
-public:
-    void add(std::string_view name, std::string_view value) {
-        for (const char c : name) {
-            text_.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
-        }
-        for (const char c : value) {
-            // A control character would make the answer malformed for the peer.
-            const auto byte = static_cast<unsigned char>(c);
-            text_.push_back(byte < 0x20 || byte == 0x7f ? ' ' : c);
-        }
-        sizes_.emplace_back(name.size(), value.size());
-    }
-    // Valid until add() or the end of this object.
-    [[nodiscard]] std::span<const nghttp2_nv> fields() {
-        auto* at = reinterpret_cast<std::uint8_t*>(text_.data());
-        for (const auto& [name_bytes, value_bytes] : sizes_) {
-            fields_.push_back({at, at + name_bytes, name_bytes, value_bytes, NGHTTP2_NV_FLAG_NONE});
-            at += name_bytes + value_bytes;
-        }
-        return fields_;
-    }
-
-private:
-    std::string text_;
-    std::vector<std::pair<std::size_t, std::size_t>> sizes_;
-    std::vector<nghttp2_nv> fields_;
 };
 
 class Http2Connection final : public Connection {
@@ -192,7 +135,7 @@ private:
     nghttp2_session* session_ = nullptr;
     std::unordered_map<std::int32_t, Stream> streams_;
     std::deque<std::int32_t> ready_;  // complete requests, in order
-    Block block_;
+    HeadBlock block_;
     FrameWatch watch_;
     OutputQueue out_;
     std::size_t outstanding_ = 0;
@@ -346,11 +289,7 @@ void Http2Connection::begin_request(std::int32_t id) {
 }
 
 void Http2Connection::take_field(std::string_view name, std::string_view value) {
-    block_.size_bytes += name.size() + value.size() + field_overhead_bytes;
-    if (block_.size_bytes <= context_.limits.header_bytes_max) {
-        block_.text.append(name).append(value);
-        block_.fields.push_back({name.size(), value.size()});
-    }
+    block_.add(name, value, context_.limits.header_bytes_max);
 }
 
 void Http2Connection::finish_head(Stream& stream) {
@@ -370,7 +309,7 @@ void Http2Connection::finish_head(Stream& stream) {
     request.headers.reserve(block_.fields.size());
     std::string_view rest = request.keep_head(block_.text);
     std::string_view authority;
-    for (const Block::Field& field : block_.fields) {
+    for (const HeadBlock::Field& field : block_.fields) {
         const std::string_view name = rest.substr(0, field.name_bytes);
         const std::string_view value = rest.substr(field.name_bytes, field.value_bytes);
         rest.remove_prefix(field.name_bytes + field.value_bytes);
@@ -569,9 +508,7 @@ void Http2Connection::answer(Stream& stream, HttpResponse&& response) {
         head.add("content-type", response.content_type);
     }
     for (const auto& [name, value] : response.headers) {
-        if (!is_connection_header(name)) {
-            head.add(name, value);
-        }
+        head.add(name, value);
     }
     if (!response.stream && !bodiless) {
         head.add("content-length", std::to_string(response.body.size()));

@@ -1,7 +1,6 @@
 #include "control/http/server.h"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -18,6 +17,7 @@
 #include <unordered_map>
 
 #include "control/http/guard.h"
+#include "control/http/listener.h"
 #include "storage/base/check.h"
 
 namespace penstock::http {
@@ -29,7 +29,6 @@ constexpr std::uint64_t linger_ms = 2'000;
 constexpr std::uint64_t accept_pause_ms = 100;
 constexpr int accepts_per_turn_max = 64;
 constexpr int reads_per_turn_max = 8;
-constexpr int listen_backlog = 1024;
 
 // Written by one control thread, read by any.
 class Counter {
@@ -87,7 +86,8 @@ public:
     [[nodiscard]] const ConnectionCounters& connection_counters() const noexcept {
         return *context_.counters;
     }
-    void adopt(int fd);
+    // `secure`: it came to the port that speaks TLS.
+    void adopt(int fd, bool secure);
     void begin_stop();
 
     void respond(ConnectionId id, StreamId stream, HttpResponse&& response) override;
@@ -100,6 +100,7 @@ private:
     struct Peer {
         std::uint64_t id = 0;
         int fd = -1;
+        bool secure = false;
         std::unique_ptr<Connection> connection;
         std::uint32_t interest = EPOLLIN;
         std::uint64_t linger_until_ms = 0;  // 0: not lingering
@@ -162,7 +163,7 @@ void Worker::renew_time() {
     }
 }
 
-void Worker::adopt(int fd) {
+void Worker::adopt(int fd, bool secure) {
     if (stopping_) {
         ::close(fd);
         counters_.open.subtract();
@@ -173,7 +174,8 @@ void Worker::adopt(int fd) {
     const std::uint64_t id = next_id_++;
     peer->id = id;
     peer->fd = fd;
-    peer->connection = make_clear_connection(context_);
+    peer->secure = secure;
+    peer->connection = secure ? options_.tls->connect(context_) : make_clear_connection(context_);
     if (!loop_->watch(fd, [this, id](std::uint32_t events) { on_events(id, events); })) {
         ::close(fd);
         counters_.open.subtract();
@@ -260,7 +262,8 @@ void Worker::take_requests(Peer& peer) {
 }
 
 void Worker::dispatch(Peer& peer, IncomingRequest&& incoming) {
-    if (auto refusal = refuse(*incoming.request, options_.host)) {
+    const std::string& host = peer.secure ? options_.tls_host : options_.host;
+    if (auto refusal = refuse(*incoming.request, host)) {
         counters_.guarded.add();
         peer.connection->respond(incoming.stream, std::move(*refusal));
         return;
@@ -457,47 +460,6 @@ void Worker::end_when_done() {
     }
 }
 
-std::expected<int, std::string> listen_on(const ServerOptions& options, std::uint16_t& port) {
-    if (auto allowed = check_bind_address(options.host); !allowed) {
-        return std::unexpected(allowed.error());
-    }
-    std::string host = equals_ignoring_case(options.host, "localhost") ? "127.0.0.1" : options.host;
-    if (host.front() == '[') {
-        host = host.substr(1, host.size() - 2);
-    }
-    addrinfo hints{};
-    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    if (const int code =
-            getaddrinfo(host.c_str(), std::to_string(options.port).c_str(), &hints, &found);
-        code != 0) {
-        return std::unexpected("the HTTP address " + host +
-                               " is not usable: " + gai_strerror(code));
-    }
-    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> address(found, freeaddrinfo);
-    const int fd = ::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    const int on = 1;
-    if (fd < 0 || ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-        ::bind(fd, address->ai_addr, address->ai_addrlen) != 0 ||
-        ::listen(fd, listen_backlog) != 0) {
-        const int code = errno;
-        if (fd >= 0) {
-            ::close(fd);
-        }
-        return std::unexpected(
-            "cannot listen on " + options.host + ":" + std::to_string(options.port) + ": " +
-            std::strerror(code) +
-            (code == EADDRINUSE ? "; choose another port, or 0 for a free one" : ""));
-    }
-    sockaddr_storage bound{};
-    socklen_t size = sizeof(bound);
-    PENSTOCK_CHECK(::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) == 0);
-    port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
-                                             : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
-    return fd;
-}
-
 // The first control thread accepts for all and gives each connection to the one with the fewest:
 // with a socket per thread the kernel would spread a handful of connections unevenly.
 class Server final : public HttpServer {
@@ -506,18 +468,26 @@ public:
     ~Server() override { stop(); }
 
     [[nodiscard]] std::expected<void, std::string> start(const HandlerFactory& factory);
-    [[nodiscard]] std::uint16_t port() const noexcept override { return port_; }
+    [[nodiscard]] std::uint16_t port() const noexcept override { return listening_[0].at.port; }
+    [[nodiscard]] std::uint16_t tls_port() const noexcept override {
+        return listening_.size() > 1 ? listening_[1].at.port : std::uint16_t{0};
+    }
     [[nodiscard]] ServerCounters counters() const noexcept override;
     void stop() override;
 
 private:
-    void accept_some();
-    void place(int fd);
-    void pause_accepting(int code);
+    struct Door {
+        Listener at;
+        bool secure = false;
+    };
+
+    [[nodiscard]] std::expected<void, std::string> listen();
+    void accept_some(const Door& door);
+    void place(int fd, bool secure);
+    void pause_accepting(int fd, int code);
 
     ServerOptions options_;
-    int listen_fd_ = -1;
-    std::uint16_t port_ = 0;
+    std::vector<Door> listening_;  // clear text, then TLS if there is any
     bool stopped_ = false;
     bool told_no_descriptors_ = false;
     Counter accepted_;
@@ -527,11 +497,9 @@ private:
 };
 
 std::expected<void, std::string> Server::start(const HandlerFactory& factory) {
-    auto listening = listen_on(options_, port_);
-    if (!listening) {
-        return std::unexpected(listening.error());
+    if (auto listening = listen(); !listening) {
+        return listening;
     }
-    listen_fd_ = *listening;
     for (unsigned i = 0; i < std::max(options_.threads, 1U); ++i) {
         auto loop = LoopThread::open(i);
         if (!loop) {
@@ -553,8 +521,14 @@ std::expected<void, std::string> Server::start(const HandlerFactory& factory) {
     std::promise<Status> watching;
     auto outcome = watching.get_future();
     workers_.front()->loop().post([this, &watching] {
-        watching.set_value(
-            workers_.front()->loop().watch(listen_fd_, [this](std::uint32_t) { accept_some(); }));
+        Status status;
+        for (const Door& door : listening_) {
+            if (status) {
+                status = workers_.front()->loop().watch(
+                    door.at.fd, [this, &door](std::uint32_t) { accept_some(door); });
+            }
+        }
+        watching.set_value(status);
     });
     if (const Status status = outcome.get(); !status) {
         return std::unexpected("a control thread cannot start: " + describe(status.error()));
@@ -562,13 +536,29 @@ std::expected<void, std::string> Server::start(const HandlerFactory& factory) {
     return {};
 }
 
-void Server::accept_some() {
+std::expected<void, std::string> Server::listen() {
+    auto clear = listen_on("HTTP", options_.host, options_.port);
+    if (!clear) {
+        return std::unexpected(clear.error());
+    }
+    listening_.push_back({*clear, false});
+    if (options_.tls != nullptr) {
+        auto secure = listen_on("HTTPS", options_.tls_host, options_.tls_port);
+        if (!secure) {
+            return std::unexpected(secure.error());
+        }
+        listening_.push_back({*secure, true});
+    }
+    return {};
+}
+
+void Server::accept_some(const Door& door) {
     for (int i = 0; i < accepts_per_turn_max; ++i) {
-        const int fd = ::accept4(listen_fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        const int fd = ::accept4(door.at.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            place(fd);
+            place(fd, door.secure);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            pause_accepting(errno);
+            pause_accepting(door.at.fd, errno);
             return;
         } else if (errno != ECONNABORTED && errno != EINTR) {
             return;
@@ -576,7 +566,7 @@ void Server::accept_some() {
     }
 }
 
-void Server::place(int fd) {
+void Server::place(int fd, bool secure) {
     const auto fewest = std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) {
         return a->counters().open.get() < b->counters().open.get();
     });
@@ -586,8 +576,10 @@ void Server::place(int fd) {
         static constexpr std::string_view answer =
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
             "Connection: close\r\n\r\nToo many connections.\n";
-        [[maybe_unused]] const ssize_t sent =
-            ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+        if (!secure) {
+            [[maybe_unused]] const ssize_t sent =
+                ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+        }
         ::close(fd);
         return;
     }
@@ -596,14 +588,14 @@ void Server::place(int fd) {
     accepted_.add();
     worker.counters().open.add();
     if (fewest == workers_.begin()) {
-        worker.adopt(fd);
+        worker.adopt(fd, secure);
     } else {
-        worker.loop().post([&worker, fd] { worker.adopt(fd); });
+        worker.loop().post([&worker, fd, secure] { worker.adopt(fd, secure); });
     }
 }
 
 // Without descriptors the pending connection stays pending and would wake the loop for ever.
-void Server::pause_accepting(int code) {
+void Server::pause_accepting(int fd, int code) {
     refused_.add();
     if (!told_no_descriptors_ && options_.log) {
         options_.log(std::string("connections cannot be accepted: ") + std::strerror(code) +
@@ -611,10 +603,10 @@ void Server::pause_accepting(int code) {
         told_no_descriptors_ = true;
     }
     LoopThread& loop = workers_.front()->loop();
-    [[maybe_unused]] const Status paused = loop.change(listen_fd_, 0);
-    loop.run_after(accept_pause_ms, [this, &loop] {
+    [[maybe_unused]] const Status paused = loop.change(fd, 0);
+    loop.run_after(accept_pause_ms, [fd, &loop] {
         // Fails harmlessly once the server is stopping and no longer watches.
-        [[maybe_unused]] const Status resumed = loop.change(listen_fd_, EPOLLIN);
+        [[maybe_unused]] const Status resumed = loop.change(fd, EPOLLIN);
     });
 }
 
@@ -636,6 +628,9 @@ ServerCounters Server::counters() const noexcept {
         sum.http2_connections += met.http2_connections.get();
         sum.http2_streams_reset += met.streams_reset.get();
         sum.http2_floods += met.floods.get();
+        sum.tls_handshakes += met.tls_handshakes.get();
+        sum.tls_resumptions += met.tls_resumptions.get();
+        sum.tls_failures += met.tls_failures.get();
     }
     return sum;
 }
@@ -649,13 +644,15 @@ void Server::stop() {
         // The acceptor stops first, so that no thread is handed a connection after it ended.
         std::promise<void> unwatched;
         workers_.front()->loop().post([this, &unwatched] {
-            workers_.front()->loop().unwatch(listen_fd_);
+            for (const Door& door : listening_) {
+                workers_.front()->loop().unwatch(door.at.fd);
+            }
             unwatched.set_value();
         });
         unwatched.get_future().wait();
     }
-    if (listen_fd_ >= 0) {
-        ::close(listen_fd_);
+    for (const Door& door : listening_) {
+        ::close(door.at.fd);
     }
     for (std::size_t i = 0; i < threads_.size(); ++i) {
         Worker& worker = *workers_[i];

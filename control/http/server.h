@@ -16,6 +16,7 @@
 #include "control/http/connection.h"
 #include "control/http/loop.h"
 #include "control/http/message.h"
+#include "control/http/tls.h"
 
 namespace penstock::http {
 
@@ -111,6 +112,10 @@ using HandlerFactory = std::function<std::unique_ptr<HttpHandler>(LoopThread&)>;
 struct ServerOptions {
     std::string host = "127.0.0.1";  // see check_bind_address()
     std::uint16_t port = 4567;       // 0 picks a free one
+    // The port for TLS; without a context there is none. The context must outlive the server.
+    TlsContext* tls = nullptr;
+    std::string tls_host = "127.0.0.1";
+    std::uint16_t tls_port = 0;
     unsigned threads = 1;
     std::size_t connections_max = 4096;      // per control thread; more are closed and counted
     std::uint64_t stop_deadline_ms = 5'000;  // what is in progress when stop() is called
@@ -137,6 +142,9 @@ struct ServerCounters {
     std::uint64_t http2_connections = 0;
     std::uint64_t http2_streams_reset = 0;
     std::uint64_t http2_floods = 0;
+    std::uint64_t tls_handshakes = 0;
+    std::uint64_t tls_resumptions = 0;
+    std::uint64_t tls_failures = 0;
 };
 
 class HttpServer {
@@ -149,6 +157,8 @@ public:
 
     // The port bound, also when 0 was asked for.
     [[nodiscard]] virtual std::uint16_t port() const noexcept = 0;
+    // The same for TLS; 0 when there is none.
+    [[nodiscard]] virtual std::uint16_t tls_port() const noexcept = 0;
     [[nodiscard]] virtual ServerCounters counters() const noexcept = 0;
     // Takes no further connections, lets what is in progress finish until the deadline, then
     // closes the rest. Returns when all control threads have ended. Called again it does nothing.

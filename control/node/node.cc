@@ -106,8 +106,9 @@ public:
     ~NodeImpl() override { stop(); }
 
     bool start(std::string& why) {
-        return open_set(why) && open_catalog(why) && open_ports(why) && start_lanes(why) &&
-               start_streams(why) && start_http(why);
+        // A certificate that cannot be used is found before anything is locked.
+        return open_tls(why) && open_set(why) && open_catalog(why) && open_ports(why) &&
+               start_lanes(why) && start_streams(why) && start_http(why);
     }
 
     StopReport stop() override {
@@ -140,6 +141,21 @@ public:
 
     std::uint16_t http_port() const noexcept override {
         return server_ == nullptr ? 0 : server_->port();
+    }
+    std::uint16_t https_port() const noexcept override {
+        return server_ == nullptr ? 0 : server_->tls_port();
+    }
+
+    void reload_certificate() override {
+        if (tls_ == nullptr) {
+            say(false, "there is no TLS certificate to reload");
+            return;
+        }
+        if (const auto loaded = tls_->reload()) {
+            say_certificate(*loaded);
+        } else {
+            say(true, loaded.error() + "; the one loaded before stays in use");
+        }
     }
 
 private:
@@ -405,6 +421,26 @@ private:
         return true;
     }
 
+    bool open_tls(std::string& why) {
+        if (options_.https_host.empty()) {
+            return true;
+        }
+        auto opened = http::TlsContext::open({options_.tls_certificate, options_.tls_key}, clock_);
+        if (!opened) {
+            why = opened.error();
+            return false;
+        }
+        tls_ = std::move(*opened);
+        say_certificate(tls_->certificate());
+        return true;
+    }
+
+    void say_certificate(const http::TlsCertificate& certificate) const {
+        const bool bad = !certificate.warning.empty();
+        say(bad, "TLS certificate " + options_.tls_certificate + " (" + certificate.subject +
+                     ") is in use" + (bad ? ", but " + certificate.warning : ""));
+    }
+
     bool start_http(std::string& why) {
         NodeMetrics::Sources sources;
         sources.lanes = lanes_.get();
@@ -423,6 +459,7 @@ private:
             const http::HttpServer* server = serving_.load();
             return server == nullptr ? http::ServerCounters{} : server->counters();
         };
+        sources.tls = tls_.get();
         metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
         pages_ = std::make_unique<metrics::StatusPages>(metrics_->registry(),
                                                         [this] { return metrics_->not_ready(); });
@@ -434,6 +471,11 @@ private:
         http::ServerOptions server;
         server.host = options_.http_host;
         server.port = options_.http_port;
+        if (tls_ != nullptr) {
+            server.tls = tls_.get();
+            server.tls_host = options_.https_host;
+            server.tls_port = options_.https_port;
+        }
         server.threads = options_.http_threads;
         server.log = [this](std::string_view line) { say(true, std::string(line)); };
         kinesis::ServiceOptions service;
@@ -493,6 +535,7 @@ private:
     std::unique_ptr<NodeMetrics> metrics_;
     std::unique_ptr<metrics::StatusPages> pages_;
     std::unique_ptr<CapturePage> capture_;
+    std::unique_ptr<http::TlsContext> tls_;
     std::unique_ptr<http::HttpServer> server_;
     std::atomic<const http::HttpServer*> serving_{nullptr};
     bool stopped_ = false;
@@ -505,6 +548,12 @@ std::unique_ptr<Node> Node::start(NodeOptions options, std::string& why) {
     if (const auto bind = http::check_bind_address(options.http_host); !bind) {
         why = bind.error();
         return nullptr;
+    }
+    if (!options.https_host.empty()) {
+        if (const auto bind = http::check_bind_address(options.https_host); !bind) {
+            why = bind.error();
+            return nullptr;
+        }
     }
     auto node = std::make_unique<NodeImpl>(std::move(options));
     if (!node->start(why)) {

@@ -37,6 +37,11 @@ struct NodeOptions {
     bool accept_loss = false;
     std::string http_host = "127.0.0.1";
     std::uint16_t http_port = 4567;
+    // The port that speaks TLS; without a host there is none.
+    std::string https_host;
+    std::uint16_t https_port = 0;
+    std::string tls_certificate;  // files
+    std::string tls_key;
     unsigned http_threads = 1;
     std::vector<NodePort> ports;
     bool force_ports = false;
@@ -78,6 +83,11 @@ public:
     // allows, ends all threads. Called again it only reports.
     virtual StopReport stop() = 0;
     [[nodiscard]] virtual std::uint16_t http_port() const noexcept = 0;
+    // 0: TLS is not spoken.
+    [[nodiscard]] virtual std::uint16_t https_port() const noexcept = 0;
+    // Reads certificate and key again and logs what came of it. Open connections go on, and if the
+    // files are not good, new ones too, with what was there before. From any thread.
+    virtual void reload_certificate() = 0;
 };
 
 }  // namespace penstock

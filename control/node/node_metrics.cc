@@ -436,6 +436,20 @@ void NodeMetrics::add_http_families() {
             "Answered 4xx or 5xx before any operation saw them.",
             &http::ServerCounters::requests_malformed);
     add_request_families(registry_, sources_.requests);
+    add(Kind::counter, "penstock_tls_handshakes_total",
+        "TLS handshakes: full ones, those that resumed a session, those that failed.",
+        [this](Samples& out) {
+            const http::ServerCounters counters = sources_.http();
+            out.add(counters.tls_handshakes - counters.tls_resumptions, {{"outcome", "full"}});
+            out.add(counters.tls_resumptions, {{"outcome", "resumed"}});
+            out.add(counters.tls_failures, {{"outcome", "failed"}});
+        });
+    add(Kind::gauge, "penstock_tls_certificate_expires_timestamp_seconds",
+        "When the TLS certificate in use expires, in seconds since 1970.", [this](Samples& out) {
+            if (sources_.tls != nullptr) {
+                out.add(static_cast<double>(sources_.tls->certificate().expires_seconds));
+            }
+        });
     counter("penstock_http_received_bytes_total", "Bytes read from HTTP connections.",
             &http::ServerCounters::received_bytes);
     counter("penstock_http_sent_bytes_total", "Bytes written to HTTP connections.",

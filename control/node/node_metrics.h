@@ -31,6 +31,7 @@ public:
         std::string version;
         std::function<http::ServerCounters()> http;    // empty counters before the server is up
         std::vector<const RequestCounters*> requests;  // one per control thread
+        const http::TlsContext* tls = nullptr;         // when TLS is spoken
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.

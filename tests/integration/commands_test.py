@@ -50,7 +50,7 @@ class CommandLine(unittest.TestCase):
 
     def test_help_everywhere(self):
         for words in ([], ["serve"], ["doctor"], ["inspect"], ["replica"], ["replica", "status"],
-                      ["replica", "replace"], ["capture"], ["top"], ["port"], ["port", "release"],
+                      ["replica", "replace"], ["certificate"], ["certificate", "make"], ["capture"], ["top"], ["port"], ["port", "release"],
                       ["version"]):
             done = penstock(*words, "--help")
             self.assertEqual(done.returncode, 0, words)

@@ -112,7 +112,7 @@ Complaint store_data(ServeOptions& options, std::string_view value) {
     return std::nullopt;
 }
 
-Complaint store_http(ServeOptions& options, std::string_view value) {
+Complaint store_listener(std::string& target, std::string_view value) {
     const auto address = parse_http_address(value);
     if (!address) {
         return "expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:4567 or "
@@ -121,7 +121,15 @@ Complaint store_http(ServeOptions& options, std::string_view value) {
     if (const auto allowed = http::check_bind_address(address->host); !allowed) {
         return allowed.error();
     }
-    options.http = value;
+    target = value;
+    return std::nullopt;
+}
+
+Complaint store_file(std::string& target, std::string_view value) {
+    if (value.empty() || value.find('\0') != std::string_view::npos) {
+        return "expected a file";
+    }
+    target = value;
     return std::nullopt;
 }
 
@@ -252,7 +260,17 @@ constexpr std::array specs{
         "http", Shape::single, "HOST:PORT",
         "Where the Kinesis API and /metrics listen; loopback only. Port 0 takes a free one. "
         "Default 127.0.0.1:4567.",
-        store_http},
+        [](O& o, V v) { return store_listener(o.http, v); }},
+    SettingSpec{"https", Shape::single, "HOST:PORT",
+                "Where the same is served over TLS; loopback only. Needs --tls-cert and --tls-key. "
+                "Port 0 takes a free one.",
+                [](O& o, V v) { return store_listener(o.https, v); }},
+    SettingSpec{"tls-cert", Shape::single, "FILE",
+                "Certificate of --https as PEM, with what leads to its root behind it. SIGHUP "
+                "reads it again. 'penstock certificate make' makes one.",
+                [](O& o, V v) { return store_file(o.tls_cert, v); }},
+    SettingSpec{"tls-key", Shape::single, "FILE", "Its private key as PEM, without a password.",
+                [](O& o, V v) { return store_file(o.tls_key, v); }},
     SettingSpec{"port", Shape::list, "DEVARGS",
                 "Where packets come from: a DPDK virtual device (net_af_packet0,iface=eth1), a PCI "
                 "address (0000:01:00.0), or kernel:ADDR for plain UDP sockets.",
@@ -570,6 +588,15 @@ private:
     }
     if (!check_doors(doors, static_cast<unsigned>(options.lane_cpus.size()), why)) {
         return why;
+    }
+    if (!options.https.empty() && (options.tls_cert.empty() || options.tls_key.empty())) {
+        return std::string("--https: needs --tls-cert and --tls-key, found no ") +
+               (options.tls_cert.empty() ? "--tls-cert" : "--tls-key") +
+               "; 'penstock certificate make' makes both";
+    }
+    if (options.https.empty() && !(options.tls_cert.empty() && options.tls_key.empty())) {
+        return "--tls-cert, --tls-key: found but no --https; expected the address to speak TLS on, "
+               "such as --https 127.0.0.1:4568";
     }
     if (!options.doors.empty() && options.ports.empty()) {
         return "--door: found " + quoted(options.doors.front()) +

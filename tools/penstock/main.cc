@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tools/penstock/capture_command.h"
+#include "tools/penstock/certificate_command.h"
 #include "tools/penstock/doctor.h"
 #include "tools/penstock/inspect_command.h"
 #include "tools/penstock/options.h"
@@ -39,6 +40,8 @@ int run(const CommandLine& line) {
         case CommandKind::replica_replace:
             return replica_replace(line.arguments.data, line.arguments.directory, std::cout,
                                    std::cerr);
+        case CommandKind::certificate_make:
+            return certificate_make(line.certificate, std::cout, std::cerr);
         case CommandKind::capture:
             return run_capture(line.capture, std::cerr);
         case CommandKind::top:

@@ -43,6 +43,7 @@ public:
         add_doctor();
         add_inspect();
         add_replica();
+        add_certificate();
         add_capture();
         add_top();
         add_port();
@@ -193,6 +194,33 @@ private:
             ->required();
     }
 
+    void add_certificate() {
+        certificate_ = app_.add_subcommand("certificate", "Make certificates for TLS");
+        certificate_->require_subcommand(1);
+        CertificateOptions& wish = line_.certificate;
+        make_certificate_ = certificate_->add_subcommand(
+            "make",
+            "Make a small authority in a directory, once, and a P-256 server certificate "
+            "signed by it");
+        make_certificate_
+            ->add_option("--dir", wish.directory,
+                         "Where ca.pem, ca-key.pem, server.pem and server-key.pem are kept")
+            ->type_name("DIR")
+            ->required();
+        make_certificate_
+            ->add_option("--name", wish.names,
+                         "A host name or IP address that clients will use; repeat it")
+            ->type_name("HOST")
+            ->expected(1, -1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+            ->check([](const std::string& name) { return check_certificate_name(name); })
+            ->required();
+        make_certificate_
+            ->add_option("--days", wish.days, "How long the server certificate lives. Default 825")
+            ->type_name("N")
+            ->check(CLI::Range(1, 3650));
+    }
+
     void add_capture() {
         CaptureOptions& wish = line_.capture;
         capture_ = app_.add_subcommand(
@@ -284,6 +312,8 @@ private:
             line_.kind =
                 replace_->parsed() ? CommandKind::replica_replace : CommandKind::replica_status;
             check_directory_count(line_.arguments.data, false);
+        } else if (certificate_->parsed()) {
+            line_.kind = CommandKind::certificate_make;
         } else if (capture_->parsed()) {
             line_.kind = CommandKind::capture;
         } else if (top_->parsed()) {
@@ -373,6 +403,8 @@ private:
     CLI::App* replica_ = nullptr;
     CLI::App* status_ = nullptr;
     CLI::App* replace_ = nullptr;
+    CLI::App* certificate_ = nullptr;
+    CLI::App* make_certificate_ = nullptr;
     CLI::App* capture_ = nullptr;
     CLI::App* top_ = nullptr;
     CLI::App* port_ = nullptr;

@@ -21,6 +21,7 @@
 #include "storage/base/ids.h"
 #include "storage/replica/geometry.h"
 #include "tools/penstock/capture_command.h"
+#include "tools/penstock/certificate_command.h"
 #include "tools/penstock/top_command.h"
 
 namespace penstock {
@@ -39,6 +40,9 @@ struct PortOption {
 struct ServeOptions {
     std::vector<std::string> data;  // one directory, or one per replica
     std::string http = "127.0.0.1:4567";
+    std::string https;     // empty: TLS is not spoken
+    std::string tls_cert;  // both files, when it is
+    std::string tls_key;
     std::vector<PortOption> ports;
     std::string lanes;                // as given; empty: one lane on the last CPU we may use
     std::vector<unsigned> lane_cpus;  // what `lanes` names, one lane each, never empty
@@ -97,6 +101,7 @@ enum class CommandKind : std::uint8_t {
     inspect,
     replica_status,
     replica_replace,
+    certificate_make,
     capture,
     top,
     port_release,
@@ -119,6 +124,7 @@ struct CommandLine {
     CommandArguments arguments;
     CaptureOptions capture;
     TopArguments top;
+    CertificateOptions certificate;
     int exit_code = 0;
     std::string out;  // for standard output
     std::string err;  // for standard error

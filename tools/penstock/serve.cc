@@ -72,6 +72,17 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
     }
     node.http_host = address->host;
     node.http_port = address->port;
+    if (!serve.https.empty()) {
+        const auto secure = parse_http_address(serve.https);
+        if (!secure) {
+            why = "--https: expected HOST:PORT, found '" + serve.https + "'";
+            return false;
+        }
+        node.https_host = secure->host;
+        node.https_port = secure->port;
+        node.tls_certificate = serve.tls_cert;
+        node.tls_key = serve.tls_key;
+    }
     node.http_threads = serve.http_threads;
     for (const PortOption& port : serve.ports) {
         NodePort& own = node.ports.emplace_back();
@@ -117,6 +128,7 @@ int run_serve(const ServeOptions& options) {
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
 
@@ -143,13 +155,20 @@ int run_serve(const ServeOptions& options) {
         std::fprintf(stderr, "penstock serve: %s\n", why.c_str());
         return 1;
     }
-    logger->info("ready: Kinesis API on http://{}",
-                 options.http.substr(0, options.http.find_last_of(':')) + ":" +
-                     std::to_string(node->http_port()));
+    const auto url = [](std::string_view scheme, std::string_view address, std::uint16_t port) {
+        return std::string(scheme) + std::string(address.substr(0, address.find_last_of(':'))) +
+               ":" + std::to_string(port);
+    };
+    logger->info(
+        "ready: Kinesis API on {}{}", url("http://", options.http, node->http_port()),
+        options.https.empty() ? "" : url(" and https://", options.https, node->https_port()));
     int signal = 0;
-    sigwait(&signals, &signal);
+    while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) {
+        node->reload_certificate();
+    }
     logger->info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
-    // A second signal while draining ends the process at once.
+    // A second signal while draining ends the process at once; a SIGHUP is no such signal.
+    std::signal(SIGHUP, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     const StopReport report = node->stop();
     node.reset();

@@ -91,6 +91,12 @@ TEST(Options, ValuesReachTheirFields) {
                                     "/c",
                                     "--http",
                                     "[::1]:0",
+                                    "--https",
+                                    "localhost:0",
+                                    "--tls-cert",
+                                    "c.pem",
+                                    "--tls-key",
+                                    "k.pem",
                                     "--lanes",
                                     "0-1",
                                     "--ack-level",
@@ -128,6 +134,9 @@ TEST(Options, ValuesReachTheirFields) {
     ServeOptions expected;
     expected.data = {"/a", "/b", "/c"};
     expected.http = "[::1]:0";
+    expected.https = "localhost:0";
+    expected.tls_cert = "c.pem";
+    expected.tls_key = "k.pem";
     expected.lanes = "0-1";
     expected.lane_cpus = {0, 1};
     expected.ack_level = AckLevel::all;
@@ -158,6 +167,13 @@ struct BadLine {
 TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
     const std::string kernel = "kernel:127.0.0.1";
     const std::vector<BadLine> table{
+        {{"serve", "--data", "/d", "--https", "10.0.0.1:1"}, {"--https", "10.0.0.1:1", "loopback"}},
+        {{"serve", "--data", "/d", "--https", "127.0.0.1:1"},
+         {"--https", "no --tls-cert", "certificate make"}},
+        {{"serve", "--data", "/d", "--https", "127.0.0.1:1", "--tls-cert", "c"},
+         {"--https", "no --tls-key"}},
+        {{"serve", "--data", "/d", "--tls-cert", "c", "--tls-key", "k"}, {"no --https"}},
+        {{"serve", "--data", "/d", "--tls-key", ""}, {"--tls-key", "expected a file"}},
         {{"serve"}, {"--data", "not given", "one directory, or three"}},
         {{"serve", "--data", "/a", "--data", "/b"}, {"--data", "found 2", "one, or three"}},
         {{"serve", "--data", "/a", "--data", "/b", "--data", "/a"}, {"--data", "'/a' twice"}},
@@ -263,7 +279,7 @@ TEST(Options, HelpNamesEverySettingAndIsNoError) {
     for (const SettingSpec& spec : setting_specs()) {
         EXPECT_NE(line.out.find("--" + std::string(spec.key)), std::string::npos) << spec.key;
     }
-    for (const char* command : {"doctor", "inspect", "replica", "top", "version"}) {
+    for (const char* command : {"doctor", "inspect", "replica", "certificate", "top", "version"}) {
         EXPECT_EQ(parse({command, "--help"}).exit_code, 0) << command;
         EXPECT_NE(parse({"--help"}).out.find(command), std::string::npos) << command;
     }
@@ -305,6 +321,19 @@ TEST(Options, OtherCommandsTakeTheirArguments) {
     EXPECT_EQ(line.top.http, "[::1]:99");
     EXPECT_EQ(line.top.interval_s, 0.5);
     EXPECT_TRUE(line.top.once);
+}
+
+TEST(Options, CertificateMakeTakesNamesAndRefusesWhatIsNone) {
+    CommandLine line = parse({"certificate", "make", "--dir", "d", "--name", "a.example", "::1",
+                              "--name", "*.local", "--days", "30"});
+    ASSERT_EQ(line.kind, CommandKind::certificate_make) << line.err;
+    EXPECT_EQ(line.certificate, (CertificateOptions{"d", {"a.example", "::1", "*.local"}, 30}));
+    for (const char* bad : {"", "a:1", "http://a", "a b", "a,DNS:b", "x*", "a\nb"}) {
+        line = parse({"certificate", "make", "--dir", "d", "--name", bad});
+        EXPECT_EQ(line.exit_code, 2) << bad;
+        EXPECT_EQ(line.err.find('\n'), line.err.size() - 1) << line.err;
+    }
+    EXPECT_EQ(parse({"certificate", "make", "--dir", "d"}).exit_code, 2);
 }
 
 TEST(Options, DoctorTakesTheNodesConfigurationAndFlagsWin) {
