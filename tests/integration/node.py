@@ -1,5 +1,6 @@
 """Nodes, links and clients for the integration tests; see tools/quickstart.d/lab.py."""
 
+import json
 import os
 import sys
 import unittest
@@ -24,6 +25,17 @@ def new_node(*arguments, **kwargs):
 def penstock(*words, timeout=60, **kwargs):
     """One run of the program; never raises for its exit code."""
     return run(BINARY, *words, check=False, timeout=timeout, **kwargs)
+
+
+def javascript(script, *arguments, timeout=120, **variables):
+    """What a script of javascript/ printed, with the packages that tools/install-deps --dev installs."""
+    modules = os.path.join(ROOT, "build-npm", "node_modules")
+    if not os.path.isdir(modules):
+        raise LabError(f"found no {modules}; run tools/install-deps --dev")
+    environment = {**client_environment(), "NODE_PATH": modules, "NODE_NO_WARNINGS": "1", **variables}
+    done = run("node", os.path.join(ROOT, "tests", "integration", "javascript", script), *arguments,
+               env=environment, timeout=timeout)
+    return json.loads(done.stdout)
 
 
 class NodeTest(unittest.TestCase):
