@@ -38,7 +38,8 @@ public:
         }
     };
 
-    explicit Http2Client(bool takes_data = true) {
+    // With `window_bytes`, that is what it lets the server send of each stream, and of all.
+    explicit Http2Client(bool takes_data = true, std::int32_t window_bytes = 0) {
         nghttp2_session_callbacks* callbacks = nullptr;
         nghttp2_session_callbacks_new(&callbacks);
         set_callbacks(callbacks);
@@ -49,7 +50,12 @@ public:
         nghttp2_session_client_new2(&session_, callbacks, this, option);
         nghttp2_option_del(option);
         nghttp2_session_callbacks_del(callbacks);
-        nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, nullptr, 0);
+        const nghttp2_settings_entry window{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+                                            static_cast<std::uint32_t>(window_bytes)};
+        nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, &window, window_bytes == 0 ? 0 : 1);
+        if (window_bytes != 0) {
+            nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, window_bytes);
+        }
     }
     ~Http2Client() { nghttp2_session_del(session_); }
     Http2Client(const Http2Client&) = delete;

@@ -443,6 +443,30 @@ TEST_F(Http2, AStreamedBodyOfAPeerThatDoesNotReadHoldsOnePiece) {
     EXPECT_EQ(script.alive, 0);
 }
 
+TEST_F(Http2, StreamsOfOneConnectionShareItEvenly) {
+    open();
+    client_ = std::make_unique<Http2Client>(true, 100'000'000);
+    const std::int32_t endless = client_->ask("/events");
+    const std::int32_t large = client_->ask("/large");
+    run(false);
+    BodyScript script{std::vector<std::string>(2'000, std::string(10'000, 'x'))};
+    connection_->respond(taken_[0], script.response());
+    connection_->respond(taken_[1], HttpResponse::text(200, std::string(1'000'000, 'y')));
+    std::array<std::string_view, 8> pieces;
+    while (!client_->answer(large).complete) {
+        const std::size_t count = connection_->next_output(pieces);
+        ASSERT_NE(count, 0U);
+        std::size_t bytes = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            client_->input(pieces[i]);
+            bytes += pieces[i].size();
+        }
+        connection_->output_sent(bytes);
+    }
+    EXPECT_GT(client_->answer(endless).body.size(), 300'000U);
+    EXPECT_LT(client_->answer(endless).body.size(), 3'000'000U);
+}
+
 TEST_F(Http2, AStreamedBodyEndsWithItsStreamOrWhenItBreaks) {
     open();
     const std::int32_t reset = client_->ask("/events");

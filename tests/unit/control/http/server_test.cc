@@ -102,9 +102,32 @@ private:
 struct Shared {
     std::atomic<int> handlers{0};
     std::atomic<int> held{0};
-    std::atomic<int> gone{0};  // exchanges found closed when their answer was due
+    std::atomic<int> ended{0};  // streamed bodies
+    std::atomic<int> gone{0};   // exchanges found closed when their answer was due
 };
 
+// Gives one piece for each wake(), five in all.
+class TickingBody final : public BodyStream {
+public:
+    explicit TickingBody(std::shared_ptr<int> ticks) : ticks_(std::move(ticks)) {}
+    ~TickingBody() override { *ticks_ = -1; }
+    Next next(BodyPiece& piece) override {
+        if (given_ == 5) {
+            return Next::end;
+        }
+        if (given_ == *ticks_) {
+            return Next::later;
+        }
+        piece = std::make_shared<const std::string>(std::to_string(++given_) + "!");
+        return Next::piece;
+    }
+
+private:
+    std::shared_ptr<int> ticks_;  // -1: the body is gone
+    int given_ = 0;
+};
+
+// /events ticks every 10 ms,
 // /echo answers at once, /later after 50 ms, /large with 8 MiB, /throw throws, /drop forgets.
 class TestHandler final : public HttpHandler {
 public:
@@ -129,12 +152,30 @@ public:
             });
         } else if (path == "/large") {
             exchange->respond(HttpResponse::text(200, std::string(8 * 1024 * 1024, 'L')));
+        } else if (path == "/events") {
+            const auto ticks = std::make_shared<int>(0);
+            HttpResponse response;
+            response.stream = std::make_unique<TickingBody>(ticks);
+            tick(exchange->waker(), ticks);
+            exchange->respond(std::move(response));
         } else if (path == "/throw") {
             throw std::runtime_error("on purpose");
         }
     }
 
 private:
+    void tick(BodyWaker waker, std::shared_ptr<int> ticks) {
+        loop_.run_after(10, [this, waker, ticks] {
+            if (*ticks >= 0) {
+                ++*ticks;
+                tick(waker, ticks);
+            } else {
+                ++shared_.ended;
+            }
+            waker.wake();  // also of one that is gone
+        });
+    }
+
     LoopThread& loop_;
     Shared& shared_;
 };
@@ -292,6 +333,27 @@ TEST_F(HttpServerTest, SlowReaderHoldsUpOnlyItselfAndGetsEverything) {
     for (int i = 0; i < 3; ++i) {
         EXPECT_GT(slow.answer().size(), 8U * 1024 * 1024);
     }
+}
+
+TEST_F(HttpServerTest, ABodyMadeOverTimeArrivesAsItIsMadeAndEndsWithItsConnection) {
+    start();
+    {
+        Client client(server_->port());
+        client.send(request("/events", "", "Connection: close\r\n"));
+        const std::string answer = client.to_end();
+        EXPECT_TRUE(
+            answer.ends_with("2\r\n1!\r\n2\r\n2!\r\n2\r\n3!\r\n2\r\n4!\r\n2\r\n5!\r\n"
+                             "0\r\n\r\n"))
+            << answer;
+    }
+    EXPECT_TRUE(soon([this] { return shared_.ended == 1; }));
+    {
+        Client client(server_->port());
+        client.send(request("/events"));
+        ASSERT_TRUE(soon([this] { return server_->counters().requests == 2; }));
+        client.reset();
+    }
+    EXPECT_TRUE(soon([this] { return shared_.ended == 2; }));
 }
 
 TEST_F(HttpServerTest, GuardRefusesBeforeTheHandler) {
