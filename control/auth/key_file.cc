@@ -1,0 +1,132 @@
+#include "control/auth/key_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "control/auth/crypto.h"
+
+namespace penstock::auth {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t key_bytes = 32;
+
+class File {
+public:
+    explicit File(int fd) noexcept : fd_(fd) {}
+    ~File() {
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+    }
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+    [[nodiscard]] int fd() const noexcept { return fd_; }
+
+private:
+    int fd_;
+};
+
+std::unexpected<KeyFileProblem> refused(std::string why) {
+    return std::unexpected(KeyFileProblem{KeyFileFault::refused, std::move(why)});
+}
+
+bool is_within(const fs::path& path, const fs::path& directory) {
+    auto at = path.begin();
+    for (const fs::path& part : directory) {
+        if (part.empty()) {
+            continue;  // after a slash at the end
+        }
+        if (at == path.end() || *at != part) {
+            return false;
+        }
+        ++at;
+    }
+    return true;
+}
+
+// Whoever copies or loses a data directory must not copy or lose the key with it.
+std::string place_problem(const std::string& path, std::span<const std::string> data_directories) {
+    std::error_code error;
+    const fs::path file = fs::weakly_canonical(fs::absolute(path, error), error);
+    for (const std::string& directory : data_directories) {
+        if (is_within(file, fs::weakly_canonical(fs::absolute(directory, error), error))) {
+            return "found within the data directory " + directory +
+                   "; expected a file outside the data directories, on another drive if possible";
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+std::expected<std::string, KeyFileProblem> read_key_file(
+    const std::string& path, std::span<const std::string> data_directories) {
+    if (std::string problem = place_problem(path, data_directories); !problem.empty()) {
+        return refused(std::move(problem));
+    }
+    const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.fd() < 0) {
+        const int code = errno;
+        return std::unexpected(
+            KeyFileProblem{code == ENOENT ? KeyFileFault::missing : KeyFileFault::refused,
+                           std::string("cannot be read: ") + std::strerror(code)});
+    }
+    struct stat info{};
+    if (::fstat(file.fd(), &info) != 0 || !S_ISREG(info.st_mode)) {
+        return refused("expected a regular file");
+    }
+    if ((info.st_mode & 077) != 0) {
+        return refused("others than its owner may use it; run: chmod 600 " + path);
+    }
+    std::array<char, 2 * key_bytes + 2> text{};
+    const ssize_t got = ::read(file.fd(), text.data(), text.size());
+    std::string_view digits(text.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (digits.ends_with('\n')) {
+        digits.remove_suffix(1);
+    }
+    const auto key = from_hex(digits);
+    if (!key || key->size() != key_bytes) {
+        return refused(
+            "expected 64 hexadecimal digits and nothing else, as `openssl rand -hex 32` prints "
+            "them");
+    }
+    return *key;
+}
+
+std::expected<std::string, KeyFileProblem> make_key_file(
+    const std::string& path, std::span<const std::string> data_directories) {
+    if (std::string problem = place_problem(path, data_directories); !problem.empty()) {
+        return refused(std::move(problem));
+    }
+    const std::string parent = fs::path(path).parent_path().string();
+    if (!parent.empty()) {
+        // One level only: further up, a directory that is missing is a mistake or a mount.
+        static_cast<void>(::mkdir(parent.c_str(), 0700));
+    }
+    const File file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (file.fd() < 0) {
+        return refused(std::string("cannot be made: ") + std::strerror(errno));
+    }
+    const std::string key = random_bytes(key_bytes);
+    const std::string line = to_hex(key) + "\n";
+    const File directory(
+        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (::write(file.fd(), line.data(), line.size()) != static_cast<ssize_t>(line.size()) ||
+        ::fsync(file.fd()) != 0 || directory.fd() < 0 || ::fsync(directory.fd()) != 0) {
+        const int code = errno;
+        ::unlink(path.c_str());
+        return refused(std::string("cannot be written: ") + std::strerror(code));
+    }
+    return key;
+}
+
+}  // namespace penstock::auth

@@ -1,0 +1,27 @@
+// The file with the key that seals credentials: 64 hexadecimal digits, readable by its owner alone,
+// kept apart from the data that it protects.
+//
+// Runs on: the thread that starts the node.
+#pragma once
+
+#include <expected>
+#include <span>
+#include <string>
+
+namespace penstock::auth {
+
+enum class KeyFileFault : unsigned char { missing, refused };
+struct KeyFileProblem {
+    KeyFileFault fault = KeyFileFault::refused;
+    std::string why;  // one line for people, without the option's name
+};
+
+// The 32 bytes. Refused: a path within one of `data_directories`, a file that others may read, or
+// that holds something else.
+[[nodiscard]] std::expected<std::string, KeyFileProblem> read_key_file(
+    const std::string& path, std::span<const std::string> data_directories);
+// Makes the file with a new key, durably. Refused where one is already.
+[[nodiscard]] std::expected<std::string, KeyFileProblem> make_key_file(
+    const std::string& path, std::span<const std::string> data_directories);
+
+}  // namespace penstock::auth
