@@ -2,11 +2,14 @@
 // way, and counts what the server says it took. One thread, epoll, requests built beforehand, so
 // that the client costs as little as it can and the same for every server.
 //
-// Every record has its own partition key. The signature header is there, because emulators ask for
-// one, and is not a real one.
+// Every record has its own partition key. With AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the
+// environment the requests are signed, once and for five minutes; without, the signature is there,
+// because emulators ask for one, and is not a real one.
 #include <CLI/CLI.hpp>
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -20,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <random>
 #include <string>
 #include <string_view>
@@ -68,6 +72,61 @@ std::string base64(const std::vector<unsigned char>& bytes) {
     return out;
 }
 
+std::string sha256(std::string_view text) {
+    std::array<unsigned char, 32> digest{};
+    EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+    return {digest.begin(), digest.end()};
+}
+
+std::string hmac(std::string_view key, std::string_view text) {
+    std::array<unsigned char, 32> digest{};
+    HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+         reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(), nullptr);
+    return {digest.begin(), digest.end()};
+}
+
+std::string hex(std::string_view bytes) {
+    static constexpr std::string_view digits = "0123456789abcdef";
+    std::string out;
+    for (const char c : bytes) {
+        out.push_back(digits[static_cast<unsigned char>(c) >> 4]);
+        out.push_back(digits[static_cast<unsigned char>(c) & 15]);
+    }
+    return out;
+}
+
+// The headers X-Amz-Date and Authorization, with line ends.
+std::string signature_headers(std::string_view host, std::string_view body) {
+    const char* key_id = std::getenv("AWS_ACCESS_KEY_ID");
+    const char* secret = std::getenv("AWS_SECRET_ACCESS_KEY");
+    const std::string names = "content-type;host;x-amz-date;x-amz-target";
+    if (key_id == nullptr || secret == nullptr) {
+        return "X-Amz-Date: 20260101T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 "
+               "Credential=bench/20260101/us-east-1/kinesis/aws4_request, SignedHeaders=" +
+               names + ", Signature=" + std::string(64, '0') + "\r\n";
+    }
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    std::array<char, 20> text{};
+    const std::string time(text.data(),
+                           std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts));
+    const std::string date = time.substr(0, 8);
+    const std::string scope = date + "/us-east-1/kinesis/aws4_request";
+    const std::string canonical =
+        "POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:" + std::string(host) +
+        "\nx-amz-date:" + time + "\nx-amz-target:Kinesis_20131202.PutRecords\n\n" + names + "\n" +
+        hex(sha256(body));
+    const std::string key =
+        hmac(hmac(hmac(hmac("AWS4" + std::string(secret), date), "us-east-1"), "kinesis"),
+             "aws4_request");
+    return "X-Amz-Date: " + time + "\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + key_id +
+           "/" + scope + ", SignedHeaders=" + names + ", Signature=" +
+           hex(hmac(key,
+                    "AWS4-HMAC-SHA256\n" + time + "\n" + scope + "\n" + hex(sha256(canonical)))) +
+           "\r\n";
+}
+
 std::string make_request(const Options& options, unsigned number, std::mt19937_64& random) {
     std::string body = "{\"StreamName\":\"" + options.stream + "\",\"Records\":[";
     std::vector<unsigned char> data(options.record_bytes);
@@ -80,16 +139,12 @@ std::string make_request(const Options& options, unsigned number, std::mt19937_6
                 "\",\"Data\":\"" + base64(data) + "\"}";
     }
     body += "]}";
-    return "POST / HTTP/1.1\r\nHost: " + options.host + ":" + std::to_string(options.port) +
+    const std::string host = options.host + ":" + std::to_string(options.port);
+    return "POST / HTTP/1.1\r\nHost: " + host +
            "\r\nContent-Type: application/x-amz-json-1.1\r\n"
-           "X-Amz-Target: Kinesis_20131202.PutRecords\r\n"
-           "X-Amz-Date: 20260101T000000Z\r\n"
-           "Authorization: AWS4-HMAC-SHA256 "
-           "Credential=bench/20260101/us-east-1/kinesis/aws4_request, "
-           "SignedHeaders=host;x-amz-date;x-amz-target, "
-           "Signature=0000000000000000000000000000000000000000000000000000000000000000\r\n"
-           "Content-Length: " +
-           std::to_string(body.size()) + "\r\n\r\n" + body;
+           "X-Amz-Target: Kinesis_20131202.PutRecords\r\n" +
+           signature_headers(host, body) + "Content-Length: " + std::to_string(body.size()) +
+           "\r\n\r\n" + body;
 }
 
 struct Connection {

@@ -1,4 +1,4 @@
-// What reading a request costs by itself: base64 and the JSON of PutRecords.
+// What a request costs by itself: its signature and policy, base64 and the JSON of PutRecords.
 #include <simdjson.h>
 
 #include <cstdint>
@@ -7,6 +7,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include "control/auth/policy.h"
+#include "control/auth/sigv4.h"
 #include "control/kinesis/arena.h"
 #include "control/kinesis/base64.h"
 #include "control/kinesis/inputs.h"
@@ -77,6 +79,78 @@ void read_put_records(benchmark::State& state) {
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(length));
 }
 BENCHMARK(read_put_records)->Args({500, 1024})->Args({500, 100})->Args({1, 1024});
+
+// A PutRecords signed as boto3 signs it, with a body of so many bytes.
+std::unique_ptr<http::HttpRequest> signed_request(std::size_t bytes, std::string_view signature) {
+    const std::vector<std::pair<std::string, std::string>> headers = {
+        {"Host", "127.0.0.1:4567"},
+        {"Accept-Encoding", "identity"},
+        {"X-Amz-Target", "Kinesis_20131202.PutRecords"},
+        {"Content-Type", "application/x-amz-json-1.1"},
+        {"User-Agent", "Boto3/1.26.27 Python/3.11.2 Linux/6.1.0 Botocore/1.29.27"},
+        {"X-Amz-Date", "20261123T084142Z"},
+        {"Authorization",
+         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261123/us-east-1/kinesis/aws4_request, "
+         "SignedHeaders=content-type;host;x-amz-date;x-amz-target, Signature=" +
+             std::string(signature)},
+        {"Content-Length", std::to_string(bytes)}};
+    return http::HttpRequest::make("POST", "/", headers, std::string(bytes, 'a'));
+}
+
+// What proving a request costs. hash_body is its ceiling: nothing but the body's SHA-256.
+void check_signature(benchmark::State& state) {
+    const auto bytes = static_cast<std::size_t>(state.range(0));
+    auth::SignatureReader reader;
+    auth::HmacKey key = auth::derive_signing_key("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+                                                 "20261123", "us-east-1", "kinesis");
+    // The canonical request does not hold the signature: one with a wrong one gives the right one.
+    auto request = signed_request(bytes, std::string(64, '0'));
+    PENSTOCK_CHECK(reader.check_signature(*request, *reader.read(*request), key).has_value());
+    auth::Sha256 sha256;
+    const std::string text =
+        "AWS4-HMAC-SHA256\n20261123T084142Z\n20261123/us-east-1/kinesis/aws4_request\n" +
+        auth::to_hex(auth::as_text(sha256.of(reader.canonical_request())));
+    request = signed_request(bytes, auth::to_hex(auth::as_text(key.of(text))));
+    for (auto _ : state) {
+        const auto claim = reader.read(*request);
+        PENSTOCK_CHECK(claim.has_value());
+        PENSTOCK_CHECK(!auth::SignatureReader::check_scope(*claim, "us-east-1", "kinesis"));
+        PENSTOCK_CHECK(!auth::SignatureReader::check_time(*claim, claim->time_s));
+        PENSTOCK_CHECK(!auth::SignatureReader::check_signed_headers(*request, *claim));
+        PENSTOCK_CHECK(!reader.check_signature(*request, *claim, key));
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(check_signature)->Arg(1024)->Arg(1 << 20);
+
+void hash_body(benchmark::State& state) {
+    const std::string body(static_cast<std::size_t>(state.range(0)), 'a');
+    auth::Sha256 sha256;
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(sha256.of(body));
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(hash_body)->Arg(1024)->Arg(1 << 20);
+
+// A policy of four statements, asked for a stream that the last one allows.
+void ask_policy(benchmark::State& state) {
+    const auto policy = auth::Policy::parse(
+        R"({"Statement":[)"
+        R"({"Effect":"Deny","Action":"kinesis:Delete*","Resource":"*"},)"
+        R"({"Effect":"Allow","Action":"penstock:*","Resource":"*"},)"
+        R"({"Effect":"Allow","Action":"kinesis:Get*","Resource":"arn:aws:kinesis:*:*:stream/b*"},)"
+        R"({"Effect":"Allow","Action":"kinesis:Put*","Resource":"arn:aws:kinesis:*:*:stream/c*"}]})",
+        auth::Policy::Kind::of_credential);
+    PENSTOCK_CHECK(policy.has_value());
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(policy->decide(
+            "kinesis:PutRecords", "arn:aws:kinesis:us-east-1:000000000000:stream/clicks"));
+    }
+}
+BENCHMARK(ask_policy);
 
 }  // namespace
 }  // namespace penstock::kinesis
