@@ -12,7 +12,7 @@ struct Listener {
     std::uint16_t port = 0;  // the one bound, also when 0 was asked for
 };
 
-// Binds `host`, as check_bind_address() takes it, and listens without blocking. `what` names the
+// Binds `host`, an address in digits or localhost, and listens without blocking. `what` names the
 // address in the error, which is one line for people.
 [[nodiscard]] std::expected<Listener, std::string> listen_on(const std::string& what,
                                                              const std::string& host,

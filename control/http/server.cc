@@ -263,7 +263,7 @@ void Worker::take_requests(Peer& peer) {
 
 void Worker::dispatch(Peer& peer, IncomingRequest&& incoming) {
     const std::string& host = peer.secure ? options_.tls_host : options_.host;
-    if (auto refusal = refuse(*incoming.request, host)) {
+    if (auto refusal = options_.guarded ? refuse(*incoming.request, host) : std::nullopt) {
         counters_.guarded.add();
         peer.connection->respond(incoming.stream, std::move(*refusal));
         return;
@@ -537,6 +537,16 @@ std::expected<void, std::string> Server::start(const HandlerFactory& factory) {
 }
 
 std::expected<void, std::string> Server::listen() {
+    if (options_.listen_fd >= 0) {
+        listening_.push_back({{options_.listen_fd, 0}, false});
+        return {};
+    }
+    for (const std::string& host :
+         {options_.host, options_.tls != nullptr ? options_.tls_host : options_.host}) {
+        if (auto allowed = check_bind_address(host); options_.guarded && !allowed) {
+            return std::unexpected(allowed.error());
+        }
+    }
     auto clear = listen_on("HTTP", options_.host, options_.port);
     if (!clear) {
         return std::unexpected(clear.error());
@@ -555,7 +565,10 @@ std::expected<void, std::string> Server::listen() {
 void Server::accept_some(const Door& door) {
     for (int i = 0; i < accepts_per_turn_max; ++i) {
         const int fd = ::accept4(door.at.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
+        if (fd >= 0 && options_.admit && !options_.admit(fd)) {
+            refused_.add();
+            ::close(fd);
+        } else if (fd >= 0) {
             place(fd, door.secure);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             pause_accepting(door.at.fd, errno);

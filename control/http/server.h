@@ -110,12 +110,19 @@ public:
 using HandlerFactory = std::function<std::unique_ptr<HttpHandler>(LoopThread&)>;
 
 struct ServerOptions {
-    std::string host = "127.0.0.1";  // see check_bind_address()
-    std::uint16_t port = 4567;       // 0 picks a free one
+    std::string host = "127.0.0.1";
+    std::uint16_t port = 4567;  // 0 picks a free one
     // The port for TLS; without a context there is none. The context must outlive the server.
     TlsContext* tls = nullptr;
     std::string tls_host = "127.0.0.1";
     std::uint16_t tls_port = 0;
+    // Requests carry no signature: only a loopback address is bound, and only requests of programs
+    // on this machine pass (guard.h). False: the handler sees to who may ask.
+    bool guarded = true;
+    // A listening socket to accept from, instead of hosts and ports; the server closes it.
+    int listen_fd = -1;
+    // Whether the peer of a connection just accepted may stay; none: every one may.
+    std::function<bool(int fd)> admit;
     unsigned threads = 1;
     std::size_t connections_max = 4096;      // per control thread; more are closed and counted
     std::uint64_t stop_deadline_ms = 5'000;  // what is in progress when stop() is called
