@@ -351,6 +351,41 @@ InputResult read_input(const InputSource& source, GetRecordsInput& out) {
     return checks.result();
 }
 
+namespace {
+
+InputResult read_policy(const InputSource& source, ResourcePolicyInput& out, bool needs_policy) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (key == "ResourceARN") {
+            out.stream.arn = value.text();
+        } else if (key == "Policy") {
+            out.policy = value.text();
+        } else if (key == "StreamId") {
+            out.stream.id = value.text();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("resourceARN", out.stream.arn.has_value());
+    checks.stream_arn("resourceARN", out.stream.arn);
+    checks.stream_id(out.stream.id);
+    if (needs_policy) {
+        checks.required("policy", out.policy.has_value());
+    }
+    return checks.result();
+}
+
+}  // namespace
+
+InputResult read_input(const InputSource& source, ResourcePolicyInput& out) {
+    return read_policy(source, out, false);
+}
+
+InputResult read_put_policy(const InputSource& source, ResourcePolicyInput& out) {
+    return read_policy(source, out, true);
+}
+
 InputResult read_input(const InputSource& source, RetentionInput& out) {
     auto fault = read(source, [&](std::string_view key, JsonValue value) {
         if (!read_stream(out.stream, key, value) && key == "RetentionPeriodHours") {

@@ -35,9 +35,12 @@ enum class Operation : std::uint8_t {
     get_records,
     increase_retention,
     decrease_retention,
+    put_resource_policy,
+    get_resource_policy,
+    delete_resource_policy,
 };
 // In the enum's order.
-inline constexpr std::array<std::string_view, 12> operation_names = {
+inline constexpr std::array<std::string_view, 15> operation_names = {
     "CreateStream",
     "DeleteStream",
     "ListStreams",
@@ -49,7 +52,10 @@ inline constexpr std::array<std::string_view, 12> operation_names = {
     "GetShardIterator",
     "GetRecords",
     "IncreaseStreamRetentionPeriod",
-    "DecreaseStreamRetentionPeriod"};
+    "DecreaseStreamRetentionPeriod",
+    "PutResourcePolicy",
+    "GetResourcePolicy",
+    "DeleteResourcePolicy"};
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;
 
@@ -126,6 +132,11 @@ struct RetentionInput {
     OptionalInteger hours;
 };
 
+struct ResourcePolicyInput {
+    StreamRef stream;  // its ResourceARN
+    OptionalText policy;
+};
+
 struct InputSource {
     simdjson::ondemand::parser& parser;
     Arena& arena;
@@ -143,5 +154,8 @@ using InputResult = std::optional<ApiError>;
 [[nodiscard]] InputResult read_input(const InputSource& source, GetShardIteratorInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, GetRecordsInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, RetentionInput& out);
+// Of PutResourcePolicy, which needs the policy, and of its two companions, which ignore it.
+[[nodiscard]] InputResult read_input(const InputSource& source, ResourcePolicyInput& out);
+[[nodiscard]] InputResult read_put_policy(const InputSource& source, ResourcePolicyInput& out);
 
 }  // namespace penstock::kinesis

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "control/auth/gate.h"
 #include "control/kinesis/api_error.h"
 #include "control/kinesis/inputs.h"
 #include "control/kinesis/reply_writer.h"
@@ -28,6 +29,10 @@ struct OperationContext {
     const TokenSealer& sealer;
     std::string_view account;
     std::string region;
+    Operation operation{};
+    // Who asks, and who judges that; null where requests are not signed and everybody may.
+    const auth::Caller* caller = nullptr;
+    auth::Gate* gate = nullptr;
 
     [[nodiscard]] std::string arn_of(std::string_view stream) const;
 };
@@ -35,6 +40,12 @@ struct OperationContext {
 template <typename T>
 using ApiResult = std::expected<T, ApiError>;
 using ApiStatus = ApiResult<void>;
+
+// Whether the caller may do the operation on the stream of that name, "*" for all. `view` is the
+// stream if there is one. Every operation asks this before it looks at a stream or says whether
+// there is one; the functions that resolve a name do it themselves.
+[[nodiscard]] ApiStatus authorize(const OperationContext& context, std::string_view stream,
+                                  const StreamView* view);
 
 // The name meant; an ARN must be of this account, and agree with the name if both are given.
 [[nodiscard]] ApiResult<std::string> resolve_name(const OperationContext& context,
@@ -58,6 +69,13 @@ using ApiStatus = ApiResult<void>;
                                                 const StreamInput& input, ReplyWriter& reply);
 [[nodiscard]] ApiStatus list_shards(const OperationContext& context, const ListShardsInput& input,
                                     ReplyWriter& reply);
+
+[[nodiscard]] ApiStatus put_resource_policy(const OperationContext& context,
+                                            const ResourcePolicyInput& input);
+[[nodiscard]] ApiStatus get_resource_policy(const OperationContext& context,
+                                            const ResourcePolicyInput& input, ReplyWriter& reply);
+[[nodiscard]] ApiStatus delete_resource_policy(const OperationContext& context,
+                                               const ResourcePolicyInput& input);
 
 // Shared by the answers that show shards.
 void write_hash_range(ReplyWriter& reply, const HashRange& range);

@@ -100,6 +100,9 @@ void write_shard(ReplyWriter& reply, const Shard& shard) {
 
 ApiStatus list_streams(const OperationContext& context, const ListStreamsInput& input,
                        ReplyWriter& reply) {
+    if (auto allowed = authorize(context, "*", nullptr); !allowed) {
+        return allowed;
+    }
     std::string after(input.exclusive_start.value_or(""));
     if (input.next_token) {
         if (input.exclusive_start) {

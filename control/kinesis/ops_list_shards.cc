@@ -138,6 +138,9 @@ ApiResult<std::shared_ptr<const StreamView>> read_token(const OperationContext& 
         return std::unexpected(ApiError{"ExpiredNextTokenException", "NextToken has expired."});
     }
     auto view = context.streams.find(page->stream);
+    if (auto allowed = authorize(context, page->stream, view.get()); !allowed) {
+        return std::unexpected(std::move(allowed.error()));
+    }
     if (!view || view->stream().incarnation != page->incarnation) {
         return std::unexpected(stream_not_found(page->stream, context.account));
     }

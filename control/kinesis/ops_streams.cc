@@ -35,9 +35,17 @@ ApiError catalog_failure(const Error& error) {
     return internal_failure("The catalog refused the change: " + describe(error) + ".");
 }
 
-ApiResult<std::string> resolve_name(const OperationContext& context, const StreamRef& stream) {
+namespace {
+
+// A stream as a request names it.
+struct Named {
+    std::string_view name;
+    std::string_view account;
+};
+
+ApiResult<Named> read_reference(const OperationContext& context, const StreamRef& stream) {
     if (!stream.arn) {
-        return std::string(stream.name.value_or(""));
+        return Named{stream.name.value_or(""), context.account};
     }
     // Its form was checked: arn:aws…:kinesis:…:<12 digits>:stream/<name>.
     const std::size_t resource = stream.arn->rfind(":stream/");
@@ -48,26 +56,91 @@ ApiResult<std::string> resolve_name(const OperationContext& context, const Strea
             invalid_argument("StreamARN and StreamName must name the same stream: found " +
                              std::string(*stream.arn) + " and " + std::string(*stream.name) + "."));
     }
-    if (account != context.account) {
-        return std::unexpected(stream_not_found(name, account));
+    return Named{name, account};
+}
+
+// With what the resource's own policy would say, had it a say: whoever may change that policy must
+// be able to take back a mistake in it.
+bool is_about_the_policy(Operation operation) noexcept {
+    return operation == Operation::put_resource_policy ||
+           operation == Operation::get_resource_policy ||
+           operation == Operation::delete_resource_policy;
+}
+
+ApiStatus authorize_arn(const OperationContext& context, std::string_view arn,
+                        const StreamView* view) {
+    const bool heard = view != nullptr && !is_about_the_policy(context.operation);
+    std::string action = "kinesis:";
+    action += operation_names[static_cast<std::size_t>(context.operation)];
+    auto refusal = context.gate->authorize(*context.caller, action, arn,
+                                           heard ? view->resource_policy() : nullptr);
+    if (!refusal) {
+        return {};
     }
-    return std::string(name);
+    return std::unexpected(
+        ApiError{std::string(refusal->exception()), std::move(refusal->message)});
+}
+
+// What is meant and whether there is such a stream; null when there is none.
+struct Located {
+    std::string_view name;
+    std::shared_ptr<const StreamView> view;
+};
+ApiResult<Located> locate(const OperationContext& context, const StreamRef& stream) {
+    const auto named = read_reference(context, stream);
+    if (!named) {
+        return std::unexpected(named.error());
+    }
+    if (named->account != context.account) {
+        if (context.gate != nullptr) {
+            const std::string arn = "arn:aws:kinesis:" + context.region + ":" +
+                                    std::string(named->account) + ":stream/" +
+                                    std::string(named->name);
+            if (auto allowed = authorize_arn(context, arn, nullptr); !allowed) {
+                return std::unexpected(std::move(allowed.error()));
+            }
+        }
+        return std::unexpected(stream_not_found(named->name, named->account));
+    }
+    Located located{named->name, context.streams.find(named->name)};
+    if (auto allowed = authorize(context, located.name, located.view.get()); !allowed) {
+        return std::unexpected(std::move(allowed.error()));
+    }
+    return located;
+}
+
+}  // namespace
+
+ApiStatus authorize(const OperationContext& context, std::string_view stream,
+                    const StreamView* view) {
+    return context.gate == nullptr ? ApiStatus{}
+                                   : authorize_arn(context, context.arn_of(stream), view);
+}
+
+ApiResult<std::string> resolve_name(const OperationContext& context, const StreamRef& stream) {
+    const auto located = locate(context, stream);
+    if (!located) {
+        return std::unexpected(located.error());
+    }
+    return std::string(located->name);
 }
 
 ApiResult<std::shared_ptr<const StreamView>> resolve_stream(const OperationContext& context,
                                                             const StreamRef& stream) {
-    auto name = resolve_name(context, stream);
-    if (!name) {
-        return std::unexpected(std::move(name.error()));
+    auto located = locate(context, stream);
+    if (!located) {
+        return std::unexpected(std::move(located.error()));
     }
-    auto view = context.streams.find(*name);
-    if (!view) {
-        return std::unexpected(stream_not_found(*name, context.account));
+    if (!located->view) {
+        return std::unexpected(stream_not_found(located->name, context.account));
     }
-    return view;
+    return std::move(located->view);
 }
 
 ApiStatus create_stream(const OperationContext& context, const CreateStreamInput& input) {
+    if (auto allowed = authorize(context, *input.stream.name, nullptr); !allowed) {
+        return allowed;
+    }
     NewStream wanted;
     wanted.name = *input.stream.name;
     const bool is_on_demand = input.mode == "ON_DEMAND";

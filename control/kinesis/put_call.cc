@@ -164,8 +164,11 @@ ApiStatus PutCall::prepare() {
         input_.entries.push_back(one.entry);
         for_ordering = one.sequence_for_ordering;
     }
-    const OperationContext context{context_.streams, context_.clock, context_.sealer,
-                                   context_.options.account, reply_->region()};
+    const OperationContext context{
+        context_.streams, context_.clock,
+        context_.sealer,  context_.options.account,
+        reply_->region(), many_ ? Operation::put_records : Operation::put_record,
+        reply_->caller(), context_.gate};
     auto view = resolve_stream(context, input_.stream);
     if (!view) {
         return std::unexpected(std::move(view.error()));

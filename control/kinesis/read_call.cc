@@ -25,9 +25,9 @@ std::string shard_id_of(const Shard& shard) {
 
 }  // namespace
 
-OperationContext ReadCall::operation_context() const {
-    return {context_.streams, context_.clock, context_.sealer, context_.options.account,
-            reply_->region()};
+OperationContext ReadCall::operation_context(Operation operation) const {
+    return {context_.streams, context_.clock, context_.sealer,  context_.options.account,
+            reply_->region(), operation,      reply_->caller(), context_.gate};
 }
 
 std::string ReadCall::where() const {
@@ -83,7 +83,7 @@ ApiStatus ReadCall::prepare_iterator() {
     if (auto fault = read_input({context_.parser, arena, reply_->body()}, input)) {
         return std::unexpected(std::move(*fault));
     }
-    auto view = resolve_stream(operation_context(), input.stream);
+    auto view = resolve_stream(operation_context(Operation::get_shard_iterator), input.stream);
     if (!view) {
         return std::unexpected(std::move(view.error()));
     }
@@ -183,8 +183,9 @@ ApiStatus ReadCall::prepare_records() {
     }
     iterator_ = std::move(*iterator);
     const std::string shard_id = format_shard_id(iterator_.shard_number);
+    const OperationContext context = operation_context(Operation::get_records);
     if (input.stream.arn || input.stream.name) {
-        const auto name = resolve_name(operation_context(), input.stream);
+        const auto name = resolve_name(context, input.stream);
         if (!name) {
             return std::unexpected(name.error());
         }
@@ -195,6 +196,9 @@ ApiStatus ReadCall::prepare_records() {
         }
     }
     view_ = context_.streams.find(iterator_.stream);
+    if (auto allowed = authorize(context, iterator_.stream, view_.get()); !allowed) {
+        return allowed;
+    }
     if (!view_ || view_->stream().incarnation != iterator_.incarnation ||
         view_->stream().shard(iterator_.shard_number) == nullptr) {
         return std::unexpected(

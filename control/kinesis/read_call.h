@@ -26,7 +26,7 @@ public:
 
 private:
     enum class Next : std::uint8_t { answer, plan_again, failed };
-    [[nodiscard]] OperationContext operation_context() const;
+    [[nodiscard]] OperationContext operation_context(Operation operation) const;
     [[nodiscard]] ApiStatus prepare_iterator();
     [[nodiscard]] ApiStatus prepare_records();
     [[nodiscard]] ApiStatus place_by_sequence(const Shard& shard, std::string_view text,

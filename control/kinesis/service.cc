@@ -77,11 +77,10 @@ std::optional<Operation> operation_of(const http::HttpRequest& request) noexcept
 }
 
 Reply::Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
-             std::string extended_id, std::string region)
+             std::string extended_id)
     : exchange_(std::move(exchange)),
       request_id_(std::move(request_id)),
-      extended_id_(std::move(extended_id)),
-      region_(std::move(region)) {}
+      extended_id_(std::move(extended_id)) {}
 
 void Reply::respond(int status, std::string body) {
     http::HttpResponse response;
@@ -109,16 +108,17 @@ void Reply::send(const ApiError& error) {
 
 KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, ShardService& lanes,
                                Clock& clock, const RecordSourceFactory& record_sources,
-                               ServiceOptions options)
+                               ServiceOptions options, auth::Gate* gate)
     : options_(std::move(options)),
       clock_(clock),
       loop_(loop),
       streams_(streams),
+      gate_(gate),
       sealer_(streams.iterator_key()),
       records_(record_sources()),
       lanes_(std::make_unique<LaneClient>(loop, lanes, options_.lane_requests_max)),
       context_(std::make_unique<ServiceContext>(ServiceContext{
-          *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_})) {
+          *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_, gate_})) {
     PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) ==
                    1);
     random_[0] |= 1;
@@ -183,9 +183,8 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
         return exchange->respond(std::move(response));
     }
     const bool is_cbor = type == cbor_type;
-    const std::string region = region_of(request.header("authorization"), options_.region);
     auto reply =
-        std::make_unique<Reply>(std::move(exchange), std::move(id), std::move(extended_id), region);
+        std::make_unique<Reply>(std::move(exchange), std::move(id), std::move(extended_id));
     if (is_cbor) {
         ApiError error{
             "UnsupportedMediaTypeException",
@@ -199,6 +198,17 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
         error.has_message = false;
         return reply->send(error);
     }
+    if (gate_ == nullptr) {
+        reply->set_caller(
+            {nullptr, nullptr, region_of(request.header("authorization"), options_.region)});
+        return run_operation(*operation, std::move(reply));
+    }
+    auto caller = gate_->check(request);
+    if (!caller) {
+        return reply->send(
+            ApiError{std::string(caller.error().exception()), std::move(caller.error().message)});
+    }
+    reply->set_caller(std::move(*caller));
     run_operation(*operation, std::move(reply));
 }
 
@@ -215,7 +225,8 @@ void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> r
         default:
             break;
     }
-    const OperationContext context{streams_, clock_, sealer_, options_.account, reply->region()};
+    const OperationContext context{streams_,        clock_,    sealer_,         options_.account,
+                                   reply->region(), operation, reply->caller(), gate_};
     const InputSource source{parser_, arena_, reply->body()};
     std::string body;
     const ApiStatus done = run_at_once(operation, source, context, body);
@@ -267,6 +278,20 @@ ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& so
         case Operation::list_shards:
             return with_input<ListShardsInput>(
                 source, [&](const auto& input) { return list_shards(context, input, writer); });
+        case Operation::put_resource_policy: {
+            ResourcePolicyInput input;
+            if (auto fault = read_put_policy(source, input)) {
+                return std::unexpected(std::move(*fault));
+            }
+            return put_resource_policy(context, input);
+        }
+        case Operation::get_resource_policy:
+            return with_input<ResourcePolicyInput>(source, [&](const auto& input) {
+                return get_resource_policy(context, input, writer);
+            });
+        case Operation::delete_resource_policy:
+            return with_input<ResourcePolicyInput>(
+                source, [&](const auto& input) { return delete_resource_policy(context, input); });
         case Operation::put_record:
         case Operation::put_records:
         case Operation::get_shard_iterator:

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "control/auth/gate.h"
 #include "control/http/loop.h"
 #include "control/http/server.h"
 #include "control/kinesis/lane_client.h"
@@ -61,32 +62,39 @@ struct ServiceContext {
     RecordSource& records;
     simdjson::ondemand::parser& parser;
     http::LoopThread& loop;
+    auth::Gate* gate;  // null: requests are not signed
 };
 
 // The answer to one request: how it is headed, and where it goes.
 class Reply {
 public:
     Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
-          std::string extended_id, std::string region);
+          std::string extended_id);
+    // Who asked, and the region of the answer.
+    void set_caller(auth::Caller caller) { caller_ = std::move(caller); }
     // With no body: operations without a result.
     void send(std::string body = {});
     void send(const ApiError& error);
-    [[nodiscard]] std::string_view body() const { return exchange_->request().body(); }
-    [[nodiscard]] const std::string& region() const noexcept { return region_; }
+    [[nodiscard]] const http::HttpRequest& request() const { return exchange_->request(); }
+    [[nodiscard]] std::string_view body() const { return request().body(); }
+    [[nodiscard]] const std::string& region() const noexcept { return caller_.region; }
+    [[nodiscard]] const auth::Caller* caller() const noexcept { return &caller_; }
 
 private:
     void respond(int status, std::string body);
     std::unique_ptr<http::HttpExchange> exchange_;
     std::string request_id_;
     std::string extended_id_;
-    std::string region_;
+    auth::Caller caller_;
 };
 
 class KinesisHandler final : public http::HttpHandler, private CallOwner {
 public:
     // All that is referred to must outlive the handler; the lanes must answer until it is gone.
+    // Without a gate requests are not signed, and whoever reaches the handler may do everything.
     KinesisHandler(http::LoopThread& loop, StreamStore& streams, ShardService& lanes, Clock& clock,
-                   const RecordSourceFactory& record_sources, ServiceOptions options);
+                   const RecordSourceFactory& record_sources, ServiceOptions options,
+                   auth::Gate* gate = nullptr);
     ~KinesisHandler() override;
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override;
@@ -108,6 +116,7 @@ private:
     Clock& clock_;
     http::LoopThread& loop_;
     StreamStore& streams_;
+    auth::Gate* gate_;
     TokenSealer sealer_;
     simdjson::ondemand::parser parser_;
     Arena arena_;

@@ -192,6 +192,9 @@ std::string encode_stream(const Stream& stream) {
         write_text(writer, key, text);
     }
     writer.EndObject();
+    if (!stream.resource_policy.empty()) {
+        write_text(writer, "resource_policy", stream.resource_policy);
+    }
     writer.Key("shards");
     writer.StartArray();
     for (const Shard& shard : stream.shards) {
@@ -223,6 +226,9 @@ Result<Stream> decode_stream(std::string_view json) {
     stream.max_record_kib = static_cast<std::uint32_t>(members.number("max_record_kib", u32_max));
     stream.next_shard_number =
         static_cast<std::uint32_t>(members.number("next_shard_number", u32_max));
+    if (members.has("resource_policy")) {
+        stream.resource_policy = members.text("resource_policy");
+    }
     const auto shards = members.array("shards");
     const auto tags = members.object("tags");
     if (!members.sound() || !read_tags(tags, stream.tags)) {
@@ -245,6 +251,13 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(
     view->stream_ = std::move(stream);
     view->lanes_ = lanes;
     const Stream& s = view->stream_;
+    if (!s.resource_policy.empty()) {
+        auto policy = auth::Policy::parse(s.resource_policy, auth::Policy::Kind::of_resource);
+        if (!policy) {
+            return fail(Errc::corrupt);
+        }
+        view->resource_policy_ = std::move(*policy);
+    }
     if (s.status != StreamStatus::active && s.status != StreamStatus::updating) {
         return view;
     }

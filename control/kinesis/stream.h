@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/auth/policy.h"
 #include "control/kinesis/hash_key.h"
 #include "control/kinesis/sequence_number.h"
 #include "dataplane/door/routes.h"
@@ -60,6 +61,7 @@ struct Stream {
     std::uint32_t next_shard_number = 0;
     std::vector<Shard> shards;  // by number
     std::map<std::string, std::string> tags;
+    std::string resource_policy;  // JSON as it was put; empty: none
     friend bool operator==(const Stream&, const Stream&) = default;
 
     [[nodiscard]] const Shard* shard(std::uint32_t number) const noexcept;
@@ -76,7 +78,8 @@ struct Stream {
 // A stream with what requests need at hand.
 class StreamView {
 public:
-    // Errors: invalid_argument when the open shards don't tile the hash space.
+    // Errors: invalid_argument when the open shards don't tile the hash space, corrupt when the
+    // resource policy cannot be read.
     [[nodiscard]] static Result<std::shared_ptr<const StreamView>> make(
         Stream stream, const std::map<GroupId, unsigned>& lanes);
 
@@ -96,10 +99,15 @@ public:
         return shard_of_route_[route_index];
     }
     [[nodiscard]] unsigned lane_of(const Shard& shard) const noexcept;
+    // Null when the stream has none.
+    [[nodiscard]] const auth::Policy* resource_policy() const noexcept {
+        return resource_policy_ ? &*resource_policy_ : nullptr;
+    }
 
 private:
     StreamView() = default;
     Stream stream_;
+    std::optional<auth::Policy> resource_policy_;
     std::optional<StreamRoute> route_;
     std::vector<std::uint32_t> shard_of_route_;
     std::map<GroupId, unsigned> lanes_;

@@ -86,6 +86,10 @@ public:
     [[nodiscard]] Status set_retention(std::string_view name, std::uint32_t hours_now,
                                        std::uint32_t hours);
 
+    // Empty takes it away. Errors: not_found (of the stream, and of a policy to take away), locked
+    // (it is not ACTIVE), unavailable.
+    [[nodiscard]] Status set_resource_policy(std::string_view name, std::string_view policy);
+
     // 32 bytes, random, the same after a restart.
     [[nodiscard]] std::string_view iterator_key() const noexcept { return iterator_key_; }
     [[nodiscard]] std::uint32_t open_shard_count() const;

@@ -36,6 +36,9 @@ std::size_t http_operation_of(const http::HttpRequest& request) noexcept {
     if (request.path == "/v1/replicas" && request.method == "GET") {
         return page("replicas");
     }
+    if (request.path.starts_with("/v1/credentials")) {
+        return page("credentials");
+    }
     const auto operation = kinesis::operation_of(request);
     return operation ? static_cast<std::size_t>(*operation) : page("other");
 }

@@ -22,8 +22,8 @@ namespace penstock {
 
 // What a request is counted under: the Kinesis operations as their enum has them, then the pages of
 // the node itself, then everything else.
-inline constexpr std::array<std::string_view, 6> http_page_names{"healthz",  "readyz",  "metrics",
-                                                                 "replicas", "capture", "other"};
+inline constexpr std::array<std::string_view, 7> http_page_names{
+    "healthz", "readyz", "metrics", "replicas", "capture", "credentials", "other"};
 inline constexpr std::size_t http_operation_count =
     kinesis::operation_names.size() + http_page_names.size();
 [[nodiscard]] std::size_t http_operation_of(const http::HttpRequest& request) noexcept;

@@ -75,21 +75,23 @@ TEST_F(RequestMetrics, EveryOperationIsCountedUnderItsNameAndOthersUnderOne) {
     ask("HEAD", "/readyz", {}, 503);
     ask("GET", "/metrics", {}, 200);
     ask("GET", "/v1/replicas", {}, 200);
+    ask("DELETE", "/v1/credentials/reader", {}, 200);
     ask("POST", "/", asks_for("SplitShard"), 400);
     ask("POST", "/", {{"X-Amz-Target", "DynamoDB_20120810.PutItem"}}, 404);
     ask("GET", "/" + std::string(300, 'x'), {}, 403);
     for (const std::string_view name : kinesis::operation_names) {
         EXPECT_EQ(sample(total(std::string(name), 200)), "1") << name;
     }
-    EXPECT_EQ(kinesis::operation_names.size(), 12U);
+    EXPECT_EQ(kinesis::operation_names.size(), 15U);
     EXPECT_EQ(sample(total("healthz", 200)), "1");
     EXPECT_EQ(sample(total("readyz", 503)), "1");
     EXPECT_EQ(sample(total("metrics", 200)), "1");
     EXPECT_EQ(sample(total("replicas", 200)), "1");
+    EXPECT_EQ(sample(total("credentials", 200)), "1");
     EXPECT_EQ(sample(total("other", 400)), "1");
     EXPECT_EQ(sample(total("other", 404)), "1");
     EXPECT_EQ(sample(total("other", 403)), "1");
-    EXPECT_EQ(sent, 19);
+    EXPECT_EQ(sent, 23);
     std::set<std::string_view> names;
     for (std::size_t i = 0; i < http_operation_count; ++i) {
         EXPECT_TRUE(names.insert(http_operation_name(i)).second) << http_operation_name(i);
