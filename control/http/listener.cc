@@ -9,7 +9,7 @@
 #include <cstring>
 #include <memory>
 
-#include "control/http/guard.h"
+#include "control/http/message.h"
 #include "storage/base/check.h"
 
 namespace penstock::http {

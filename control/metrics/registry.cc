@@ -160,7 +160,7 @@ std::string Registry::render() const {
     return out;
 }
 
-bool StatusPages::handle(http::HttpExchange& exchange) const {
+bool StatusPages::handle(http::HttpExchange& exchange, bool tells_why) const {
     const http::HttpRequest& request = exchange.request();
     const bool known =
         request.path == "/healthz" || request.path == "/readyz" || request.path == "/metrics";
@@ -177,7 +177,9 @@ bool StatusPages::handle(http::HttpExchange& exchange) const {
     } else if (request.path == "/readyz") {
         const std::string reason = not_ready_();
         exchange.respond(http::HttpResponse::text(reason.empty() ? 200 : 503,
-                                                  reason.empty() ? "ready" : reason));
+                                                  reason.empty() ? std::string_view("ready")
+                                                  : tells_why    ? std::string_view(reason)
+                                                                 : std::string_view("not ready")));
     } else {
         http::HttpResponse response;
         response.content_type = content_type;

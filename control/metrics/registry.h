@@ -87,8 +87,9 @@ public:
     // `not_ready` returns why the node cannot serve yet, or an empty string.
     StatusPages(const Registry& registry, std::function<std::string()> not_ready)
         : registry_(registry), not_ready_(std::move(not_ready)) {}
-    // True when the path was one of these; the exchange is then answered.
-    [[nodiscard]] bool handle(http::HttpExchange& exchange) const;
+    // True when the path was one of these; the exchange is then answered. `tells_why`: /readyz
+    // says what is wrong and not only that something is.
+    [[nodiscard]] bool handle(http::HttpExchange& exchange, bool tells_why = true) const;
 
 private:
     const Registry& registry_;

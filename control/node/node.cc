@@ -4,13 +4,18 @@
 #include <chrono>
 #include <thread>
 
+#include "control/auth/credential_store.h"
+#include "control/auth/credentials_page.h"
+#include "control/auth/gate.h"
 #include "control/catalog/embedded_catalog.h"
 #include "control/http/guard.h"
 #include "control/http/server.h"
 #include "control/kinesis/service.h"
 #include "control/node/capture.h"
 #include "control/node/catalog_log.h"
+#include "control/node/local_socket.h"
 #include "control/node/node_metrics.h"
+#include "control/node/pages.h"
 #include "control/node/request_metrics.h"
 #include "control/node/supervisor.h"
 #include "dataplane/lane/lane_set.h"
@@ -69,36 +74,50 @@ class NodeImpl;
 // Routes what is not the Kinesis API to the pages.
 class FrontHandler final : public http::HttpHandler {
 public:
-    FrontHandler(metrics::StatusPages& pages, NodeMetrics& metrics, CapturePage& capture,
-                 RequestCounters& requests, std::unique_ptr<http::HttpHandler> kinesis)
-        : pages_(pages),
-          metrics_(metrics),
-          capture_(capture),
-          requests_(requests),
-          kinesis_(std::move(kinesis)) {}
+    // `gate` is null where requests are not signed. `kinesis` is null on the local socket.
+    FrontHandler(const NodePages& pages, RequestCounters& requests, auth::Gate* gate,
+                 std::unique_ptr<http::HttpHandler> kinesis)
+        : pages_(pages), requests_(requests), gate_(gate), kinesis_(std::move(kinesis)) {}
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override {
         requests_.begin(*exchange);
-        if (pages_.handle(*exchange) || capture_.handle(*exchange)) {
+        if (pages_.handle(*exchange, gate_)) {
             return;
         }
-        if (exchange->request().path == "/v1/replicas" && exchange->request().method == "GET") {
-            http::HttpResponse response;
-            response.content_type = "application/json";
-            response.body = metrics_.replicas_json();
-            exchange->respond(std::move(response));
+        if (kinesis_ == nullptr) {
+            exchange->respond(http::HttpResponse::text(
+                404, "The local socket has the node's own pages: /metrics, /v1/…"));
             return;
         }
         kinesis_->handle(std::move(exchange));
     }
 
 private:
-    metrics::StatusPages& pages_;
-    NodeMetrics& metrics_;
-    CapturePage& capture_;
+    const NodePages& pages_;
     RequestCounters& requests_;
+    auth::Gate* gate_;
     std::unique_ptr<http::HttpHandler> kinesis_;
 };
+
+http::ServerCounters sum_of(http::ServerCounters a, const http::ServerCounters& b) {
+    a.connections_accepted += b.connections_accepted;
+    a.connections_refused += b.connections_refused;
+    a.connections_timed_out += b.connections_timed_out;
+    a.connections_open += b.connections_open;
+    a.requests += b.requests;
+    a.requests_http2 += b.requests_http2;
+    a.http2_connections += b.http2_connections;
+    a.http2_streams_reset += b.http2_streams_reset;
+    a.http2_floods += b.http2_floods;
+    a.tls_handshakes += b.tls_handshakes;
+    a.tls_resumptions += b.tls_resumptions;
+    a.tls_failures += b.tls_failures;
+    a.requests_refused += b.requests_refused;
+    a.requests_malformed += b.requests_malformed;
+    a.received_bytes += b.received_bytes;
+    a.sent_bytes += b.sent_bytes;
+    return a;
+}
 
 class NodeImpl final : public Node {
 public:
@@ -107,8 +126,9 @@ public:
 
     bool start(std::string& why) {
         // A certificate that cannot be used is found before anything is locked.
-        return open_tls(why) && open_set(why) && open_catalog(why) && open_ports(why) &&
-               start_lanes(why) && start_streams(why) && start_http(why);
+        return open_tls(why) && open_set(why) && open_catalog(why) && open_credentials(why) &&
+               open_ports(why) && start_lanes(why) && start_streams(why) && start_http(why) &&
+               start_local(why);
     }
 
     StopReport stop() override {
@@ -116,6 +136,10 @@ public:
             return report_;
         }
         stopped_ = true;
+        if (local_server_ != nullptr) {
+            local_server_->stop();
+            remove_local(options_.local_socket);
+        }
         if (server_ != nullptr) {
             server_->stop();
         }
@@ -131,6 +155,7 @@ public:
             report_ = {outcome.finished, options_.drain_deadline_ns, outcome.left_bytes};
         }
         // Groups ended with their lanes' threads; pools and engines go after them.
+        credentials_.reset();
         catalog_.reset();
         catalog_log_.reset();
         ports_.clear();
@@ -243,6 +268,26 @@ private:
             return false;
         }
         catalog_ = std::move(*catalog);
+        return true;
+    }
+
+    bool open_credentials(std::string& why) {
+        auth::CredentialStoreOptions options;
+        options.key_file = options_.key_file;
+        options.data_directories = options_.data_roots;
+        options.data_directories.insert(options.data_directories.end(),
+                                        options_.directories.begin(), options_.directories.end());
+        options.account = options_.account;
+        options.discard = options_.discard_credentials;
+        options.log = [this](bool urgent, std::string_view line) {
+            say(urgent, std::string(line));
+        };
+        auto opened = auth::CredentialStore::open(*catalog_, clock_, std::move(options));
+        if (!opened) {
+            why = opened.error();
+            return false;
+        }
+        credentials_ = std::move(*opened);
         return true;
     }
 
@@ -451,24 +496,46 @@ private:
         }
         sources.group_count = set_->geometry().data_groups;
         sources.version = options_.version;
-        for (unsigned i = 0; i < std::max(options_.http_threads, 1U); ++i) {
+        // The last one is the local socket's.
+        for (unsigned i = 0; i < std::max(options_.http_threads, 1U) + 1; ++i) {
             requests_.push_back(std::make_unique<RequestCounters>(clock_));
             sources.requests.push_back(requests_.back().get());
         }
+        for (unsigned i = 0; !options_.unsigned_requests && i + 1 < requests_.size(); ++i) {
+            gates_.push_back(std::make_unique<auth::Gate>(
+                *credentials_, clock_, auth::GateOptions{options_.region, options_.account}));
+            sources.gates.push_back(gates_.back().get());
+        }
         sources.http = [this] {
-            const http::HttpServer* server = serving_.load();
-            return server == nullptr ? http::ServerCounters{} : server->counters();
+            http::ServerCounters sum;
+            for (const auto* serving : {&serving_, &serving_local_}) {
+                if (const http::HttpServer* server = serving->load(); server != nullptr) {
+                    sum = sum_of(sum, server->counters());
+                }
+            }
+            return sum;
         };
         sources.tls = tls_.get();
         metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
-        pages_ = std::make_unique<metrics::StatusPages>(metrics_->registry(),
-                                                        [this] { return metrics_->not_ready(); });
+        status_pages_ = std::make_unique<metrics::StatusPages>(
+            metrics_->registry(), [this] { return metrics_->not_ready(); });
         std::vector<Port*> ports;
         for (const auto& port : ports_) {
             ports.push_back(port.get());
         }
         capture_ = std::make_unique<CapturePage>(*lanes_, std::move(ports), options_.version);
+        credentials_page_ = std::make_unique<auth::CredentialsPage>(*credentials_, options_.account,
+                                                                    options_.region);
+        pages_ = std::make_unique<NodePages>(NodePages::Parts{
+            *status_pages_, *metrics_, *capture_, *credentials_page_,
+            "arn:aws:penstock:" + options_.region + ":" + options_.account + ":node"});
+        if (!http::check_bind_address(options_.http_host)) {
+            say(true, "HTTP on " + options_.http_host +
+                          ": requests are signed, but whoever can listen on the network can read "
+                          "them and their answers");
+        }
         http::ServerOptions server;
+        server.guarded = options_.unsigned_requests;
         server.host = options_.http_host;
         server.port = options_.http_port;
         if (tls_ != nullptr) {
@@ -489,10 +556,12 @@ private:
                     return std::make_unique<kinesis::SegmentRecordSource>(
                         open_container_files(set_->paths()), set_->geometry().set_id);
                 };
+                auth::Gate* gate =
+                    options_.unsigned_requests ? nullptr : gates_[loop.index()].get();
                 return std::make_unique<FrontHandler>(
-                    *pages_, *metrics_, *capture_, *requests_[loop.index()],
+                    *pages_, *requests_[loop.index()], gate,
                     std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_,
-                                                              sources_factory, service));
+                                                              sources_factory, service, gate));
             });
         if (!opened) {
             why = opened.error();
@@ -500,6 +569,40 @@ private:
         }
         server_ = std::move(*opened);
         serving_ = server_.get();
+        return true;
+    }
+
+    // Where the first credential is made: by a program that the kernel says is root's or our own.
+    bool start_local(std::string& why) {
+        if (options_.unsigned_requests || options_.local_socket == "none") {
+            options_.local_socket.clear();
+            return true;
+        }
+        if (options_.local_socket.empty()) {
+            options_.local_socket = default_local_socket(server_->port());
+        }
+        const auto fd = listen_local(options_.local_socket);
+        if (!fd) {
+            options_.local_socket.clear();
+            why = fd.error();
+            return false;
+        }
+        http::ServerOptions server;
+        server.guarded = false;
+        server.listen_fd = *fd;
+        server.admit = is_trusted;
+        server.connections_max = 64;
+        server.log = [this](std::string_view line) { say(true, std::string(line)); };
+        auto opened = http::HttpServer::open(
+            std::move(server), [this](http::LoopThread&) -> std::unique_ptr<http::HttpHandler> {
+                return std::make_unique<FrontHandler>(*pages_, *requests_.back(), nullptr, nullptr);
+            });
+        if (!opened) {
+            why = opened.error();
+            return false;
+        }
+        local_server_ = std::move(*opened);
+        serving_local_ = local_server_.get();
         return true;
     }
 
@@ -522,6 +625,7 @@ private:
     Supervisor* supervising_ = nullptr;
     std::unique_ptr<CatalogLog> catalog_log_;
     std::unique_ptr<EmbeddedCatalog> catalog_;
+    std::unique_ptr<auth::CredentialStore> credentials_;
     std::unique_ptr<Eal> eal_;
     std::vector<std::unique_ptr<Port>> ports_;
     // The lanes' threads use these until they end, and the groups before them.
@@ -533,11 +637,16 @@ private:
     std::unique_ptr<Supervisor> supervisor_;
     std::vector<std::unique_ptr<RequestCounters>> requests_;  // by control thread
     std::unique_ptr<NodeMetrics> metrics_;
-    std::unique_ptr<metrics::StatusPages> pages_;
+    std::unique_ptr<metrics::StatusPages> status_pages_;
     std::unique_ptr<CapturePage> capture_;
     std::unique_ptr<http::TlsContext> tls_;
+    std::unique_ptr<auth::CredentialsPage> credentials_page_;
+    std::unique_ptr<NodePages> pages_;
+    std::vector<std::unique_ptr<auth::Gate>> gates_;  // by control thread; none when unsigned
     std::unique_ptr<http::HttpServer> server_;
+    std::unique_ptr<http::HttpServer> local_server_;
     std::atomic<const http::HttpServer*> serving_{nullptr};
+    std::atomic<const http::HttpServer*> serving_local_{nullptr};
     bool stopped_ = false;
     StopReport report_;
 };
@@ -545,11 +654,18 @@ private:
 }  // namespace
 
 std::unique_ptr<Node> Node::start(NodeOptions options, std::string& why) {
-    if (const auto bind = http::check_bind_address(options.http_host); !bind) {
-        why = bind.error();
+    const auto loopback = http::check_bind_address(options.http_host);
+    if (!loopback && options.unsigned_requests) {
+        why = loopback.error();
         return nullptr;
     }
-    if (!options.https_host.empty()) {
+    if (options.key_file.empty() && !options.unsigned_requests) {
+        why =
+            "--key-file: not given; expected a file to seal credentials with, outside the data "
+            "directories (one that is not there yet is made), or --unsigned";
+        return nullptr;
+    }
+    if (options.unsigned_requests && !options.https_host.empty()) {
         if (const auto bind = http::check_bind_address(options.https_host); !bind) {
             why = bind.error();
             return nullptr;

@@ -35,6 +35,16 @@ struct NodeOptions {
     SetGeometry geometry_for_new;
     bool existing = false;
     bool accept_loss = false;
+    // Requests need no signature: loopback only, and no secret is asked of anybody on this machine.
+    bool unsigned_requests = false;
+    std::string key_file;  // seals the credentials; must be given unless unsigned_requests
+    // Where no key file may be, besides `directories`: what an operator takes for the data.
+    std::vector<std::string> data_roots;
+    // Start without the credentials that the key file cannot open, and forget them.
+    bool discard_credentials = false;
+    // Where programs of this machine's root reach a node whose requests are signed: a path, @NAME,
+    // "none", or empty for default_local_socket().
+    std::string local_socket;
     std::string http_host = "127.0.0.1";
     std::uint16_t http_port = 4567;
     // The port that speaks TLS; without a host there is none.

@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "control/node/auth_metrics.h"
 #include "dataplane/drop.h"
 
 namespace penstock {
@@ -450,6 +451,7 @@ void NodeMetrics::add_http_families() {
                 out.add(static_cast<double>(sources_.tls->certificate().expires_seconds));
             }
         });
+    add_auth_families(registry_, sources_.gates);
     counter("penstock_http_received_bytes_total", "Bytes read from HTTP connections.",
             &http::ServerCounters::received_bytes);
     counter("penstock_http_sent_bytes_total", "Bytes written to HTTP connections.",

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "control/auth/gate.h"
 #include "control/kinesis/stream_store.h"
 #include "control/metrics/registry.h"
 #include "control/node/lane_caller.h"
@@ -32,6 +33,7 @@ public:
         std::function<http::ServerCounters()> http;    // empty counters before the server is up
         std::vector<const RequestCounters*> requests;  // one per control thread
         const http::TlsContext* tls = nullptr;         // when TLS is spoken
+        std::vector<const auth::Gate*> gates;          // the same, where requests are signed
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.

@@ -24,9 +24,10 @@ import tempfile
 
 class CommandLine(unittest.TestCase):
     def test_bad_values_are_one_line_and_exit_2(self):
-        serve = ["serve", "--data", "/nonexistent"]
+        serve = ["serve", "--data", "/nonexistent", "--unsigned"]
         for words, said in (
                 (["serve"], ["--data", "not given"]),
+                (["serve", "--data", "/nonexistent"], ["--key-file", "not given", "--unsigned"]),
                 (serve + ["--http", "0.0.0.0:4567"], ["--http", "0.0.0.0", "loopback"]),
                 (serve + ["--http", "nonsense"], ["--http", "nonsense", "HOST:PORT"]),
                 (serve + ["--ack-level", "memory"], ["--ack-level", "memory", "quorum or all"]),
@@ -50,7 +51,9 @@ class CommandLine(unittest.TestCase):
 
     def test_help_everywhere(self):
         for words in ([], ["serve"], ["doctor"], ["inspect"], ["replica"], ["replica", "status"],
-                      ["replica", "replace"], ["certificate"], ["certificate", "make"], ["capture"], ["top"], ["port"], ["port", "release"],
+                      ["replica", "replace"], ["certificate"], ["certificate", "make"], ["capture"], ["top"],
+                      ["credentials"], ["credentials", "make"], ["credentials", "rotate"], ["port"],
+                      ["port", "release"],
                       ["version"]):
             done = penstock(*words, "--help")
             self.assertEqual(done.returncode, 0, words)
@@ -130,13 +133,14 @@ class StartAndEnd(NodeTest):
         self.assertEqual(arn, "arn:aws:kinesis:us-east-1:111122223333:stream/s")
         with open(path, "a", encoding="utf-8") as file:
             file.write("weight = 1\n")
-        done = penstock("serve", "--data", node.data[0], "--config", path)
+        done = penstock("serve", "--data", node.data[0], "--unsigned", "--config", path)
         self.assertEqual(done.returncode, 2)
         self.assertIn(f"{path}:4: unknown key 'weight'", done.stderr)
 
     def test_second_node_on_the_same_directory_is_refused(self):
         node = self.node()
-        done = penstock("serve", "--data", node.data[0], "--http", f"127.0.0.1:{free_port()}")
+        done = penstock("serve", "--data", node.data[0], "--unsigned",
+                        "--http", f"127.0.0.1:{free_port()}")
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stdout + done.stderr, "lock|another process")
         self.assertTrue(node.alive())

@@ -576,7 +576,7 @@ class Refusal(PortTest):
     """Inside a namespace whose default route goes over the link's other end, or over what stands on it."""
 
     def serve(self, link, node, port, *more):
-        return link.exec(BINARY, "serve", "--data", node.data[0], "--http", "127.0.0.1:0",
+        return link.exec(BINARY, "serve", "--unsigned", "--data", node.data[0], "--http", "127.0.0.1:0",
                          "--journal-size", "16MiB", "--container-size", "16MiB", "--port", port,
                          *more, check=False, timeout=60)
 

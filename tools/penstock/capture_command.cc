@@ -86,7 +86,7 @@ std::size_t part_with(std::string_view blocks, std::uint64_t& packets) {
 class Capture {
 public:
     Capture(const CaptureOptions& options, std::ostream& err)
-        : options_(options), err_(err), client_(options.http) {}
+        : options_(options), err_(err), client_(options.http, 10'000, options.local_socket) {}
 
     int run() {
         file_ = File(options_.file == "-" ? stdout : std::fopen(options_.file.c_str(), "wb"));

@@ -118,9 +118,6 @@ Complaint store_listener(std::string& target, std::string_view value) {
         return "expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:4567 or "
                "[::1]:4567";
     }
-    if (const auto allowed = http::check_bind_address(address->host); !allowed) {
-        return allowed.error();
-    }
     target = value;
     return std::nullopt;
 }
@@ -130,6 +127,26 @@ Complaint store_file(std::string& target, std::string_view value) {
         return "expected a file";
     }
     target = value;
+    return std::nullopt;
+}
+
+Complaint store_key_file(ServeOptions& options, std::string_view value) {
+    if (value.empty() || value.find('\0') != std::string_view::npos) {
+        return "expected a file outside the data directories, such as /etc/penstock/key";
+    }
+    options.key_file = value;
+    return std::nullopt;
+}
+
+Complaint store_local_socket(ServeOptions& options, std::string_view value) {
+    // What the kernel's address has room for, with a zero behind it.
+    constexpr std::size_t name_bytes_max = 107;
+    const bool named = (value.starts_with('/') || value.starts_with('@')) && value.size() > 1 &&
+                       value.size() <= name_bytes_max;
+    if (value != "none" && !named) {
+        return "expected an absolute path, @NAME or none, such as /run/penstock/socket";
+    }
+    options.local_socket = value;
     return std::nullopt;
 }
 
@@ -256,13 +273,12 @@ constexpr std::array specs{
                 "Where the log is kept: one directory per replica, three in all, each on its own "
                 "drive; or one, which gets three sub-directories.",
                 store_data},
-    SettingSpec{
-        "http", Shape::single, "HOST:PORT",
-        "Where the Kinesis API and /metrics listen; loopback only. Port 0 takes a free one. "
-        "Default 127.0.0.1:4567.",
-        [](O& o, V v) { return store_listener(o.http, v); }},
+    SettingSpec{"http", Shape::single, "HOST:PORT",
+                "Where the Kinesis API and /metrics listen. Port 0 takes a free one. Default "
+                "127.0.0.1:4567.",
+                [](O& o, V v) { return store_listener(o.http, v); }},
     SettingSpec{"https", Shape::single, "HOST:PORT",
-                "Where the same is served over TLS; loopback only. Needs --tls-cert and --tls-key. "
+                "Where the same is served over TLS. Needs --tls-cert and --tls-key. "
                 "Port 0 takes a free one.",
                 [](O& o, V v) { return store_listener(o.https, v); }},
     SettingSpec{"tls-cert", Shape::single, "FILE",
@@ -271,6 +287,21 @@ constexpr std::array specs{
                 [](O& o, V v) { return store_file(o.tls_cert, v); }},
     SettingSpec{"tls-key", Shape::single, "FILE", "Its private key as PEM, without a password.",
                 [](O& o, V v) { return store_file(o.tls_key, v); }},
+    SettingSpec{"key-file", Shape::single, "FILE",
+                "The key that seals credentials, outside the data directories. A first start makes "
+                "it. Needed unless --unsigned.",
+                store_key_file},
+    SettingSpec{"unsigned", Shape::flag, "",
+                "Answer requests without a signature: no credentials are needed, and only programs "
+                "on this machine are answered, on a loopback address.",
+                [](O& o, V v) { return store_flag(o.unsigned_requests, v); }},
+    SettingSpec{"local-socket", Shape::single, "NAME",
+                "Unix socket for root and the node's own user, where `penstock credentials` goes: "
+                "a path, @NAME (abstract) or none. Default @penstock-PORT.",
+                store_local_socket},
+    SettingSpec{"discard-credentials", Shape::flag, "",
+                "Start although the key file cannot open the credentials, and forget them.",
+                [](O& o, V v) { return store_flag(o.discard_credentials, v); }},
     SettingSpec{"port", Shape::list, "DEVARGS",
                 "Where packets come from: a DPDK virtual device (net_af_packet0,iface=eth1), a PCI "
                 "address (0000:01:00.0), or kernel:ADDR for plain UDP sockets.",
@@ -577,6 +608,20 @@ private:
                        " twice; expected three different directories";
             }
         }
+    }
+    if (options.unsigned_requests) {
+        for (const auto& [flag, text] :
+             {std::pair{"--http: ", options.http}, std::pair{"--https: ", options.https}}) {
+            const auto address = parse_http_address(text);
+            const auto allowed = address ? http::check_bind_address(address->host)
+                                         : std::expected<void, std::string>{};
+            if (!allowed) {
+                return flag + allowed.error();
+            }
+        }
+    } else if (options.key_file.empty()) {
+        return "--key-file: not given; expected a file to seal credentials with, outside the data "
+               "directories (one that is not there yet is made), or --unsigned";
     }
     if (std::string problem = check_lanes(options, cpus); !problem.empty()) {
         return problem;

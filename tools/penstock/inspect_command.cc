@@ -472,7 +472,12 @@ int Inspection::segments() {
 
 // Text as it may be shown: secrets never, other bytes escaped.
 [[nodiscard]] std::string shown_value(const CatalogOperation& operation) {
-    return operation.key.starts_with("secret/") ? "(hidden)" : operation.value;
+    if (operation.key.starts_with("secret/")) {
+        return "(hidden)";
+    }
+    return operation.key.starts_with("credential/")
+               ? "(sealed, " + std::to_string(operation.value.size()) + " bytes)"
+               : operation.value;
 }
 
 // An entry of group 0's state log: one byte for its kind, then the record.

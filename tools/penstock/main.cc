@@ -9,6 +9,7 @@
 
 #include "tools/penstock/capture_command.h"
 #include "tools/penstock/certificate_command.h"
+#include "tools/penstock/credentials_command.h"
 #include "tools/penstock/doctor.h"
 #include "tools/penstock/inspect_command.h"
 #include "tools/penstock/options.h"
@@ -46,6 +47,8 @@ int run(const CommandLine& line) {
             return run_capture(line.capture, std::cerr);
         case CommandKind::top:
             return run_top(line.top);
+        case CommandKind::credentials:
+            return run_credentials(line.credentials, std::cout, std::cerr);
         case CommandKind::port_release:
             return port_release(line.arguments.ports, std::cout, std::cerr);
         case CommandKind::version:

@@ -1,9 +1,15 @@
 #include "tools/penstock/node_client.h"
 
 #include <curl/curl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <array>
 #include <cctype>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace penstock {
@@ -37,6 +43,72 @@ std::size_t take_header(const char* data, std::size_t size, std::size_t count, v
     return size * count;
 }
 
+std::string environment(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+// Of the node at this address, if it is on this machine and has one.
+std::string local_socket_of(std::string_view address) {
+    const std::size_t colon = address.rfind(':');
+    const std::string_view host = address.substr(0, colon);
+    const bool is_here = host == "localhost" || host == "[::1]" || host.starts_with("127.");
+    if (colon == std::string_view::npos || !is_here) {
+        return {};
+    }
+    const std::string name = "@penstock-" + std::string(address.substr(colon + 1));
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    if (name.size() >= sizeof(to.sun_path)) {
+        return {};
+    }
+    std::memcpy(to.sun_path + 1, name.data() + 1, name.size() - 1);
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    const bool there = fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&to), size) == 0;
+    if (fd >= 0) {
+        ::close(fd);
+    }
+    return there ? name : std::string();
+}
+
+struct FreeList {
+    void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
+};
+using HeaderList = std::unique_ptr<curl_slist, FreeList>;
+
+// Through the local socket, or with a signature if the environment has a credential.
+HeaderList go_in(CURL* curl, const std::string& local_socket) {
+    if (!local_socket.empty()) {
+        const bool is_abstract = local_socket.front() == '@';
+        curl_easy_setopt(curl,
+                         is_abstract ? CURLOPT_ABSTRACT_UNIX_SOCKET : CURLOPT_UNIX_SOCKET_PATH,
+                         local_socket.c_str() + (is_abstract ? 1 : 0));
+        return nullptr;
+    }
+    const std::string key = environment("AWS_ACCESS_KEY_ID");
+    const std::string secret = environment("AWS_SECRET_ACCESS_KEY");
+    if (key.empty() || secret.empty()) {
+        return nullptr;
+    }
+    std::string region = environment("AWS_REGION");
+    if (region.empty()) {
+        region = environment("AWS_DEFAULT_REGION");
+    }
+    const std::string provider =
+        "aws:amz:" + (region.empty() ? std::string("us-east-1") : region) + ":kinesis";
+    curl_easy_setopt(curl, CURLOPT_AWS_SIGV4, provider.c_str());
+    curl_easy_setopt(curl, CURLOPT_USERNAME, key.c_str());
+    curl_easy_setopt(curl, CURLOPT_PASSWORD, secret.c_str());
+    const std::string token = environment("AWS_SESSION_TOKEN");
+    if (token.empty()) {
+        return nullptr;
+    }
+    HeaderList headers(curl_slist_append(nullptr, ("X-Amz-Security-Token: " + token).c_str()));
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+    return headers;
+}
+
 }  // namespace
 
 struct NodeClient::Handle {
@@ -51,10 +123,16 @@ struct NodeClient::Handle {
     CURL* curl;
 };
 
-NodeClient::NodeClient(std::string_view address, long answer_timeout_ms)
+NodeClient::NodeClient(std::string_view address, long answer_timeout_ms,
+                       std::string_view local_socket)
     : base_("http://" + std::string(address)),
+      local_socket_(local_socket),
       answer_timeout_ms_(answer_timeout_ms),
-      handle_(std::make_unique<Handle>()) {}
+      handle_(std::make_unique<Handle>()) {
+    if (local_socket_.empty()) {
+        local_socket_ = local_socket_of(address);
+    }
+}
 
 NodeClient::~NodeClient() = default;
 
@@ -79,12 +157,15 @@ Result<NodeAnswer> NodeClient::ask(std::string_view method, std::string_view pat
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
         curl_easy_setopt(curl, CURLOPT_COPYPOSTFIELDS, body.data());
     }
+    const HeaderList headers = go_in(curl, local_socket_);
     std::array<char, CURL_ERROR_SIZE> detail{};
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail.data());
     const CURLcode failed = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, nullptr);
     if (failed != CURLE_OK) {
-        why = base_ + ": " + (detail[0] != 0 ? detail.data() : curl_easy_strerror(failed)) +
+        why = (local_socket_.empty() ? base_ : "the local socket " + local_socket_) + ": " +
+              (detail[0] != 0 ? detail.data() : curl_easy_strerror(failed)) +
               "; expected a running node there (--http HOST:PORT)";
         return fail(Errc::unavailable);
     }

@@ -1,5 +1,9 @@
 // Requests to a running node's HTTP interface, for the commands that look at one.
 //
+// A node whose requests are signed is reached through its local socket, where the kernel says who
+// we are; where there is none, requests are signed with AWS_ACCESS_KEY_ID and its companions from
+// the environment.
+//
 // Runs on: one thread. Blocks.
 #pragma once
 
@@ -21,7 +25,9 @@ struct NodeAnswer {
 class NodeClient {
 public:
     // `address`: HOST:PORT as `serve --http` has it. Connections are kept between requests.
-    explicit NodeClient(std::string_view address, long answer_timeout_ms = 10'000);
+    // `local_socket` is the node's, if it is not named after its port.
+    explicit NodeClient(std::string_view address, long answer_timeout_ms = 10'000,
+                        std::string_view local_socket = {});
     ~NodeClient();
     NodeClient(const NodeClient&) = delete;
     NodeClient& operator=(const NodeClient&) = delete;
@@ -33,6 +39,7 @@ public:
 private:
     struct Handle;
     std::string base_;
+    std::string local_socket_;  // empty: over the network
     long answer_timeout_ms_;
     std::unique_ptr<Handle> handle_;
 };

@@ -46,6 +46,7 @@ public:
         add_certificate();
         add_capture();
         add_top();
+        add_credentials();
         add_port();
         version_ = app_.add_subcommand("version",
                                        "Print versions: this program, what it was built "
@@ -131,12 +132,21 @@ private:
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     }
 
-    static void add_http(CLI::App* command, std::string& address) {
+    static void add_http(CLI::App* command, std::string& address, std::string& local_socket) {
         command->add_option("--http", address, "The running node's --http. Default 127.0.0.1:4567")
             ->type_name("HOST:PORT")
             ->check([](const std::string& text) {
                 return parse_http_address(text) ? std::string()
                                                 : "found '" + text + "'; expected HOST:PORT";
+            });
+        command
+            ->add_option("--local-socket", local_socket,
+                         "The running node's --local-socket, if it has one of its own")
+            ->type_name("NAME")
+            ->check([](const std::string& text) {
+                return text.starts_with('/') || text.starts_with('@')
+                           ? std::string()
+                           : "found '" + text + "'; expected an absolute path or @NAME";
             });
     }
 
@@ -228,7 +238,7 @@ private:
         capture_
             ->add_option("--write", wish.file, "pcapng file; '-', the default, is standard output")
             ->type_name("FILE");
-        add_http(capture_, wish.http);
+        add_http(capture_, wish.http, wish.local_socket);
         capture_->add_option("--port", wish.port, "Only the node's N-th --port, from 0")
             ->type_name("N")
             ->check(CLI::Range(0, 255));
@@ -259,12 +269,91 @@ private:
     void add_top() {
         top_ = app_.add_subcommand(
             "top", "Show lanes, ports, shards and replicas of a running node, live");
-        add_http(top_, line_.top.http);
+        add_http(top_, line_.top.http, line_.top.local_socket);
         top_->add_option("--interval", line_.top.interval_s,
                          "Seconds from one look to the next, 0.1 to 3600; default 1")
             ->type_name("SECONDS")
             ->check(CLI::Range(0.1, 3600.0));
         top_->add_flag("--once", line_.top.once, "Print one plain table over one interval and end");
+    }
+
+    CLI::App* add_credentials_action(const char* name, const char* help, CredentialsAction action) {
+        CLI::App* command = credentials_->add_subcommand(name, help);
+        CredentialsArguments& to = line_.credentials;
+        command->callback([&to, action] { to.action = action; });
+        add_http(command, to.http, to.local_socket);
+        if (action != CredentialsAction::list) {
+            command->add_option("NAME", to.name, "The credential's name: letters, digits, _ . -")
+                ->type_name("")
+                ->required()
+                ->check([](const std::string& text) {
+                    return !text.empty() && text.find_first_not_of(
+                                                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw"
+                                                "xyz0123456789_.-") == std::string::npos
+                               ? std::string()
+                               : "found '" + text + "'; expected letters, digits, _ . -";
+                });
+        }
+        return command;
+    }
+
+    CLI::Option* add_policy(CLI::App* command) {
+        CredentialsArguments& to = line_.credentials;
+        command
+            ->add_option("--streams", to.streams,
+                         "The names that read and write are for; * and ? stand for any. Default *")
+            ->type_name("PATTERN");
+        return command
+            ->add_option("--policy", to.policy,
+                         "What it may do: admin, read, write, metrics, or a file with a policy")
+            ->type_name("POLICY");
+    }
+
+    void add_key_output(CLI::App* command) {
+        CredentialsArguments& to = line_.credentials;
+        auto* env = command->add_flag("--env", to.env, "Print lines for a shell to evaluate");
+        command->add_flag("--json", to.json, "Print one JSON object")->excludes(env);
+    }
+
+    void add_credentials() {
+        CredentialsArguments& to = line_.credentials;
+        credentials_ =
+            app_.add_subcommand("credentials", "Make, list, rotate and revoke access keys");
+        credentials_->require_subcommand(1);
+        auto* make = add_credentials_action("make", "Make a credential and print its secret, once",
+                                            CredentialsAction::make);
+        add_policy(make)->required();
+        add_key_output(make);
+        auto* list = add_credentials_action("list", "List credentials and their keys",
+                                            CredentialsAction::list);
+        list->add_flag("--json", to.json, "Print one JSON object");
+        add_credentials_action("show", "Print a credential with its policy, as JSON",
+                               CredentialsAction::show);
+        auto* rotate =
+            add_credentials_action("rotate", "Give it a new key; the one before ends after a while",
+                                   CredentialsAction::rotate);
+        rotate
+            ->add_option("--keep-old", to.keep_old_s,
+                         "How long the key before stays good; 0 ends it now. Default 86400")
+            ->type_name("SECONDS")
+            ->check(CLI::Range(0, 30 * 24 * 3600));
+        add_key_output(rotate);
+        add_credentials_action("revoke", "End a credential, its keys and its sessions, at once",
+                               CredentialsAction::revoke);
+        auto* policy = add_credentials_action("set-policy", "Give it another policy",
+                                              CredentialsAction::policy);
+        add_policy(policy)->required();
+        auto* session = add_credentials_action(
+            "session", "Print a key, secret and token that end by themselves",
+            CredentialsAction::session);
+        session
+            ->add_option("--seconds", to.seconds,
+                         "How long they are good, 60 to 129600. Default "
+                         "3600")
+            ->type_name("SECONDS")
+            ->check(CLI::Range(60, 36 * 3600));
+        add_policy(session);
+        add_key_output(session);
     }
 
     void add_port() {
@@ -318,6 +407,8 @@ private:
             line_.kind = CommandKind::capture;
         } else if (top_->parsed()) {
             line_.kind = CommandKind::top;
+        } else if (credentials_->parsed()) {
+            line_.kind = CommandKind::credentials;
         } else if (port_->parsed()) {
             line_.kind = CommandKind::port_release;
         } else {
@@ -407,6 +498,7 @@ private:
     CLI::App* make_certificate_ = nullptr;
     CLI::App* capture_ = nullptr;
     CLI::App* top_ = nullptr;
+    CLI::App* credentials_ = nullptr;
     CLI::App* port_ = nullptr;
     CLI::App* release_ = nullptr;
     CLI::App* version_ = nullptr;

@@ -22,6 +22,7 @@
 #include "storage/replica/geometry.h"
 #include "tools/penstock/capture_command.h"
 #include "tools/penstock/certificate_command.h"
+#include "tools/penstock/credentials_command.h"
 #include "tools/penstock/top_command.h"
 
 namespace penstock {
@@ -43,6 +44,10 @@ struct ServeOptions {
     std::string https;     // empty: TLS is not spoken
     std::string tls_cert;  // both files, when it is
     std::string tls_key;
+    bool unsigned_requests = false;
+    std::string key_file;
+    std::string local_socket;  // empty: named after the HTTP port
+    bool discard_credentials = false;
     std::vector<PortOption> ports;
     std::string lanes;                // as given; empty: one lane on the last CPU we may use
     std::vector<unsigned> lane_cpus;  // what `lanes` names, one lane each, never empty
@@ -104,6 +109,7 @@ enum class CommandKind : std::uint8_t {
     certificate_make,
     capture,
     top,
+    credentials,
     port_release,
     version
 };
@@ -125,6 +131,7 @@ struct CommandLine {
     CaptureOptions capture;
     TopArguments top;
     CertificateOptions certificate;
+    CredentialsArguments credentials;
     int exit_code = 0;
     std::string out;  // for standard output
     std::string err;  // for standard error

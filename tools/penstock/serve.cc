@@ -70,6 +70,11 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
         why = "--http: expected HOST:PORT, found '" + serve.http + "'";
         return false;
     }
+    node.unsigned_requests = serve.unsigned_requests;
+    node.key_file = serve.key_file;
+    node.data_roots = serve.data;
+    node.local_socket = serve.local_socket;
+    node.discard_credentials = serve.discard_credentials;
     node.http_host = address->host;
     node.http_port = address->port;
     if (!serve.https.empty()) {

@@ -156,7 +156,8 @@ private:
 // The node, read again and again.
 class Watch {
 public:
-    explicit Watch(const std::string& address) : client_(address, answer_ms_max), title_(address) {}
+    explicit Watch(const TopArguments& arguments)
+        : client_(arguments.http, answer_ms_max, arguments.local_socket), title_(arguments.http) {}
 
     // False if the node did not answer; problem() then says why, and the view stays as it was.
     [[nodiscard]] bool read() {
@@ -164,7 +165,10 @@ public:
         const auto answer = client_.ask("GET", "/metrics", "", problem_);
         if (answer && answer->status != 200) {
             problem_ = title_ + ": /metrics answered " + std::to_string(answer->status) +
-                       "; expected a running node there (--http HOST:PORT)";
+                       (answer->status == 403
+                            ? "; run this as root or as the node's user on its machine, or set "
+                              "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                            : "; expected a running node there (--http HOST:PORT)");
         }
         if (!problem_.empty()) {
             return false;
@@ -224,7 +228,7 @@ void print_plain(const std::vector<TopLine>& lines) {
 int run_top(const TopArguments& arguments) {
     const auto interval = std::chrono::duration_cast<Clock::duration>(
         std::chrono::duration<double>(arguments.interval_s));
-    Watch watch(arguments.http);
+    Watch watch(arguments);
     if (!watch.read()) {
         return complain(watch.problem());
     }

@@ -35,11 +35,19 @@ class LabError(Exception):
     """One line for people."""
 
 
-def client_environment():
+# What clients of a node that asks for no signature say, since they say something.
+ANYBODY = {"access_key_id": "local", "secret_access_key": "local"}
+
+
+def client_environment(credential=None):
     """Environment in which AWS clients know this node only, whatever the user has configured."""
+    credential = credential or ANYBODY
     kept = {k: v for k, v in os.environ.items()
             if not k.upper().endswith("_PROXY") and not k.startswith("AWS_")}
-    kept.update(AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local", AWS_PAGER="",
+    if credential.get("session_token"):
+        kept["AWS_SESSION_TOKEN"] = credential["session_token"]
+    kept.update(AWS_ACCESS_KEY_ID=credential["access_key_id"],
+                AWS_SECRET_ACCESS_KEY=credential["secret_access_key"], AWS_PAGER="",
                 AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true",
                 AWS_CONFIG_FILE="/dev/null", AWS_SHARED_CREDENTIALS_FILE="/dev/null",
                 NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost", LC_ALL="C.UTF-8")
@@ -124,9 +132,14 @@ class Metrics:
 # -- A node ----------------------------------------------------------------------------------------
 
 class Node:
-    """`penstock serve` on a directory of its own (or one given, which is then kept)."""
+    """`penstock serve` on a directory of its own (or one given, which is then kept).
 
-    def __init__(self, binary, arguments=(), data=None, http_port=None, log=None):
+    With `signed` its requests are signed: it gets a key file beside its data, and start() makes a
+    credential of that name that may do everything, which aws(), boto() and http() use. Without, it
+    is --unsigned.
+    """
+
+    def __init__(self, binary, arguments=(), data=None, http_port=None, log=None, signed=None):
         self.binary = binary
         self.arguments = list(arguments)
         self.own = None
@@ -135,6 +148,9 @@ class Node:
             data = [os.path.join(self.own, "data")]
             os.mkdir(data[0])
         self.data = [data] if isinstance(data, str) else list(data)
+        self.key_file = os.path.join(os.path.dirname(self.data[0]), "key") if signed else None
+        self.credential = None
+        self.credential_name = signed
         self.http_port = http_port or free_port()
         self.log_path = log or os.path.join(self.own or tempfile.gettempdir(),
                                             f"penstock-{os.getpid()}-{next(_serial)}.log")
@@ -149,6 +165,7 @@ class Node:
         line = [self.binary, "serve", "--http", f"127.0.0.1:{self.http_port}"]
         for directory in self.data:
             line += ["--data", directory]
+        line += ["--key-file", self.key_file] if self.key_file else ["--unsigned"]
         return line + self.arguments + list(more)
 
     def start(self, *more, seconds=15.0, ready=True):
@@ -159,7 +176,18 @@ class Node:
                                             stdout=log, stderr=log)
         if ready:
             self.wait_ready(seconds)
-        return time.monotonic() - started
+        took = time.monotonic() - started
+        if ready and self.credential_name and self.credential is None:
+            self.credential = self.make_credential(self.credential_name, "admin")
+        return took
+
+    def credentials(self, *words, **kwargs):
+        """`penstock credentials` about this node."""
+        return run(self.binary, "credentials", *words, "--http", f"127.0.0.1:{self.http_port}",
+                   timeout=60, **kwargs)
+
+    def make_credential(self, name, policy, *more):
+        return json.loads(self.credentials("make", name, "--policy", policy, "--json", *more).stdout)
 
     def wait_ready(self, seconds=15.0):
         def look():
@@ -183,8 +211,24 @@ class Node:
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()
 
+    def signed_headers(self, method, path, data=None, headers=None, credential=None):
+        """The headers that botocore sends with such a request."""
+        import botocore.auth
+        import botocore.awsrequest
+        import botocore.credentials
+        credential = credential or self.credential
+        request = botocore.awsrequest.AWSRequest(method=method, url=self.url + path, data=data,
+                                                 headers=headers or {})
+        keys = botocore.credentials.Credentials(credential["access_key_id"],
+                                                credential["secret_access_key"],
+                                                credential.get("session_token"))
+        botocore.auth.SigV4Auth(keys, "kinesis", "us-east-1").add_auth(request)
+        return dict(request.headers.items())
+
     def http(self, path, timeout=10, data=None, headers=None):
-        """(status, body) of one request."""
+        """(status, body) of one request, signed if the node has a credential."""
+        if self.credential is not None:
+            headers = self.signed_headers("GET" if data is None else "POST", path, data, headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         request = urllib.request.Request(self.url + path, data=data, headers=headers or {})
         try:
@@ -239,23 +283,27 @@ class Node:
 
     # -- Clients -----------------------------------------------------------------------------------
 
-    def aws(self, *words, check=True):
+    def aws(self, *words, check=True, credential=None):
         """One AWS CLI call; its JSON answer, or the CompletedProcess with check=False."""
         done = run(AWS, "kinesis", *words, "--endpoint-url", self.url, "--output", "json",
-                   "--no-cli-pager", check=check, env=client_environment(), timeout=60)
+                   "--no-cli-pager", check=check, timeout=60,
+                   env=client_environment(credential or self.credential))
         if not check:
             return done
         return json.loads(done.stdout) if done.stdout.strip() else {}
 
-    def boto(self, **config):
+    def boto(self, credential=None, **config):
         import boto3
         from botocore.config import Config
         os.environ.update(client_environment())
         settings = dict(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=30,
                         proxies={})
         settings.update(config)
+        credential = credential or self.credential or ANYBODY
         return boto3.client("kinesis", endpoint_url=self.url, region_name="us-east-1",
-                            aws_access_key_id="local", aws_secret_access_key="local",
+                            aws_access_key_id=credential["access_key_id"],
+                            aws_secret_access_key=credential["secret_access_key"],
+                            aws_session_token=credential.get("session_token"),
                             config=Config(**settings))
 
     def create_stream(self, name, shards, client=None):

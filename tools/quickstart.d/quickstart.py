@@ -94,7 +94,7 @@ class Quickstart:
         data = os.path.join(self.scratch, "data")
         os.mkdir(data)
         self.node = lab.Node(
-            self.options.binary, data=data, log=os.path.join(self.scratch, "node.log"),
+            self.options.binary, data=data, log=os.path.join(self.scratch, "node.log"), signed="quickstart",
             arguments=["--port", f"net_af_packet0,iface={self.link.host}",
                        "--address", f"{NODE_ADDRESS}/24",
                        "--door", f"udp:{SYSLOG_PORT}=syslog,key=source,framing=datagram",
@@ -104,12 +104,17 @@ class Quickstart:
         say(f"ready after {seconds:.2f} s, process {self.node.process.pid}, log "
             f"{self.node.log_path}")
 
-        step("streams, with the AWS CLI")
+        step("a credential, and streams, with the AWS CLI")
+        say(self.credential_line("quickstart"))
         for stream, shards in (("syslog", 1), ("netflow", 1), ("weather", 4)):
             self.node.aws("create-stream", "--stream-name", stream, "--shard-count", str(shards))
             self.node.wait_active(stream)
             say(f"aws kinesis create-stream --stream-name {stream} --shard-count {shards} "
                 f"--endpoint-url {self.node.url}")
+
+    def credential_line(self, name):
+        return (f'eval "$({self.options.binary} credentials make {name} --policy admin --env '
+                f'--http 127.0.0.1:{self.node.http_port})"')
 
     def committed(self, stream):
         return int(self.node.metrics().get("penstock_records_committed_total", stream=stream))
@@ -258,12 +263,14 @@ class Quickstart:
         """--keep: the node and the link stay; what to try and how to end it."""
         pid = self.node.process.pid
         name, space = self.node.url, self.link.namespace
-        step("the node keeps running; three commands to try")
-        keys = "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1"
-        say(f"1. {keys} {lab.AWS} kinesis list-streams --endpoint-url {name}")
-        say(f"2. ip netns exec {space} logger -n {NODE_ADDRESS} -P {SYSLOG_PORT} -d "
+        step("the node keeps running; four commands to try")
+        say(f"1. {self.credential_line('me')}")
+        say(f"2. {lab.AWS} kinesis list-streams --endpoint-url {name}")
+        say(f"3. ip netns exec {space} logger -n {NODE_ADDRESS} -P {SYSLOG_PORT} -d "
             "'hello from the other side'")
-        say(f"3. curl -s {name}/metrics | grep penstock_records_committed_total")
+        say('4. curl -s --aws-sigv4 aws:amz:us-east-1:kinesis '
+            f'-u "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" {name}/metrics | '
+            'grep penstock_records_committed_total')
         say(f"to end it: kill {pid}; ip netns del {space}; rm -r {self.scratch}")
         self.node = None
         self.link = None

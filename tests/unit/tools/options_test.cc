@@ -20,9 +20,9 @@ CommandLine parse(std::vector<std::string> words) {
     return parse_command_line(words, two_cpus);
 }
 
-// `serve --data /d` and more words.
+// `serve --data /d --unsigned` and more words.
 CommandLine serve(std::vector<std::string> more) {
-    std::vector<std::string> words{"serve", "--data", "/d"};
+    std::vector<std::string> words{"serve", "--data", "/d", "--unsigned"};
     words.insert(words.end(), more.begin(), more.end());
     return parse(words);
 }
@@ -41,10 +41,14 @@ private:
     std::filesystem::path path_;
 };
 
-TEST(Options, ServeNeedsNothingButData) {
-    const CommandLine line = serve({});
+TEST(Options, ServeNeedsNothingButDataAndAWordOnWhoMayAsk) {
+    CommandLine line = parse({"serve", "--data", "/d", "--key-file", "/k"});
+    ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
+    EXPECT_FALSE(line.serve.unsigned_requests);
+    line = serve({});
     ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
     EXPECT_EQ(line.serve.data, std::vector<std::string>{"/d"});
+    EXPECT_TRUE(line.serve.unsigned_requests);
     EXPECT_EQ(line.serve.http, "127.0.0.1:4567");
     EXPECT_EQ(line.serve.lane_cpus, std::vector<unsigned>{1});
     EXPECT_EQ(line.serve.ack_level, AckLevel::quorum);
@@ -110,6 +114,11 @@ TEST(Options, ValuesReachTheirFields) {
                                     "--existing",
                                     "--accept-loss",
                                     "--force",
+                                    "--key-file",
+                                    "/k",
+                                    "--local-socket",
+                                    "@penstock",
+                                    "--discard-credentials",
                                     "--region",
                                     "eu-west-1",
                                     "--account",
@@ -137,6 +146,9 @@ TEST(Options, ValuesReachTheirFields) {
     expected.https = "localhost:0";
     expected.tls_cert = "c.pem";
     expected.tls_key = "k.pem";
+    expected.key_file = "/k";
+    expected.local_socket = "@penstock";
+    expected.discard_credentials = true;
     expected.lanes = "0-1";
     expected.lane_cpus = {0, 1};
     expected.ack_level = AckLevel::all;
@@ -167,79 +179,117 @@ struct BadLine {
 TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
     const std::string kernel = "kernel:127.0.0.1";
     const std::vector<BadLine> table{
-        {{"serve", "--data", "/d", "--https", "10.0.0.1:1"}, {"--https", "10.0.0.1:1", "loopback"}},
-        {{"serve", "--data", "/d", "--https", "127.0.0.1:1"},
+        {{"serve", "--data", "/d", "--unsigned", "--https", "10.0.0.1:1"},
+         {"--https", "10.0.0.1", "loopback"}},
+        {{"serve", "--data", "/d", "--unsigned", "--https", "127.0.0.1:1"},
          {"--https", "no --tls-cert", "certificate make"}},
-        {{"serve", "--data", "/d", "--https", "127.0.0.1:1", "--tls-cert", "c"},
+        {{"serve", "--data", "/d", "--unsigned", "--https", "127.0.0.1:1", "--tls-cert", "c"},
          {"--https", "no --tls-key"}},
-        {{"serve", "--data", "/d", "--tls-cert", "c", "--tls-key", "k"}, {"no --https"}},
-        {{"serve", "--data", "/d", "--tls-key", ""}, {"--tls-key", "expected a file"}},
+        {{"serve", "--data", "/d", "--unsigned", "--tls-cert", "c", "--tls-key", "k"},
+         {"no --https"}},
+        {{"serve", "--data", "/d", "--unsigned", "--tls-key", ""},
+         {"--tls-key", "expected a file"}},
         {{"serve"}, {"--data", "not given", "one directory, or three"}},
         {{"serve", "--data", "/a", "--data", "/b"}, {"--data", "found 2", "one, or three"}},
         {{"serve", "--data", "/a", "--data", "/b", "--data", "/a"}, {"--data", "'/a' twice"}},
-        {{"serve", "--data", "/d", "--http", "4567"}, {"--http", "'4567'", "HOST:PORT"}},
-        {{"serve", "--data", "/d", "--http", "127.0.0.1:99999"}, {"--http", "99999", "65535"}},
-        {{"serve", "--data", "/d", "--http", "::1:80"}, {"--http", "'::1:80'", "[::1]:4567"}},
-        {{"serve", "--data", "/d", "--http", "0.0.0.0:80"}, {"--http", "0.0.0.0", "loopback"}},
-        {{"serve", "--data", "/d", "--port", "eth0!"}, {"--port", "eth0!"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--port", kernel}, {"--port", "once"}},
-        {{"serve", "--data", "/d", "--address", "192.0.2.1/24"}, {"--address", "after the --port"}},
-        {{"serve", "--data", "/d", "--port", "net_null0", "--address", "192.0.2.1"},
+        {{"serve", "--data", "/d", "--unsigned", "--http", "4567"},
+         {"--http", "'4567'", "HOST:PORT"}},
+        {{"serve", "--data", "/d", "--unsigned", "--http", "127.0.0.1:99999"},
+         {"--http", "99999", "65535"}},
+        {{"serve", "--data", "/d", "--unsigned", "--http", "::1:80"},
+         {"--http", "'::1:80'", "[::1]:4567"}},
+        {{"serve", "--data", "/d", "--unsigned", "--http", "0.0.0.0:80"},
+         {"--http", "0.0.0.0", "loopback"}},
+        {{"serve", "--data", "/d"}, {"--key-file: not given", "outside the data", "--unsigned"}},
+        {{"serve", "--data", "/d", "--key-file", ""}, {"--key-file", "outside the data"}},
+        {{"serve", "--data", "/d", "--key-file", "/k", "--local-socket", "here"},
+         {"--local-socket", "'here'", "absolute path, @NAME or none"}},
+        {{"credentials"}, {"subcommand"}},
+        {{"credentials", "make", "a"}, {"--policy"}},
+        {{"credentials", "make", "a b", "--policy", "admin"}, {"'a b'", "letters, digits"}},
+        {{"credentials", "rotate"}, {"NAME"}},
+        {{"credentials", "rotate", "a", "--keep-old", "-1"}, {"--keep-old"}},
+        {{"credentials", "session", "a", "--seconds", "59"}, {"--seconds", "60"}},
+        {{"credentials", "list", "--local-socket", "x"}, {"--local-socket", "absolute path"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "eth0!"}, {"--port", "eth0!"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--port", kernel},
+         {"--port", "once"}},
+        {{"serve", "--data", "/d", "--unsigned", "--address", "192.0.2.1/24"},
+         {"--address", "after the --port"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "net_null0", "--address", "192.0.2.1"},
          {"--address", "'192.0.2.1'", "IP/PREFIX"}},
-        {{"serve", "--data", "/d", "--port", "net_null0", "--address", "192.0.2.1/33"},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "net_null0", "--address",
+          "192.0.2.1/33"},
          {"--address", "'192.0.2.1/33'", "IP/PREFIX"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--address", "192.0.2.1/24"},
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--address", "192.0.2.1/24"},
          {"--address", "DPDK port"}},
-        {{"serve", "--data", "/d", "--mtu", "9000"}, {"--mtu", "after the --port"}},
-        {{"serve", "--data", "/d", "--port", "net_null0", "--mtu", "9001"},
+        {{"serve", "--data", "/d", "--unsigned", "--mtu", "9000"}, {"--mtu", "after the --port"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "net_null0", "--mtu", "9001"},
          {"--mtu", "'9001'", "1280 to 9000"}},
-        {{"serve", "--data", "/d", "--port", "net_null0", "--mtu", "1500", "--mtu", "1500"},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "net_null0", "--mtu", "1500", "--mtu",
+          "1500"},
          {"--mtu", "once for each port"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--mtu", "1500"}, {"--mtu", "DPDK port"}},
-        {{"serve", "--data", "/d", "--rss", "on"}, {"--rss", "after the --port"}},
-        {{"serve", "--data", "/d", "--port", "net_null0", "--rss", "yes"},
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--mtu", "1500"},
+         {"--mtu", "DPDK port"}},
+        {{"serve", "--data", "/d", "--unsigned", "--rss", "on"}, {"--rss", "after the --port"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "net_null0", "--rss", "yes"},
          {"--rss", "'yes'", "auto, on or off"}},
-        {{"serve", "--data", "/d", "--port", "net_null0", "--rss", "on", "--rss", "auto"},
+        {{"serve", "--data", "/d", "--unsigned", "--port", "net_null0", "--rss", "on", "--rss",
+          "auto"},
          {"--rss", "once for each port"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--rss", "off"}, {"--rss", "DPDK port"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:x=s"}, {"--door", "udp:x=s"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--lanes", "0,1", "--door",
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--rss", "off"},
+         {"--rss", "DPDK port"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--door", "udp:x=s"},
+         {"--door", "udp:x=s"}},
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--lanes", "0,1", "--door",
           "udp:5600=s,ports=per-lane", "--door", "udp:5601=t"},
          {"--door", "UDP port 5601", "'s' (ports=per-lane: 5600 to 5601)", "'t'"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--lanes", "0,1", "--door",
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--lanes", "0,1", "--door",
           "udp:65535=s,ports=per-lane"},
          {"--door udp:65535=s", "2 lanes", "65536", "65535"}},
-        {{"serve", "--data", "/d", "--port", kernel, "--door", "udp:1=s", "--door", "udp:1=t"},
+        {{"serve", "--data", "/d", "--unsigned", "--port", kernel, "--door", "udp:1=s", "--door",
+          "udp:1=t"},
          {"--door", "1"}},
-        {{"serve", "--data", "/d", "--door", "udp:5514=s"}, {"--door", "no --port"}},
-        {{"serve", "--data", "/d", "--lanes", "2-1"}, {"--lanes", "'2-1'", "ends before"}},
-        {{"serve", "--data", "/d", "--lanes", "0,0"}, {"--lanes", "'0,0'", "second time"}},
-        {{"serve", "--data", "/d", "--lanes", "7"}, {"--lanes", "CPU 7", "0,1"}},
-        {{"serve", "--data", "/d", "--lanes", ""}, {"--lanes"}},
-        {{"serve", "--data", "/d", "--ack-level", "memory"},
+        {{"serve", "--data", "/d", "--unsigned", "--door", "udp:5514=s"}, {"--door", "no --port"}},
+        {{"serve", "--data", "/d", "--unsigned", "--lanes", "2-1"},
+         {"--lanes", "'2-1'", "ends before"}},
+        {{"serve", "--data", "/d", "--unsigned", "--lanes", "0,0"},
+         {"--lanes", "'0,0'", "second time"}},
+        {{"serve", "--data", "/d", "--unsigned", "--lanes", "7"}, {"--lanes", "CPU 7", "0,1"}},
+        {{"serve", "--data", "/d", "--unsigned", "--lanes", ""}, {"--lanes"}},
+        {{"serve", "--data", "/d", "--unsigned", "--ack-level", "memory"},
          {"--ack-level", "'memory'", "quorum or all"}},
-        {{"serve", "--data", "/d", "--poll", "fast"}, {"--poll", "'fast'", "adaptive or busy"}},
-        {{"serve", "--data", "/d", "--hugepages", "yes"},
+        {{"serve", "--data", "/d", "--unsigned", "--poll", "fast"},
+         {"--poll", "'fast'", "adaptive or busy"}},
+        {{"serve", "--data", "/d", "--unsigned", "--hugepages", "yes"},
          {"--hugepages", "'yes'", "auto, require or never"}},
-        {{"serve", "--data", "/d", "--http-threads", "0"}, {"--http-threads", "'0'", "1 to 64"}},
-        {{"serve", "--data", "/d", "--region", "US"}, {"--region", "'US'", "us-east-1"}},
-        {{"serve", "--data", "/d", "--account", "12"}, {"--account", "'12'", "12 digits"}},
-        {{"serve", "--data", "/d", "--linger-us", "-5"}, {"--linger-us", "'-5'", "0 to 1000000"}},
-        {{"serve", "--data", "/d", "--memory", "1MiB"}, {"--memory", "'1MiB'", "32MiB to 1024GiB"}},
-        {{"serve", "--data", "/d", "--memory", "64MB"}, {"--memory", "'64MB'", "32MiB"}},
-        {{"serve", "--data", "/d", "--journal-size", "17MiB"},
+        {{"serve", "--data", "/d", "--unsigned", "--http-threads", "0"},
+         {"--http-threads", "'0'", "1 to 64"}},
+        {{"serve", "--data", "/d", "--unsigned", "--region", "US"},
+         {"--region", "'US'", "us-east-1"}},
+        {{"serve", "--data", "/d", "--unsigned", "--account", "12"},
+         {"--account", "'12'", "12 digits"}},
+        {{"serve", "--data", "/d", "--unsigned", "--linger-us", "-5"},
+         {"--linger-us", "'-5'", "0 to 1000000"}},
+        {{"serve", "--data", "/d", "--unsigned", "--memory", "1MiB"},
+         {"--memory", "'1MiB'", "32MiB to 1024GiB"}},
+        {{"serve", "--data", "/d", "--unsigned", "--memory", "64MB"},
+         {"--memory", "'64MB'", "32MiB"}},
+        {{"serve", "--data", "/d", "--unsigned", "--journal-size", "17MiB"},
          {"--journal-size", "'17MiB'", "multiple of 4MiB"}},
-        {{"serve", "--data", "/d", "--container-size", "16777217"},
+        {{"serve", "--data", "/d", "--unsigned", "--container-size", "16777217"},
          {"--container-size", "'16777217'", "multiple of 1MiB"}},
-        {{"serve", "--data", "/d", "--groups", "x"}, {"--groups", "'x'", "1 to 256"}},
-        {{"serve", "--data", "/d", "--log-level", "loud"}, {"--log-level", "'loud'", "warn"}},
-        {{"serve", "--data", "/d", "--poll", "busy", "--poll", "busy"}, {"--poll", "twice"}},
-        {{"serve", "--data", "/d", "--nosuch", "1"}, {"--nosuch"}},
-        {{"serve", "--data", "/d", "stray"}, {"stray"}},
+        {{"serve", "--data", "/d", "--unsigned", "--groups", "x"}, {"--groups", "'x'", "1 to 256"}},
+        {{"serve", "--data", "/d", "--unsigned", "--log-level", "loud"},
+         {"--log-level", "'loud'", "warn"}},
+        {{"serve", "--data", "/d", "--unsigned", "--poll", "busy", "--poll", "busy"},
+         {"--poll", "twice"}},
+        {{"serve", "--data", "/d", "--unsigned", "--nosuch", "1"}, {"--nosuch"}},
+        {{"serve", "--data", "/d", "--unsigned", "stray"}, {"stray"}},
         {{"serve", "--data"}, {"--data"}},
-        {{"serve", "--data", "/d", "--config", "/no/such.toml"},
+        {{"serve", "--data", "/d", "--unsigned", "--config", "/no/such.toml"},
          {"--config", "/no/such.toml", "No such file"}},
-        {{"serve", "--data", "/d", "--config", "/"}, {"--config", "'/'"}},
+        {{"serve", "--data", "/d", "--unsigned", "--config", "/"}, {"--config", "'/'"}},
         {{"inspect"}, {"view-and-dirs"}},
         {{"inspect", "verify"}, {"DIR", "not given"}},
         {{"inspect", "verify", "/a", "/b"}, {"found 2", "one, or the three"}},
@@ -355,10 +405,32 @@ TEST(Options, DoctorTakesTheNodesConfigurationAndFlagsWin) {
     EXPECT_EQ(line.exit_code, 2);
 }
 
+TEST(Options, CredentialsTakeANameAPolicyAndANode) {
+    CommandLine line = parse({"credentials", "make", "reader", "--policy", "read", "--streams",
+                              "logs-*", "--env", "--http", "127.0.0.1:99"});
+    ASSERT_EQ(line.kind, CommandKind::credentials) << line.err;
+    EXPECT_EQ(line.credentials.action, CredentialsAction::make);
+    EXPECT_EQ(line.credentials.name, "reader");
+    EXPECT_EQ(line.credentials.policy, "read");
+    EXPECT_EQ(line.credentials.streams, "logs-*");
+    EXPECT_EQ(line.credentials.http, "127.0.0.1:99");
+    EXPECT_TRUE(line.credentials.env);
+    line = parse({"credentials", "rotate", "reader", "--keep-old", "0", "--local-socket", "/s"});
+    EXPECT_EQ(line.credentials.action, CredentialsAction::rotate);
+    EXPECT_EQ(line.credentials.keep_old_s, 0);
+    EXPECT_EQ(line.credentials.local_socket, "/s");
+    line = parse({"credentials", "list", "--json"});
+    EXPECT_EQ(line.credentials.action, CredentialsAction::list);
+    EXPECT_TRUE(line.credentials.json);
+    line = parse({"credentials", "set-policy", "reader", "--policy", "admin"});
+    EXPECT_EQ(line.credentials.action, CredentialsAction::policy);
+}
+
 TEST(Config, FileGivesEverySettingAndFlagsWin) {
     const ConfigFile file(R"(
 data = ["/a", "/b", "/c"]
 http = "127.0.0.1:1234"
+key-file = "/etc/penstock/key"
 lanes = "0,1"
 door = ["udp:5514=syslog", "udp:2055=netflow"]
 ack-level = "all"
@@ -377,6 +449,8 @@ device = "kernel:127.0.0.1"
     ASSERT_EQ(line.kind, CommandKind::serve) << line.err;
     EXPECT_EQ(line.serve.data.size(), 3U);
     EXPECT_EQ(line.serve.http_threads, 2U);
+    EXPECT_EQ(line.serve.key_file, "/etc/penstock/key");
+    EXPECT_FALSE(line.serve.unsigned_requests);
     EXPECT_TRUE(line.serve.existing);
     EXPECT_EQ(line.serve.ports.size(), 2U);
     EXPECT_EQ(line.serve.ports[0].addresses, std::vector<std::string>{"192.0.2.1/24"});
