@@ -25,7 +25,8 @@ import botocore.awsrequest
 import botocore.credentials
 from botocore.exceptions import ClientError
 
-from node import BINARY, NodeTest, client_environment, main, penstock, run, wait_for
+from node import (BINARY, LabError, NodeTest, client_environment, javascript, main, penstock, run,
+                  wait_for)
 
 STREAM_ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/"
 NOBODY = 65534
@@ -120,6 +121,21 @@ class Clients(AuthTest):
                              ("/v1/replicas", 403), ("/v1/credentials", 403),
                              ("/v1/credentials/admin", 403), ("/v1/capture", 403)):
             self.assertEqual(self.send(node, "GET", path, None, {})[0], status, path)
+
+    def test_the_javascript_sdk_is_understood_over_http2(self):
+        # It signs the literal name :authority, and a session's token.
+        node = self.signed_node()
+        session = json.loads(node.credentials("session", "admin", "--json").stdout)
+        for number, credential in enumerate((node.credential, session)):
+            found = javascript("kinesis.js", node.url, f"words-{number}",
+                               **{k: v for k, v in client_environment(credential).items()
+                                  if k.startswith("AWS_")})
+            self.assertEqual(found["listed"], 20)
+            self.assertEqual(found["refused"], "ResourceNotFoundException")
+        self.assertGreater(node.metrics().get("penstock_http_requests_received_total", protocol="h2"), 40)
+        with self.assertRaisesRegex(LabError, "InvalidSignatureException"):
+            javascript("kinesis.js", node.url, "words", AWS_ACCESS_KEY_ID=session["access_key_id"],
+                       AWS_SECRET_ACCESS_KEY="wrong", AWS_SESSION_TOKEN=session["session_token"])
 
     def test_what_a_wrong_client_is_told(self):
         node = self.signed_node()

@@ -65,6 +65,18 @@ class Tls(NodeTest):
             answer += more
         return answer
 
+    def test_signed_requests_are_taken_over_tls_too(self):
+        node = self.tls_node(signed="admin")
+        credential = node.credential
+        done = run(AWS, "kinesis", "list-streams", "--endpoint-url", self.url, "--ca-bundle", self.ca,
+                   "--output", "json", env=client_environment(credential), timeout=60)
+        self.assertIn("StreamNames", done.stdout)
+        key = f"{credential['access_key_id']}:{credential['secret_access_key']}"
+        words = ["--aws-sigv4", "aws:amz:us-east-1:kinesis", "-u", key, self.url + "/metrics"]
+        for version in ("--http1.1", "--http2"):
+            self.assertIn("penstock_tls_handshakes_total", self.curl(version, *words).stdout)
+        self.assertIn("MissingAuthenticationToken", self.curl(self.url + "/metrics").stdout)
+
     def test_an_authority_is_made_once_and_keys_are_their_owners(self):
         first = self.make()
         with open(self.ca, "rb") as file:

@@ -1,5 +1,6 @@
 // The newest JavaScript SDK with its default request handler, which speaks HTTP/2 and nothing else.
-// Arguments: endpoint, stream. Prints one JSON object with what it found.
+// Arguments: endpoint, stream; AWS_ACCESS_KEY_ID and its companions from the environment. Prints one
+// JSON object with what it found.
 "use strict";
 
 const sdk = require("@aws-sdk/client-kinesis");
@@ -8,7 +9,11 @@ const [endpoint, stream] = process.argv.slice(2);
 const client = new sdk.KinesisClient({
   endpoint,
   region: "us-east-1",
-  credentials: { accessKeyId: "local", secretAccessKey: "local" },
+  credentials: {
+    accessKeyId: process.env.AWS_ACCESS_KEY_ID,
+    secretAccessKey: process.env.AWS_SECRET_ACCESS_KEY,
+    sessionToken: process.env.AWS_SESSION_TOKEN,
+  },
   maxAttempts: 1,
 });
 const send = (name, input = {}) => client.send(new sdk[name + "Command"](input));
