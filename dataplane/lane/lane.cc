@@ -259,6 +259,7 @@ void Lane::finish() noexcept {
     const std::uint64_t deadline_ns = options_.clock->monotonic_ns() + options_.stop_deadline_ns;
     for (;;) {
         const std::size_t work = turn();
+        cancel_tails();
         bool drained = appending_ == nullptr && !anything_in_rings();
         if (drained) {
             for (const auto& group : groups_) {
@@ -309,6 +310,7 @@ std::size_t Lane::turn() noexcept {
     work += run_groups();
     work += reap();
     count_io_calls();
+    answer_tails();
     send_signals();
     return work;
 }

@@ -195,6 +195,11 @@ private:
     [[nodiscard]] std::size_t serve_inbox() noexcept;
     void serve_control(LaneRequest& request) noexcept;
     void change_shards(LaneRequest& request) noexcept;
+    void begin_tail(TailReadRequest& request) noexcept;
+    // False when it does not wait for a commit any more.
+    [[nodiscard]] bool cancel_tail(TailReadRequest& request) noexcept;
+    void cancel_tails() noexcept;
+    void answer_tails() noexcept;
     void begin_append(AppendRequest& request) noexcept;
     // True when all its runs are appended; false when the budget ended before.
     [[nodiscard]] bool go_on_appending(AppendRequest& request, std::uint64_t& budget) noexcept;
@@ -207,6 +212,7 @@ private:
     void cancel_all() noexcept;
     static void on_run_committed(CommitWaiter& waiter, Errc outcome) noexcept;
     static void on_control_committed(CommitWaiter& waiter, Errc outcome) noexcept;
+    static void on_tail_reached(CommitWaiter& waiter, Errc outcome) noexcept;
     static void observe_commit(void* self, ShardUid shard, std::uint64_t latency_ns,
                                std::uint32_t records, std::uint64_t bytes) noexcept;
 
@@ -251,9 +257,10 @@ private:
     ShardUid last_shard_{};
     Found last_found_;
 
-    AppendRequest* appending_ = nullptr;  // begun, budget ended
-    LaneRequest* waiting_ = nullptr;      // for a commit
-    std::vector<ReplyRing*> touched_;     // this turn; signalled at its end
+    AppendRequest* appending_ = nullptr;    // begun, budget ended
+    LaneRequest* waiting_ = nullptr;        // for a commit
+    TailReadRequest* tails_due_ = nullptr;  // reached this turn; answered at its end
+    std::vector<ReplyRing*> touched_;       // this turn; signalled at its end
     bool packets_wanted_ = true;
 
     // Of the loop.

@@ -167,6 +167,19 @@ void Lane::serve_control(LaneRequest& request) noexcept {
                                                                 asked.max_bytes, asked.plan)));
             return;
         }
+        case RequestKind::tail_read:
+            begin_tail(static_cast<TailReadRequest&>(request));
+            return;
+        case RequestKind::cancel_tail: {
+            TailReadRequest& tail = *static_cast<CancelTailRequest&>(request).tail;
+            // One that was answered is its requester's, who leaves it alone until this is back.
+            const bool waited = tail.lane == this && cancel_tail(tail);
+            if (waited) {
+                reply(tail, Errc::canceled);
+            }
+            reply(request, waited ? Errc::ok : Errc::not_found);
+            return;
+        }
         case RequestKind::release_lease: {
             auto& lease = static_cast<ReleaseLeaseRequest&>(request);
             ShardGroup* owner =
@@ -236,6 +249,68 @@ void Lane::change_shards(LaneRequest& request) noexcept {
 void Lane::on_control_committed(CommitWaiter& waiter, Errc outcome) noexcept {
     LaneRequest& request = *static_cast<RequestWaiter&>(waiter).request;
     request.lane->reply(request, outcome);
+}
+
+// -- Waiting for new records
+// ------------------------------------------------------------------------
+
+void Lane::begin_tail(TailReadRequest& request) noexcept {
+    const Found found = locate(request.shard);
+    if (found.shard == nullptr) {
+        reply(request, Errc::not_found);
+        return;
+    }
+    request.waiter.request = &request;
+    request.waiter.sequence = request.start.sequence;
+    request.waiter.level = AckLevel::quorum;
+    request.waiter.on_done = &Lane::on_tail_reached;
+    await(request);
+    found.group->wait_commit(*found.shard, request.waiter);
+}
+
+bool Lane::cancel_tail(TailReadRequest& request) noexcept {
+    const Found found = locate(request.shard);
+    return found.shard != nullptr && found.group->cancel_wait(*found.shard, request.waiter);
+}
+
+// Who waits for records that nobody will write does not hold up a lane that stops.
+void Lane::cancel_tails() noexcept {
+    for (LaneRequest* request = waiting_; request != nullptr;) {
+        LaneRequest* const next = request->lane_next;
+        if (request->kind == RequestKind::tail_read &&
+            cancel_tail(static_cast<TailReadRequest&>(*request))) {
+            reply(*request, Errc::canceled);
+        }
+        request = next;
+    }
+}
+
+// In the middle of moving commit points: the plan is made when the turn is over, once for all that
+// was committed in it.
+void Lane::on_tail_reached(CommitWaiter& waiter, Errc outcome) noexcept {
+    auto& request = static_cast<TailReadRequest&>(*static_cast<RequestWaiter&>(waiter).request);
+    Lane& lane = *request.lane;
+    request.outcome = outcome;
+    request.due_next = lane.tails_due_;
+    lane.tails_due_ = &request;
+}
+
+void Lane::answer_tails() noexcept {
+    while (tails_due_ != nullptr) {
+        TailReadRequest& request = *tails_due_;
+        tails_due_ = request.due_next;
+        request.due_next = nullptr;
+        Errc outcome = request.outcome;
+        if (outcome == Errc::ok) {
+            const AllowAllocScope control_may_allocate;
+            const Found found = locate(request.shard);
+            outcome = found.group == nullptr
+                          ? Errc::not_found
+                          : code_of(found.group->plan_read(request.shard, request.start,
+                                                           request.max_bytes, request.plan));
+        }
+        reply(request, outcome);
+    }
 }
 
 Lane::Found Lane::locate(ShardUid shard) noexcept {

@@ -30,6 +30,8 @@ struct RequestWaiter : CommitWaiter {
 enum class RequestKind : std::uint8_t {
     append,
     read_plan,
+    tail_read,
+    cancel_tail,
     release_lease,
     add_shard,
     drop_shard,
@@ -91,6 +93,27 @@ struct ReadPlanRequest : LaneRequest {
     ReadStart start;
     std::uint32_t max_bytes = 1U << 20;
     ReadPlan plan;  // out
+
+protected:
+    explicit ReadPlanRequest(RequestKind k) noexcept : LaneRequest(k) {}
+};
+
+// The same for somebody who wants to be told of new records: answered in the turn that commits
+// start.sequence, at once if it is committed already. start.from is ReadFrom::sequence. It costs
+// the lane nothing until then. Outcomes besides a plan's: not_found when the shard is dropped,
+// not_enough_replicas while no record can be committed, canceled.
+struct TailReadRequest : ReadPlanRequest {
+    TailReadRequest() noexcept : ReadPlanRequest(RequestKind::tail_read) {}
+    // The lane's.
+    RequestWaiter waiter;
+    TailReadRequest* due_next = nullptr;
+};
+
+// Takes back a TailReadRequest of the same requester, which comes back as canceled unless it was
+// answered already. That one is not posted again before this one is back.
+struct CancelTailRequest : LaneRequest {
+    CancelTailRequest() noexcept : LaneRequest(RequestKind::cancel_tail) {}
+    TailReadRequest* tail = nullptr;
 };
 
 // Gives back the memory a ReadPlan lent.

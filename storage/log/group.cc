@@ -584,6 +584,24 @@ void ShardGroup::wait_commit(ShardLog& shard, CommitWaiter& waiter) noexcept {
     }
 }
 
+bool ShardGroup::cancel_wait(ShardLog& shard, CommitWaiter& waiter) noexcept {
+    CommitWaiter* previous = nullptr;
+    CommitWaiter** link = &shard.waiters;
+    while (*link != nullptr && *link != &waiter) {
+        previous = *link;
+        link = &previous->next;
+    }
+    if (*link == nullptr) {
+        return false;
+    }
+    *link = waiter.next;
+    if (shard.waiters_last == &waiter) {
+        shard.waiters_last = previous;
+    }
+    waiter.next = nullptr;
+    return true;
+}
+
 void ShardGroup::complete(const IoCompletion& completion) noexcept {
     core_->complete(completion);
 }

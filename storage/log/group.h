@@ -107,6 +107,8 @@ public:
     [[nodiscard]] AppendVerdict append(ShardLog& shard, const RecordIn& record, AckLevel level,
                                        Appended& out) noexcept;
     void wait_commit(ShardLog& shard, CommitWaiter& waiter) noexcept;
+    // Forgets a waiter without calling it. False when it does not wait any more.
+    [[nodiscard]] bool cancel_wait(ShardLog& shard, CommitWaiter& waiter) noexcept;
     // One completion whose cookie names this group (see group_of_cookie).
     void complete(const IoCompletion& completion) noexcept;
     // Seals and queues what is due, advances commit points, runs timers. Returns the work done, 0

@@ -288,6 +288,136 @@ TEST_F(LaneTest, WithoutAQuorumRecordsAreRefusedAndCounted) {
     EXPECT_EQ(request.items[0].verdict, AppendVerdict::no_quorum);
 }
 
+class TailTest : public LaneTest {
+protected:
+    void SetUp() override {
+        LaneTest::SetUp();
+        add_shard(shard_a);
+    }
+    void append(std::string_view text) {
+        const std::vector<std::string> texts{std::string(text)};
+        AppendRequest request;
+        add_run(request, shard_a, texts);
+        request.reply_to = &others;
+        ASSERT_TRUE(lane->post(request));
+        for (int i = 0; others.pop() == nullptr; ++i) {
+            ASSERT_LT(i, 200'000);
+            if (lane->turn() == 0) {
+                storage.world.advance(10'000);
+            }
+        }
+        ASSERT_EQ(request.runs[0].committed, Errc::ok);
+    }
+    void wait_for(TailReadRequest& tail, Sequence sequence) {
+        tail.shard = shard_a;
+        tail.start = {ReadFrom::sequence, sequence, 0};
+        tail.reply_to = &replies;
+        ASSERT_TRUE(lane->post(tail));
+    }
+    void release(ReadPlanRequest& read) {
+        ReleaseLeaseRequest request;
+        request.shard = shard_a;
+        request.plan = &read.plan;
+        ask(request);
+    }
+    ReplyRing others{64};
+};
+
+TEST_F(TailTest, IsAnsweredInTheTurnThatCommitsItsRecord) {
+    const Sequence next = end_of(shard_a);
+    TailReadRequest tail;
+    wait_for(tail, next);
+    turns(50);
+    EXPECT_EQ(replies.pop(), nullptr) << "there is nothing yet";
+    append("one");
+    ASSERT_EQ(replies.pop(), &tail) << "not with the commit";
+    EXPECT_EQ(tail.outcome, Errc::ok);
+    EXPECT_EQ(tail.plan.first_sequence, next);
+    EXPECT_EQ(tail.plan.end_sequence, next + 1);
+    EXPECT_EQ(tail.plan.frame_count, 1U) << "from the lane's memory";
+    release(tail);
+    // What is committed already is answered at once, and all of it.
+    append("two");
+    wait_for(tail, next);
+    ASSERT_EQ(answer(), &tail);
+    EXPECT_EQ(tail.plan.first_sequence, next);
+    EXPECT_EQ(tail.plan.end_sequence, next + 2);
+    release(tail);
+}
+
+TEST_F(TailTest, WaitersOfOneShardAreAnsweredEachByItsOwnRecord) {
+    const Sequence next = end_of(shard_a);
+    std::array<TailReadRequest, 3> tails;
+    wait_for(tails[0], next + 1);
+    wait_for(tails[1], next);
+    wait_for(tails[2], next + 1);
+    append("one");
+    ASSERT_EQ(replies.pop(), &tails[1]);
+    EXPECT_EQ(replies.pop(), nullptr);
+    release(tails[1]);
+    append("two");
+    for (int i = 0; i < 2; ++i) {
+        LaneRequest* const got = replies.pop();
+        ASSERT_TRUE(got == &tails[0] || got == &tails[2]);
+    }
+    release(tails[0]);
+    release(tails[2]);
+}
+
+TEST_F(TailTest, IsTakenBack) {
+    const Sequence next = end_of(shard_a);
+    std::array<TailReadRequest, 3> tails;
+    for (TailReadRequest& tail : tails) {
+        wait_for(tail, next);
+    }
+    CancelTailRequest cancel;
+    cancel.tail = &tails[2];  // the last of the shard's list
+    cancel.reply_to = &replies;
+    ASSERT_TRUE(lane->post(cancel));
+    ASSERT_EQ(answer(), &tails[2]);
+    EXPECT_EQ(tails[2].outcome, Errc::canceled);
+    ASSERT_EQ(answer(), &cancel);
+    EXPECT_EQ(cancel.outcome, Errc::ok);
+    // Behind the new end of the list a waiter is still found.
+    wait_for(tails[2], next);
+    append("one");
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_NE(replies.pop(), nullptr);
+    }
+    for (TailReadRequest& tail : tails) {
+        EXPECT_EQ(tail.outcome, Errc::ok);
+        release(tail);
+    }
+    cancel.tail = &tails[0];
+    ask(cancel);
+    EXPECT_EQ(cancel.outcome, Errc::not_found) << "it was answered before";
+}
+
+TEST_F(TailTest, EndsWithItsShardItsQuorumAndItsLane) {
+    std::array<TailReadRequest, 2> tails;
+    wait_for(tails[0], end_of(shard_a));
+    DropShardRequest drop;
+    drop.shard = shard_a;
+    drop.group = GroupId{1};
+    drop.reply_to = &others;
+    ASSERT_TRUE(lane->post(drop));
+    ASSERT_EQ(answer(), &tails[0]);
+    EXPECT_EQ(tails[0].outcome, Errc::not_found);
+    wait_for(tails[0], 1);
+    ASSERT_EQ(answer(), &tails[0]);
+    EXPECT_EQ(tails[0].outcome, Errc::not_found) << "of a shard that is gone";
+    add_shard(shard_b);
+    tails[1].shard = shard_b;
+    tails[1].start = {ReadFrom::sequence, end_of(shard_b), 0};
+    tails[1].reply_to = &replies;
+    ASSERT_TRUE(lane->post(tails[1]));
+    turns(3);
+    lane->finish();
+    ASSERT_EQ(replies.pop(), &tails[1]);
+    EXPECT_EQ(tails[1].outcome, Errc::canceled);
+    EXPECT_TRUE(lane->drain_outcome().finished) << "nobody writes what it waited for";
+}
+
 TEST_F(LaneTest, FinishCommitsWhatWasQueued) {
     add_shard(shard_a);
     const std::vector<std::string> texts{"one", "two"};
