@@ -442,6 +442,9 @@ void Worker::sweep_peer(Peer& peer) {
 
 void Worker::begin_stop() {
     stopping_ = true;
+    if (handler_) {
+        handler_->stopping();
+    }
     for (const auto& [id, peer] : peers_) {
         peer->connection->begin_shutdown();
         mark_dirty(*peer);

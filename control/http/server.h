@@ -103,6 +103,8 @@ public:
     // Takes over the exchange. Must not throw for anything a peer can cause; what is thrown anyway
     // is answered 500 and logged by the server's error callback.
     virtual void handle(std::unique_ptr<HttpExchange> exchange) = 0;
+    // The server takes no more connections: bodies that are made over time are to end soon.
+    virtual void stopping() {}
 };
 
 // Called on the control thread before it takes connections, and given the loop for its own
