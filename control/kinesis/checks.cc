@@ -42,6 +42,29 @@ std::string pattern_constraint(std::string_view pattern) {
 
 }  // namespace
 
+std::optional<ConsumerArn> parse_consumer_arn(std::string_view text) noexcept {
+    constexpr std::string_view before_stream = ":stream/";
+    constexpr std::string_view before_name = "/consumer/";
+    const std::size_t stream = text.find(before_stream);
+    const std::size_t name = text.find(before_name);
+    const std::size_t second = text.rfind(':');
+    if (!is_stream_arn(text.substr(0, std::min(name, text.size()))) ||
+        name == std::string_view::npos || second < name + before_name.size()) {
+        return std::nullopt;
+    }
+    const ConsumerArn arn{
+        text.substr(stream - 12, 12),
+        text.substr(stream + before_stream.size(), name - stream - before_stream.size()),
+        text.substr(name + before_name.size(), second - name - before_name.size()),
+        text.substr(second + 1)};
+    const auto is_name = [](std::string_view part) {
+        return !part.empty() && std::all_of(part.begin(), part.end(), is_name_character);
+    };
+    const bool is_sound = is_name(arn.stream) && is_name(arn.name) && !arn.created_s.empty() &&
+                          std::all_of(arn.created_s.begin(), arn.created_s.end(), is_digit);
+    return is_sound ? std::optional(arn) : std::nullopt;
+}
+
 std::size_t count_characters(std::string_view text) noexcept {
     return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
         return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
@@ -135,6 +158,13 @@ void Checks::decimal(std::string_view member, OptionalText value, std::string_vi
 void Checks::stream_arn(std::string_view member, OptionalText value) {
     if (value && !is_stream_arn(*value)) {
         add(member, value, pattern_constraint(arn_pattern));
+    }
+    length(member, value, 1, 2048);
+}
+
+void Checks::consumer_arn(std::string_view member, OptionalText value) {
+    if (value && !parse_consumer_arn(*value)) {
+        add(member, value, pattern_constraint(consumer_arn_pattern));
     }
     length(member, value, 1, 2048);
 }

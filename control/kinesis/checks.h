@@ -21,7 +21,19 @@ inline constexpr std::string_view name_pattern = "[a-zA-Z0-9_.-]+";
 inline constexpr std::string_view sequence_pattern = "0|([1-9]\\d{0,128})";
 inline constexpr std::string_view hash_key_pattern = "0|([1-9]\\d{0,38})";
 inline constexpr std::string_view arn_pattern = "arn:aws.*:kinesis:.*:\\d{12}:stream/\\S+";
+inline constexpr std::string_view consumer_arn_pattern =
+    "^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/"
+    "[a-zA-Z0-9_.-]+:[0-9]+";
 inline constexpr std::string_view stream_id_pattern = "[a-z0-9]{20}-[a-z0-9]{3}";
+
+// arn:aws…:kinesis:REGION:ACCOUNT:stream/STREAM/consumer/NAME:SECONDS
+struct ConsumerArn {
+    std::string_view account;
+    std::string_view stream;
+    std::string_view name;
+    std::string_view created_s;
+};
+[[nodiscard]] std::optional<ConsumerArn> parse_consumer_arn(std::string_view text) noexcept;
 
 // Characters, not bytes; `text` is valid UTF-8.
 [[nodiscard]] std::size_t count_characters(std::string_view text) noexcept;
@@ -43,6 +55,7 @@ public:
     void decimal(std::string_view member, OptionalText value, std::string_view pattern,
                  std::size_t digits_max);
     void stream_arn(std::string_view member, OptionalText value);
+    void consumer_arn(std::string_view member, OptionalText value);
     void stream_id(OptionalText value);
 
     [[nodiscard]] bool full() const noexcept { return count_ >= count_max; }

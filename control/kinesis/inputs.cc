@@ -135,7 +135,7 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
 InputResult read_input(const InputSource& source, StreamInput& out) {
     auto fault = read(source, [&](std::string_view key, JsonValue value) {
         if (!read_stream(out.stream, key, value) && key == "EnforceConsumerDeletion") {
-            static_cast<void>(value.boolean());  // there are no consumers to keep it from
+            out.enforce_consumer_deletion = value.boolean();
         }
     });
     if (fault) {

@@ -38,9 +38,14 @@ enum class Operation : std::uint8_t {
     put_resource_policy,
     get_resource_policy,
     delete_resource_policy,
+    register_consumer,
+    deregister_consumer,
+    describe_consumer,
+    list_consumers,
+    subscribe_to_shard,
 };
 // In the enum's order.
-inline constexpr std::array<std::string_view, 15> operation_names = {
+inline constexpr std::array<std::string_view, 20> operation_names = {
     "CreateStream",
     "DeleteStream",
     "ListStreams",
@@ -55,7 +60,12 @@ inline constexpr std::array<std::string_view, 15> operation_names = {
     "DecreaseStreamRetentionPeriod",
     "PutResourcePolicy",
     "GetResourcePolicy",
-    "DeleteResourcePolicy"};
+    "DeleteResourcePolicy",
+    "RegisterStreamConsumer",
+    "DeregisterStreamConsumer",
+    "DescribeStreamConsumer",
+    "ListStreamConsumers",
+    "SubscribeToShard"};
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;
 
@@ -78,6 +88,7 @@ struct CreateStreamInput {
 };
 struct StreamInput {  // DeleteStream, DescribeStreamSummary
     StreamRef stream;
+    bool enforce_consumer_deletion = false;
 };
 struct ListStreamsInput {
     OptionalInteger limit;
@@ -137,6 +148,33 @@ struct ResourcePolicyInput {
     OptionalText policy;
 };
 
+struct RegisterConsumerInput {
+    StreamRef stream;  // its ARN
+    OptionalText name;
+    std::vector<std::pair<std::string_view, std::string_view>> tags;
+    bool has_tags = false;
+};
+struct ConsumerInput {  // DeregisterStreamConsumer, DescribeStreamConsumer
+    StreamRef stream;   // its ARN
+    OptionalText name;
+    OptionalText arn;  // the consumer's
+};
+struct ListConsumersInput {
+    StreamRef stream;  // its ARN
+    OptionalText next_token;
+    OptionalInteger max_results;
+    OptionalInteger created_ms;
+};
+struct SubscribeInput {
+    StreamRef stream;  // only an id may be given
+    OptionalText consumer_arn;
+    OptionalText shard;
+    bool has_position = false;
+    OptionalText type;
+    OptionalText sequence;
+    OptionalInteger timestamp_ms;
+};
+
 struct InputSource {
     simdjson::ondemand::parser& parser;
     Arena& arena;
@@ -154,6 +192,10 @@ using InputResult = std::optional<ApiError>;
 [[nodiscard]] InputResult read_input(const InputSource& source, GetShardIteratorInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, GetRecordsInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, RetentionInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, RegisterConsumerInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, ConsumerInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, ListConsumersInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, SubscribeInput& out);
 // Of PutResourcePolicy, which needs the policy, and of its two companions, which ignore it.
 [[nodiscard]] InputResult read_input(const InputSource& source, ResourcePolicyInput& out);
 [[nodiscard]] InputResult read_put_policy(const InputSource& source, ResourcePolicyInput& out);

@@ -31,12 +31,12 @@ public:
     // call.on_reply() comes, later.
     [[nodiscard]] bool post(unsigned lane, LaneRequest& request, LaneCall& call);
     [[nodiscard]] std::size_t outstanding() const noexcept { return outstanding_; }
+    // Hands back what has come, without waiting.
+    void take_replies();
     // Waits for what is out and hands it back.
     void wait_for_all();
 
 private:
-    void take_replies();
-
     http::LoopThread& loop_;
     ShardService& lanes_;
     const std::size_t requests_max_;

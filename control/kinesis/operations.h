@@ -77,9 +77,33 @@ using ApiStatus = ApiResult<void>;
 [[nodiscard]] ApiStatus delete_resource_policy(const OperationContext& context,
                                                const ResourcePolicyInput& input);
 
+// How many consumers a stream may have.
+inline constexpr std::size_t consumers_max = 20;
+
+[[nodiscard]] ApiStatus register_consumer(const OperationContext& context,
+                                          const RegisterConsumerInput& input, ReplyWriter& reply);
+[[nodiscard]] ApiStatus deregister_consumer(const OperationContext& context,
+                                            const ConsumerInput& input);
+[[nodiscard]] ApiStatus describe_consumer(const OperationContext& context,
+                                          const ConsumerInput& input, ReplyWriter& reply);
+[[nodiscard]] ApiStatus list_consumers(const OperationContext& context,
+                                       const ListConsumersInput& input, ReplyWriter& reply);
+
+// A consumer that a request means, and its stream.
+struct ConsumerView {
+    std::shared_ptr<const StreamView> view;
+    const Consumer* consumer = nullptr;  // in view->stream()
+};
+// By the consumer's ARN, or by its name and its stream's ARN; the caller may do the operation on
+// the consumer's ARN.
+[[nodiscard]] ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
+                                                       const ConsumerInput& input);
+
 // Shared by the answers that show shards.
 void write_hash_range(ReplyWriter& reply, const HashRange& range);
 void write_shard(ReplyWriter& reply, const Shard& shard);
+// [{"ShardId":…,"ParentShards":[…],"HashKeyRange":…}] of the shards that `parent` was cut into.
+void write_child_shards(ReplyWriter& reply, const Stream& stream, const Shard& parent);
 // "Thu Jan 22 01:22:02 UTC 2015"
 [[nodiscard]] std::string format_time(std::int64_t wall_ms);
 

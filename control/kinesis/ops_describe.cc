@@ -69,6 +69,29 @@ void write_hash_range(ReplyWriter& reply, const HashRange& range) {
     reply.end_object();
 }
 
+void write_child_shards(ReplyWriter& reply, const Stream& stream, const Shard& parent) {
+    reply.begin_array();
+    for (const Shard& child : stream.shards) {
+        if (child.parent != parent.number && child.adjacent_parent != parent.number) {
+            continue;
+        }
+        reply.begin_object();
+        reply.key("ShardId");
+        reply.plain(format_shard_id(child.number));
+        reply.key("ParentShards");
+        reply.begin_array();
+        for (const auto& from : {child.parent, child.adjacent_parent}) {
+            if (from) {
+                reply.plain(format_shard_id(*from));
+            }
+        }
+        reply.end_array();
+        write_hash_range(reply, child.range);
+        reply.end_object();
+    }
+    reply.end_array();
+}
+
 void write_shard(ReplyWriter& reply, const Shard& shard) {
     reply.begin_object();
     reply.key("ShardId");
@@ -216,7 +239,7 @@ ApiStatus describe_stream_summary(const OperationContext& context, const StreamI
     reply.key("OpenShardCount");
     reply.number(stream.status == StreamStatus::creating ? 0 : stream.open_shard_count());
     reply.key("ConsumerCount");
-    reply.number(0);
+    reply.number(static_cast<std::int64_t>(stream.consumers.size()));
     reply.key("MaxRecordSizeInKiB");
     reply.number(stream.max_record_kib);
     reply.end_object();

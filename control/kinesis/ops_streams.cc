@@ -186,7 +186,7 @@ ApiStatus delete_stream(const OperationContext& context, const StreamInput& inpu
     if (!name) {
         return std::unexpected(name.error());
     }
-    const Status done = context.streams.remove(*name);
+    const Status done = context.streams.remove(*name, input.enforce_consumer_deletion);
     if (done) {
         return {};
     }
@@ -197,6 +197,11 @@ ApiStatus delete_stream(const OperationContext& context, const StreamInput& inpu
             return std::unexpected(resource_in_use("Stream " + *name + " under account " +
                                                    std::string(context.account) +
                                                    " is CREATING; wait until it is ACTIVE."));
+        case Errc::not_empty:
+            return std::unexpected(resource_in_use(
+                "Stream " + *name + " under account " + std::string(context.account) +
+                " has consumers registered. Deregister them, or delete the stream with "
+                "EnforceConsumerDeletion."));
         default:
             return std::unexpected(catalog_failure(done.error()));
     }

@@ -388,26 +388,7 @@ void ReadCall::answer_records() {
     if (at_end) {
         body_ += ",\"ChildShards\":";
         JsonWriter reply(body_);
-        reply.begin_array();
-        for (const Shard& child : view_->stream().shards) {
-            if (child.parent != shard_->number && child.adjacent_parent != shard_->number) {
-                continue;
-            }
-            reply.begin_object();
-            reply.key("ShardId");
-            reply.plain(shard_id_of(child));
-            reply.key("ParentShards");
-            reply.begin_array();
-            for (const auto& parent : {child.parent, child.adjacent_parent}) {
-                if (parent) {
-                    reply.plain(format_shard_id(*parent));
-                }
-            }
-            reply.end_array();
-            write_hash_range(reply, child.range);
-            reply.end_object();
-        }
-        reply.end_array();
+        write_child_shards(reply, view_->stream(), *shard_);
     }
     body_ += '}';
     answered_ = true;

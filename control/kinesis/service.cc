@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "control/kinesis/base64.h"
+#include "control/kinesis/fan_out.h"
 #include "control/kinesis/put_call.h"
 #include "control/kinesis/read_call.h"
 #include "storage/base/check.h"
@@ -15,6 +16,7 @@ namespace penstock::kinesis {
 namespace {
 
 constexpr std::string_view json_type = "application/x-amz-json-1.1";
+constexpr std::string_view event_stream_type = "application/vnd.amazon.eventstream";
 constexpr std::string_view cbor_type = "application/x-amz-cbor-1.1";
 constexpr std::string_view target_prefix = "Kinesis_20131202.";
 constexpr std::uint64_t deadline_check_ms = 250;
@@ -82,12 +84,25 @@ Reply::Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_i
       request_id_(std::move(request_id)),
       extended_id_(std::move(extended_id)) {}
 
+void Reply::add_ids(http::HttpResponse& response) {
+    response.headers.emplace_back("x-amzn-RequestId", std::move(request_id_));
+    response.headers.emplace_back("x-amz-id-2", std::move(extended_id_));
+}
+
+void Reply::send_events(std::unique_ptr<http::BodyStream> events) {
+    http::HttpResponse response;
+    response.status = 200;
+    response.content_type = event_stream_type;
+    add_ids(response);
+    response.stream = std::move(events);
+    exchange_->respond(std::move(response));
+}
+
 void Reply::respond(int status, std::string body) {
     http::HttpResponse response;
     response.status = status;
     response.content_type = json_type;
-    response.headers.emplace_back("x-amzn-RequestId", std::move(request_id_));
-    response.headers.emplace_back("x-amz-id-2", std::move(extended_id_));
+    add_ids(response);
     response.body = std::move(body);
     exchange_->respond(std::move(response));
 }
@@ -118,7 +133,8 @@ KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, Sha
       records_(record_sources()),
       lanes_(std::make_unique<LaneClient>(loop, lanes, options_.lane_requests_max)),
       context_(std::make_unique<ServiceContext>(ServiceContext{
-          *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_, gate_})) {
+          *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_, gate_})),
+      fan_out_(std::make_unique<FanOut>(*context_, lanes)) {
     PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) ==
                    1);
     random_[0] |= 1;
@@ -127,7 +143,12 @@ KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, Sha
 
 KinesisHandler::~KinesisHandler() {
     loop_.cancel(deadline_timer_);
+    fan_out_.reset();
     lanes_->wait_for_all();
+}
+
+void KinesisHandler::stopping() {
+    fan_out_->stop();
 }
 
 // xorshift128+: ids need to differ, not to be secret.
@@ -222,6 +243,8 @@ void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> r
             return start_read(std::move(reply), false);
         case Operation::get_records:
             return start_read(std::move(reply), true);
+        case Operation::subscribe_to_shard:
+            return fan_out_->subscribe(std::move(reply));
         default:
             break;
     }
@@ -292,10 +315,25 @@ ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& so
         case Operation::delete_resource_policy:
             return with_input<ResourcePolicyInput>(
                 source, [&](const auto& input) { return delete_resource_policy(context, input); });
+        case Operation::register_consumer:
+            return with_input<RegisterConsumerInput>(source, [&](const auto& input) {
+                return register_consumer(context, input, writer);
+            });
+        case Operation::deregister_consumer:
+            return with_input<ConsumerInput>(
+                source, [&](const auto& input) { return deregister_consumer(context, input); });
+        case Operation::describe_consumer:
+            return with_input<ConsumerInput>(source, [&](const auto& input) {
+                return describe_consumer(context, input, writer);
+            });
+        case Operation::list_consumers:
+            return with_input<ListConsumersInput>(
+                source, [&](const auto& input) { return list_consumers(context, input, writer); });
         case Operation::put_record:
         case Operation::put_records:
         case Operation::get_shard_iterator:
         case Operation::get_records:
+        case Operation::subscribe_to_shard:
             break;  // not at once
     }
     return std::unexpected(internal_failure("This operation is answered elsewhere."));

@@ -20,10 +20,28 @@
 #include "control/kinesis/operations.h"
 #include "control/kinesis/record_source.h"
 #include "control/kinesis/stream_store.h"
+#include "control/kinesis/subscription_table.h"
 #include "control/kinesis/token.h"
 #include "storage/base/clock.h"
 
 namespace penstock::kinesis {
+
+struct FanOutOptions {
+    std::uint64_t life_ms = 300'000;            // of a subscription
+    std::uint64_t quiet_ms_max = 4'700;         // without an event; Kinesis promises one every 5 s
+    std::uint64_t takeover_ms = 5'000;          // from when on a second subscription ends the first
+    std::uint64_t look_ms = 200;                // between two looks at these times
+    std::uint64_t rate_bytes_per_s = 2U << 20;  // of a consumer and shard; 0: as fast as it goes
+    std::size_t subscriptions_max = 4096;       // of one control thread
+    // Data and keys of one event; a larger record comes alone.
+    std::size_t event_bytes_max = 1U << 20;
+    // Events of one control thread that wait for their clients; past it they are made as small as
+    // `event_bytes_tight`, and a subscriber that falls behind keeps nothing but its place.
+    std::size_t held_bytes_max = 256U << 20;
+    std::size_t event_bytes_tight = 64U << 10;
+    // Events that wait for one client who reads more slowly than they come.
+    std::size_t queued_bytes_max = 256U << 10;
+};
 
 struct ServiceOptions {
     std::string account = "000000000000";
@@ -33,12 +51,16 @@ struct ServiceOptions {
     std::uint64_t commit_deadline_ms = 30'000;
     // Requests of one control thread with the lanes at once; a power of two.
     std::size_t lane_requests_max = 4096;
+    FanOutOptions fan_out;
+    // Shared by the handlers of a node.
+    std::shared_ptr<SubscriptionTable> subscriptions = std::make_shared<SubscriptionTable>();
 };
 
 // The operation a request names; nothing for what this server does not have. Whether the request is
 // fit for it is another matter.
 [[nodiscard]] std::optional<Operation> operation_of(const http::HttpRequest& request) noexcept;
 
+class FanOut;
 class PutCall;
 class ReadCall;
 
@@ -75,6 +97,10 @@ public:
     // With no body: operations without a result.
     void send(std::string body = {});
     void send(const ApiError& error);
+    // Messages of an event stream, made over time.
+    void send_events(std::unique_ptr<http::BodyStream> events);
+    // For the body of send_events(); outlives the reply.
+    [[nodiscard]] http::BodyWaker waker() const noexcept { return exchange_->waker(); }
     [[nodiscard]] const http::HttpRequest& request() const { return exchange_->request(); }
     [[nodiscard]] std::string_view body() const { return request().body(); }
     [[nodiscard]] const std::string& region() const noexcept { return caller_.region; }
@@ -82,6 +108,7 @@ public:
 
 private:
     void respond(int status, std::string body);
+    void add_ids(http::HttpResponse& response);
     std::unique_ptr<http::HttpExchange> exchange_;
     std::string request_id_;
     std::string extended_id_;
@@ -98,6 +125,7 @@ public:
     ~KinesisHandler() override;
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override;
+    void stopping() override;
 
 private:
     void idle(PutCall& call) override;
@@ -129,6 +157,7 @@ private:
     // Last, so that it is destroyed first: its destructor waits for the calls above.
     std::unique_ptr<LaneClient> lanes_;
     std::unique_ptr<ServiceContext> context_;
+    std::unique_ptr<FanOut> fan_out_;
 };
 
 }  // namespace penstock::kinesis

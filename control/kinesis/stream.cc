@@ -29,6 +29,30 @@ void write_number(Writer& writer, const char* key, std::uint64_t number) {
     writer.Uint64(number);
 }
 
+void write_tags(Writer& writer, const std::map<std::string, std::string>& tags) {
+    writer.Key("tags");
+    writer.StartObject();
+    for (const auto& [key, text] : tags) {
+        write_text(writer, key, text);
+    }
+    writer.EndObject();
+}
+
+void write_consumers(Writer& writer, const Stream& stream) {
+    write_number(writer, "next_consumer_number", stream.next_consumer_number);
+    writer.Key("consumers");
+    writer.StartArray();
+    for (const Consumer& consumer : stream.consumers) {
+        writer.StartObject();
+        write_number(writer, "number", consumer.number);
+        write_text(writer, "name", consumer.name);
+        write_number(writer, "created_ms", static_cast<std::uint64_t>(consumer.created_ms));
+        write_tags(writer, consumer.tags);
+        writer.EndObject();
+    }
+    writer.EndArray();
+}
+
 void write_shard(Writer& writer, const Shard& shard) {
     writer.StartObject();
     write_number(writer, "uid", value(shard.uid));
@@ -153,6 +177,30 @@ bool read_tags(simdjson::dom::object json, std::map<std::string, std::string>& t
     return true;
 }
 
+Status read_consumers(Members& members, Stream& stream) {
+    stream.next_consumer_number =
+        static_cast<std::uint32_t>(members.number("next_consumer_number", u32_max));
+    for (const simdjson::dom::element item : members.array("consumers")) {
+        simdjson::dom::object object;
+        if (item.get(object) != simdjson::SUCCESS) {
+            return fail(Errc::corrupt);
+        }
+        Members of_one(object);
+        Consumer consumer;
+        consumer.number = static_cast<std::uint32_t>(of_one.number("number", u32_max));
+        consumer.name = of_one.text("name");
+        consumer.created_ms = static_cast<std::int64_t>(of_one.number("created_ms", i63_max));
+        const auto tags = of_one.object("tags");
+        const std::uint32_t last = stream.consumers.empty() ? 0 : stream.consumers.back().number;
+        if (!of_one.sound() || !read_tags(tags, consumer.tags) || consumer.number <= last ||
+            consumer.number >= stream.next_consumer_number) {
+            return fail(Errc::corrupt);
+        }
+        stream.consumers.push_back(std::move(consumer));
+    }
+    return members.sound() ? Status{} : fail(Errc::corrupt);
+}
+
 }  // namespace
 
 std::string_view name_of(StreamStatus status) noexcept {
@@ -166,6 +214,18 @@ const Shard* Stream::shard(std::uint32_t number) const noexcept {
     const auto it = std::lower_bound(shards.begin(), shards.end(), number,
                                      [](const Shard& s, std::uint32_t n) { return s.number < n; });
     return it != shards.end() && it->number == number ? &*it : nullptr;
+}
+
+const Consumer* Stream::consumer(std::string_view wanted) const noexcept {
+    const auto it = std::find_if(consumers.begin(), consumers.end(),
+                                 [&](const Consumer& c) { return c.name == wanted; });
+    return it == consumers.end() ? nullptr : &*it;
+}
+
+const Consumer* Stream::consumer(std::uint32_t number) const noexcept {
+    const auto it = std::find_if(consumers.begin(), consumers.end(),
+                                 [&](const Consumer& c) { return c.number == number; });
+    return it == consumers.end() ? nullptr : &*it;
 }
 
 std::uint32_t Stream::open_shard_count() const noexcept {
@@ -186,12 +246,7 @@ std::string encode_stream(const Stream& stream) {
     write_number(writer, "created_ms", static_cast<std::uint64_t>(stream.created_ms));
     write_number(writer, "max_record_kib", stream.max_record_kib);
     write_number(writer, "next_shard_number", stream.next_shard_number);
-    writer.Key("tags");
-    writer.StartObject();
-    for (const auto& [key, text] : stream.tags) {
-        write_text(writer, key, text);
-    }
-    writer.EndObject();
+    write_tags(writer, stream.tags);
     if (!stream.resource_policy.empty()) {
         write_text(writer, "resource_policy", stream.resource_policy);
     }
@@ -201,6 +256,9 @@ std::string encode_stream(const Stream& stream) {
         write_shard(writer, shard);
     }
     writer.EndArray();
+    if (stream.next_consumer_number != 1) {
+        write_consumers(writer, stream);
+    }
     writer.EndObject();
     return {buffer.GetString(), buffer.GetSize()};
 }
@@ -241,6 +299,9 @@ Result<Stream> decode_stream(std::string_view json) {
             return fail(Errc::corrupt);
         }
         stream.shards.push_back(shard);
+    }
+    if (members.has("next_consumer_number")) {
+        PENSTOCK_TRY_VOID(read_consumers(members, stream));
     }
     return stream;
 }

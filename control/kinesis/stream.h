@@ -50,6 +50,15 @@ struct Shard {
     }
 };
 
+// Who reads a stream's shards by subscription (enhanced fan-out).
+struct Consumer {
+    std::uint32_t number = 0;  // within the stream, from 1, never reused
+    std::string name;
+    std::int64_t created_ms = 0;
+    std::map<std::string, std::string> tags;
+    friend bool operator==(const Consumer&, const Consumer&) = default;
+};
+
 struct Stream {
     std::string name;
     std::uint64_t incarnation = 0;  // never reused, also not by a stream of the same name
@@ -62,9 +71,14 @@ struct Stream {
     std::vector<Shard> shards;  // by number
     std::map<std::string, std::string> tags;
     std::string resource_policy;  // JSON as it was put; empty: none
+    std::uint32_t next_consumer_number = 1;
+    std::vector<Consumer> consumers;  // by number
     friend bool operator==(const Stream&, const Stream&) = default;
 
     [[nodiscard]] const Shard* shard(std::uint32_t number) const noexcept;
+    // Null when there is none.
+    [[nodiscard]] const Consumer* consumer(std::string_view name) const noexcept;
+    [[nodiscard]] const Consumer* consumer(std::uint32_t number) const noexcept;
     [[nodiscard]] std::uint32_t open_shard_count() const noexcept;
     [[nodiscard]] std::int64_t retention_ms() const noexcept {
         return std::int64_t{retention_hours} * 3600 * 1000;

@@ -223,7 +223,37 @@ void StreamStore::on_stream_event(const CatalogEvent& event) {
     if (!std::equal(old_shards.begin(), old_shards.end(), new_shards.begin(), new_shards.end())) {
         publish_routes();
     }
+    tell_listeners(name);
     wake();
+}
+
+class StreamStore::Listening final : public StreamListening {
+public:
+    Listening(std::shared_ptr<Listeners> listeners, ChangeListener changed)
+        : changed_(std::move(changed)), listeners_(std::move(listeners)) {
+        const std::lock_guard lock(listeners_->mutex);
+        listeners_->all.push_back(this);
+    }
+    ~Listening() override {
+        const std::lock_guard lock(listeners_->mutex);
+        std::erase(listeners_->all, this);
+    }
+    void tell(std::string_view stream) const { changed_(stream); }
+
+private:
+    ChangeListener changed_;
+    std::shared_ptr<Listeners> listeners_;
+};
+
+std::unique_ptr<StreamListening> StreamStore::listen(ChangeListener changed) {
+    return std::make_unique<Listening>(listeners_, std::move(changed));
+}
+
+void StreamStore::tell_listeners(std::string_view stream) {
+    const std::lock_guard lock(listeners_->mutex);
+    for (const Listening* listening : listeners_->all) {
+        listening->tell(stream);
+    }
 }
 
 void StreamStore::publish_routes() {
@@ -332,7 +362,7 @@ Status StreamStore::change(
     }
 }
 
-Status StreamStore::remove(std::string_view name) {
+Status StreamStore::remove(std::string_view name, bool with_consumers) {
     bool is_deleting_already = false;
     const Status done = change(
         name,
@@ -341,6 +371,9 @@ Status StreamStore::remove(std::string_view name) {
                 return fail(Errc::locked);
             }
             is_deleting_already = stream.status == StreamStatus::deleting;
+            if (!is_deleting_already && !with_consumers && !stream.consumers.empty()) {
+                return fail(Errc::not_empty);
+            }
             stream.status = StreamStatus::deleting;
             return is_deleting_already ? fail(Errc::closed) : Status{};
         },
@@ -392,6 +425,41 @@ Status StreamStore::set_resource_policy(std::string_view name, std::string_view 
         }
         stream.resource_policy = policy;
         return {};
+    });
+}
+
+Result<Consumer> StreamStore::add_consumer(std::string_view stream_name, std::string_view name,
+                                           const std::map<std::string, std::string>& tags,
+                                           std::size_t consumers_max) {
+    Consumer added;
+    added.name = name;
+    added.tags = tags;
+    PENSTOCK_TRY_VOID(change(stream_name, [&](Stream& stream) -> Status {
+        if (stream.status == StreamStatus::deleting) {
+            return fail(Errc::not_found);
+        }
+        if (stream.status == StreamStatus::creating) {
+            return fail(Errc::locked);
+        }
+        if (stream.consumer(name) != nullptr) {
+            return fail(Errc::already_exists);
+        }
+        if (stream.consumers.size() >= consumers_max) {
+            return fail(Errc::no_space);
+        }
+        added.number = stream.next_consumer_number++;
+        added.created_ms = clock_.wall_ms();
+        stream.consumers.push_back(added);
+        return {};
+    }));
+    return added;
+}
+
+Status StreamStore::remove_consumer(std::string_view stream_name, std::uint32_t number) {
+    return change(stream_name, [&](Stream& stream) -> Status {
+        const auto removed = std::erase_if(
+            stream.consumers, [&](const Consumer& consumer) { return consumer.number == number; });
+        return removed == 0 ? fail(Errc::not_found) : Status{};
     });
 }
 

@@ -58,6 +58,12 @@ struct StreamStoreOptions {
     std::uint64_t retry_ms = 200;
 };
 
+// A registration that ends with this; no call is in progress when the destructor returns.
+class StreamListening {
+public:
+    virtual ~StreamListening() = default;
+};
+
 class StreamStore {
 public:
     // Reads the catalog, publishes the first route table and starts the worker. All three services
@@ -79,8 +85,9 @@ public:
     // Errors: already_exists, no_space (shards_max; detail = open shards now), unavailable.
     [[nodiscard]] Status create(const NewStream& stream);
     // The stream is DELETING when this returns and gone soon after.
-    // Errors: not_found, locked (it is CREATING), unavailable. Deleting twice is no error.
-    [[nodiscard]] Status remove(std::string_view name);
+    // Errors: not_found, locked (it is CREATING), not_empty (it has consumers, and they are not to
+    // go with it), unavailable. Deleting twice is no error.
+    [[nodiscard]] Status remove(std::string_view name, bool with_consumers = false);
     // Errors: not_found, locked (it is not ACTIVE), canceled (retention is not what it was),
     // unavailable.
     [[nodiscard]] Status set_retention(std::string_view name, std::uint32_t hours_now,
@@ -89,6 +96,19 @@ public:
     // Empty takes it away. Errors: not_found (of the stream, and of a policy to take away), locked
     // (it is not ACTIVE), unavailable.
     [[nodiscard]] Status set_resource_policy(std::string_view name, std::string_view policy);
+
+    // Errors: not_found (of the stream), locked (it is not ACTIVE), already_exists, no_space (it
+    // has `consumers_max`), unavailable.
+    [[nodiscard]] Result<Consumer> add_consumer(std::string_view stream, std::string_view name,
+                                                const std::map<std::string, std::string>& tags,
+                                                std::size_t consumers_max);
+    // Errors: not_found, unavailable.
+    [[nodiscard]] Status remove_consumer(std::string_view stream, std::uint32_t number);
+
+    // `changed` is called with the name of each stream whose entry has changed, or that is gone, on
+    // whatever thread changed it, until what this returns is destroyed.
+    using ChangeListener = std::function<void(std::string_view stream)>;
+    [[nodiscard]] std::unique_ptr<StreamListening> listen(ChangeListener changed);
 
     // 32 bytes, random, the same after a restart.
     [[nodiscard]] std::string_view iterator_key() const noexcept { return iterator_key_; }
@@ -103,6 +123,7 @@ private:
     void on_stream_event(const CatalogEvent& event);
     void replace(std::string_view name, std::shared_ptr<const StreamView> view);
     void publish_routes();
+    void tell_listeners(std::string_view stream);
     [[nodiscard]] Status change(
         std::string_view name, const std::function<Status(Stream&)>& edit,
         const std::function<void(const Stream&, std::vector<CatalogChange>&)>& add_changes = {});
@@ -121,6 +142,13 @@ private:
                                std::span<const GroupId> groups);
     void say(const std::string& line) const;
 
+    class Listening;
+    // Outlives the store when somebody still listens.
+    struct Listeners {
+        std::mutex mutex;
+        std::vector<Listening*> all;
+    };
+
     Catalog& catalog_;
     ShardService& lanes_;
     Clock& clock_;
@@ -138,6 +166,8 @@ private:
     bool working_ = false;
     std::map<std::string, std::uint64_t, std::less<>> retention_due_;  // name → incarnation
     std::vector<std::pair<ShardUid, GroupId>> orphans_;
+
+    std::shared_ptr<Listeners> listeners_ = std::make_shared<Listeners>();
 
     ReplyRing replies_;
     std::unique_ptr<Catalog::Watch> watch_;

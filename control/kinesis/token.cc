@@ -140,7 +140,7 @@ std::string encode_page(const TokenSealer& sealer, const PageToken& page) {
 std::optional<PageToken> decode_page(const TokenSealer& sealer, std::string_view token) {
     PageToken page;
     const auto payload = open_payload(sealer, token, page.stream);
-    if (!payload || payload->kind < 16 || payload->kind > 17) {
+    if (!payload || payload->kind < 16 || payload->kind > 18) {
         return std::nullopt;
     }
     page.kind = static_cast<PageToken::Kind>(payload->kind);

@@ -48,11 +48,11 @@ struct ShardIterator {
 
 // Where a list goes on.
 struct PageToken {
-    enum class Kind : std::uint8_t { list_streams = 16, list_shards = 17 };
+    enum class Kind : std::uint8_t { list_streams = 16, list_shards = 17, list_consumers = 18 };
     Kind kind = Kind::list_streams;
     std::uint8_t filter = 0;  // list_shards: the ShardFilter's type and its values
     std::uint32_t filter_shard = 0;
-    std::uint32_t after_shard = 0;  // list_shards: the last shard given out
+    std::uint32_t after_shard = 0;  // the last shard, or number of a consumer, given out
     std::uint64_t incarnation = 0;
     std::int64_t filter_ms = 0;
     std::int64_t issued_ms = 0;

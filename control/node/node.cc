@@ -92,6 +92,12 @@ public:
         kinesis_->handle(std::move(exchange));
     }
 
+    void stopping() override {
+        if (kinesis_ != nullptr) {
+            kinesis_->stopping();
+        }
+    }
+
 private:
     const NodePages& pages_;
     RequestCounters& requests_;
@@ -516,6 +522,7 @@ private:
             return sum;
         };
         sources.tls = tls_.get();
+        sources.fan_out = &subscriptions_->counters;
         metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
         status_pages_ = std::make_unique<metrics::StatusPages>(
             metrics_->registry(), [this] { return metrics_->not_ready(); });
@@ -549,6 +556,7 @@ private:
         service.account = options_.account;
         service.region = options_.region;
         service.ack_level = options_.ack_level;
+        service.subscriptions = subscriptions_;
         auto opened = http::HttpServer::open(
             std::move(server),
             [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
@@ -635,6 +643,8 @@ private:
     std::unique_ptr<LaneSet> lanes_;
     std::unique_ptr<kinesis::StreamStore> streams_;
     std::unique_ptr<Supervisor> supervisor_;
+    std::shared_ptr<kinesis::SubscriptionTable> subscriptions_ =
+        std::make_shared<kinesis::SubscriptionTable>();
     std::vector<std::unique_ptr<RequestCounters>> requests_;  // by control thread
     std::unique_ptr<NodeMetrics> metrics_;
     std::unique_ptr<metrics::StatusPages> status_pages_;

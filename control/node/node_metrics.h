@@ -13,6 +13,7 @@
 
 #include "control/auth/gate.h"
 #include "control/kinesis/stream_store.h"
+#include "control/kinesis/subscription_table.h"
 #include "control/metrics/registry.h"
 #include "control/node/lane_caller.h"
 #include "control/node/request_metrics.h"
@@ -33,7 +34,8 @@ public:
         std::function<http::ServerCounters()> http;    // empty counters before the server is up
         std::vector<const RequestCounters*> requests;  // one per control thread
         const http::TlsContext* tls = nullptr;         // when TLS is spoken
-        std::vector<const auth::Gate*> gates;          // the same, where requests are signed
+        const kinesis::FanOutCounters* fan_out = nullptr;
+        std::vector<const auth::Gate*> gates;  // the same, where requests are signed
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.
@@ -73,6 +75,7 @@ private:
     void add_http_families();
     void add_part_families();  // part_metrics.cc
     void add_port_families();
+    void add_fan_out_families();  // fan_out_metrics.cc
     void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
 
     Sources sources_;

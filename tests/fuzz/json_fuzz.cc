@@ -68,6 +68,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_as<GetShardIteratorInput>(parser, padded);
     read_as<GetRecordsInput>(parser, padded);
     read_as<RetentionInput>(parser, padded);
+    read_as<RegisterConsumerInput>(parser, padded);
+    read_as<ConsumerInput>(parser, padded);
+    read_as<ListConsumersInput>(parser, padded);
+    read_as<SubscribeInput>(parser, padded);
     read_tokens(text);
     return 0;
 }

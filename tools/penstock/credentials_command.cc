@@ -141,12 +141,14 @@ void print_list(const simdjson::dom::array& credentials, std::ostream& out) {
 
 bool policy_text(const std::string& word, const std::string& streams, std::string& text,
                  std::string& why) {
+    const std::string stream = "arn:aws:kinesis:*:*:stream/" + streams;
     for (const Preset& preset : presets) {
         if (preset.name == word) {
             text = "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":" +
                    std::string(preset.actions) + ",\"Resource\":" +
-                   (preset.of_streams ? json_text("arn:aws:kinesis:*:*:stream/" + streams)
-                                      : std::string("\"*\"")) +
+                   (preset.of_streams
+                        ? "[" + json_text(stream) + "," + json_text(stream + "/consumer/*") + "]"
+                        : std::string("\"*\"")) +
                    "}]}";
             return true;
         }

@@ -41,6 +41,8 @@ protected:
         EXPECT_EQ(lanes.leases(), 0);
     }
 
+    virtual void on_resume(std::uint64_t /*id*/) {}
+
     void open(ServiceOptions options = {}) {
         auto opened_catalog = EmbeddedCatalog::open(log, clock);
         ASSERT_TRUE(opened_catalog);
@@ -115,6 +117,16 @@ protected:
     Answer call(std::string_view operation, std::string_view body, Headers more = {}) {
         return wait(send(operation, body, std::move(more)));
     }
+    // The body of an answer that is made over time; null, and the answer stays, if it is none.
+    std::unique_ptr<http::BodyStream> take_stream(std::uint64_t id) {
+        const auto found = answers_.find(id);
+        if (found == answers_.end() || !found->second.stream) {
+            return nullptr;
+        }
+        auto stream = std::move(found->second.stream);
+        answers_.erase(found);
+        return stream;
+    }
     [[nodiscard]] bool is_answered(std::uint64_t id) const { return answers_.contains(id); }
 
     void settle() {
@@ -188,6 +200,9 @@ private:
         answers_[id] = std::move(response);
     }
     bool is_open(http::ConnectionId) const noexcept override { return true; }
+    void resume(http::ConnectionId, http::StreamId stream) override {
+        on_resume(static_cast<std::uint64_t>(stream));
+    }
 
     std::map<std::uint64_t, http::HttpResponse> answers_;
     std::uint64_t next_id_ = 1;

@@ -81,6 +81,17 @@ protected:
         if (operation.ends_with("RetentionPeriod")) {
             return "{" + name + R"(,"RetentionPeriodHours":24})";
         }
+        if (operation == "RegisterStreamConsumer" || operation == "ListStreamConsumers") {
+            return R"({"StreamARN":")" + arn + stream + R"(","ConsumerName":"c"})";
+        }
+        if (operation.ends_with("StreamConsumer")) {
+            return R"({"ConsumerARN":")" + arn + stream + R"(/consumer/c:1"})";
+        }
+        if (operation == "SubscribeToShard") {
+            return R"({"ConsumerARN":")" + arn + stream +
+                   R"(/consumer/c:1","ShardId":"shardId-000000000000",)" +
+                   R"("StartingPosition":{"Type":"LATEST"}})";
+        }
         if (operation.ends_with("ResourcePolicy")) {
             return R"({"ResourceARN":")" + arn + stream + R"(","Policy":"{\"Statement\":[]}"})";
         }
@@ -228,6 +239,40 @@ TEST_F(AuthorizeTest, AStreamsPolicyOutlivesARestartAndGoesWithTheStream) {
     ASSERT_EQ(ask(admin, "PutResourcePolicy", body).status, 200);
     EXPECT_EQ(ask(admin, "DeleteStream", body_of("DeleteStream", "there")).type(),
               "AccessDeniedException");
+}
+
+TEST_F(AuthorizeTest, AConsumerIsAskedForByItsOwnArn) {
+    const auto admin = make("admin", allow("*", "*"));
+    const auto stream_only = make("stream", allow("kinesis:*", arn + "there"));
+    const auto reader = make("reader", allow("kinesis:*", arn + "there/consumer/mine:*"));
+    const std::string stream = R"("StreamARN":")" + arn + "there\"";
+    for (const std::string name : {"mine", "theirs"}) {
+        ASSERT_EQ(ask(stream_only, "RegisterStreamConsumer",
+                      "{" + stream + R"(,"ConsumerName":")" + name + "\"}")
+                      .status,
+                  200);
+    }
+    const auto named = [&](const std::string& name) {
+        return "{" + stream + R"(,"ConsumerName":")" + name + "\"}";
+    };
+    const Answer mine = ask(reader, "DescribeStreamConsumer", named("mine"));
+    ASSERT_EQ(mine.status, 200) << mine.body;
+    const std::string by_arn =
+        R"({"ConsumerARN":)" + mine.json["ConsumerDescription"]["ConsumerARN"].dump() + "}";
+    EXPECT_EQ(ask(reader, "DescribeStreamConsumer", by_arn).status, 200);
+    EXPECT_EQ(ask(stream_only, "DescribeStreamConsumer", by_arn).type(), "AccessDeniedException");
+    // One that is there and one that is not, refused in the same words.
+    std::string there = ask(reader, "DescribeStreamConsumer", named("theirs")).body;
+    const std::string gone = ask(reader, "DescribeStreamConsumer", named("theirz")).body;
+    EXPECT_NE(there.find("AccessDeniedException"), std::string::npos);
+    there.replace(there.find("theirs"), 6, "theirz");
+    EXPECT_EQ(there, gone);
+    EXPECT_EQ(ask(reader, "RegisterStreamConsumer", named("more")).type(), "AccessDeniedException");
+    EXPECT_EQ(ask(reader, "DeregisterStreamConsumer", named("theirs")).type(),
+              "AccessDeniedException");
+    EXPECT_EQ(ask(reader, "DeregisterStreamConsumer", by_arn).status, 200);
+    EXPECT_EQ(ask(admin, "DescribeStreamConsumer", by_arn).type(), "ResourceNotFoundException");
+    EXPECT_EQ(store->find("there")->stream().consumers.size(), 1U);
 }
 
 }  // namespace

@@ -87,6 +87,11 @@ public:
         const std::lock_guard lock(mutex_);
         edit(shards_.at(uid));
     }
+    // Requests that wait for new records.
+    [[nodiscard]] std::size_t tails() {
+        const std::lock_guard lock(mutex_);
+        return tails_.size();
+    }
     [[nodiscard]] int leases() {
         const std::lock_guard lock(mutex_);
         return leases_;
@@ -119,10 +124,41 @@ private:
             const std::size_t at = runnable();
             const Posted posted = queue_[at];
             queue_.erase(queue_.begin() + static_cast<std::ptrdiff_t>(at));
-            serve(posted);
-            if (posted.request->reply_to != nullptr) {
-                posted.request->reply_to->push(*posted.request);
+            if (posted.request->kind == RequestKind::tail_read) {
+                tails_.push_back(static_cast<TailReadRequest*>(posted.request));
+            } else {
+                serve(posted);
+                reply(*posted.request);
             }
+            answer_tails();
+        }
+    }
+
+    static void reply(LaneRequest& request) {
+        if (request.reply_to != nullptr) {
+            request.reply_to->push(request);
+        }
+    }
+
+    // Those whose record is there, or never will be.
+    void answer_tails() {
+        std::erase_if(tails_, [this](TailReadRequest* tail) {
+            const auto it = shards_.find(tail->shard);
+            if (it != shards_.end() && it->second.next <= tail->start.sequence) {
+                return false;
+            }
+            plan(*tail);
+            reply(*tail);
+            return true;
+        });
+    }
+
+    void cancel_tail(CancelTailRequest& request) {
+        const bool waited = std::erase(tails_, request.tail) != 0;
+        request.outcome = waited ? Errc::ok : Errc::not_found;
+        if (waited) {
+            request.tail->outcome = Errc::canceled;
+            reply(*request.tail);
         }
     }
 
@@ -134,6 +170,9 @@ private:
                 break;
             case RequestKind::read_plan:
                 plan(static_cast<ReadPlanRequest&>(request));
+                break;
+            case RequestKind::cancel_tail:
+                cancel_tail(static_cast<CancelTailRequest&>(request));
                 break;
             case RequestKind::release_lease:
                 bugs += static_cast<ReleaseLeaseRequest&>(request).plan->frame_count == 1 ? 0 : 1;
@@ -258,6 +297,7 @@ private:
     std::condition_variable ready_;
     std::deque<Posted> queue_;
     std::map<ShardUid, ShardData> shards_;
+    std::vector<TailReadRequest*> tails_;
     Faults faults_;
     int leases_ = 0;
     std::atomic<std::size_t> append_requests_ = 0;
