@@ -33,6 +33,7 @@ struct OperationContext {
     // Who asks, and who judges that; null where requests are not signed and everybody may.
     const auth::Caller* caller = nullptr;
     auth::Gate* gate = nullptr;
+    std::size_t consumers_max = 20;  // of a stream
 
     [[nodiscard]] std::string arn_of(std::string_view stream) const;
 };
@@ -76,9 +77,6 @@ using ApiStatus = ApiResult<void>;
                                             const ResourcePolicyInput& input, ReplyWriter& reply);
 [[nodiscard]] ApiStatus delete_resource_policy(const OperationContext& context,
                                                const ResourcePolicyInput& input);
-
-// How many consumers a stream may have.
-inline constexpr std::size_t consumers_max = 20;
 
 [[nodiscard]] ApiStatus register_consumer(const OperationContext& context,
                                           const RegisterConsumerInput& input, ReplyWriter& reply);

@@ -154,7 +154,8 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
     for (const auto& [key, text] : input.tags) {
         tags.emplace(key, text);
     }
-    const auto added = context.streams.add_consumer(stream.name, *input.name, tags, consumers_max);
+    const auto added =
+        context.streams.add_consumer(stream.name, *input.name, tags, context.consumers_max);
     if (added) {
         reply.begin_object();
         reply.key("Consumer");
@@ -182,7 +183,7 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
             return std::unexpected(ApiError{
                 "LimitExceededException",
                 "Stream " + stream.name + " under account " + account + " has " +
-                    std::to_string(consumers_max) +
+                    std::to_string(context.consumers_max) +
                     " consumers, which is as many as there may be; deregister one first."});
         default:
             return std::unexpected(catalog_failure(added.error()));

@@ -248,8 +248,9 @@ void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> r
         default:
             break;
     }
-    const OperationContext context{streams_,        clock_,    sealer_,         options_.account,
-                                   reply->region(), operation, reply->caller(), gate_};
+    const OperationContext context{streams_,         clock_,          sealer_,
+                                   options_.account, reply->region(), operation,
+                                   reply->caller(),  gate_,           options_.consumers_max};
     const InputSource source{parser_, arena_, reply->body()};
     std::string body;
     const ApiStatus done = run_at_once(operation, source, context, body);

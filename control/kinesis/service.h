@@ -51,6 +51,7 @@ struct ServiceOptions {
     std::uint64_t commit_deadline_ms = 30'000;
     // Requests of one control thread with the lanes at once; a power of two.
     std::size_t lane_requests_max = 4096;
+    std::size_t consumers_max = 20;  // of a stream
     FanOutOptions fan_out;
     // Shared by the handlers of a node.
     std::shared_ptr<SubscriptionTable> subscriptions = std::make_shared<SubscriptionTable>();

@@ -557,6 +557,7 @@ private:
         service.region = options_.region;
         service.ack_level = options_.ack_level;
         service.subscriptions = subscriptions_;
+        service.consumers_max = options_.consumers_max;
         auto opened = http::HttpServer::open(
             std::move(server),
             [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {

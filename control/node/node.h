@@ -53,6 +53,7 @@ struct NodeOptions {
     std::string tls_certificate;  // files
     std::string tls_key;
     unsigned http_threads = 1;
+    unsigned consumers_max = 20;  // of a stream
     std::vector<NodePort> ports;
     bool force_ports = false;
     std::vector<unsigned> lane_cpus;  // one lane each

@@ -341,6 +341,9 @@ constexpr std::array specs{
                 [](O& o, V v) { return store_choice(o.hugepages, v, huge_page_uses); }},
     SettingSpec{"http-threads", Shape::single, "N", "Control threads that serve HTTP. Default 1.",
                 [](O& o, V v) { return store_number(o.http_threads, v, 1, 64); }},
+    SettingSpec{"consumers-max", Shape::single, "N",
+                "Consumers (enhanced fan-out) that a stream may have. Default 20.",
+                [](O& o, V v) { return store_number(o.consumers_max, v, 1, 1000); }},
     SettingSpec{"existing", Shape::flag, "",
                 "Refuse to make a new set: the data must be there already. For unattended starts, "
                 "where an empty directory means a failed mount.",

@@ -56,6 +56,7 @@ struct ServeOptions {
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
     unsigned http_threads = 1;
+    unsigned consumers_max = 20;
     bool existing = false;
     bool accept_loss = false;
     bool force = false;  // take an interface with the default route or a login

@@ -89,6 +89,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
         node.tls_key = serve.tls_key;
     }
     node.http_threads = serve.http_threads;
+    node.consumers_max = serve.consumers_max;
     for (const PortOption& port : serve.ports) {
         NodePort& own = node.ports.emplace_back();
         own.device = port.devargs;

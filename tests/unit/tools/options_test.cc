@@ -111,6 +111,8 @@ TEST(Options, ValuesReachTheirFields) {
                                     "never",
                                     "--http-threads",
                                     "3",
+                                    "--consumers-max",
+                                    "50",
                                     "--existing",
                                     "--accept-loss",
                                     "--force",
@@ -155,6 +157,7 @@ TEST(Options, ValuesReachTheirFields) {
     expected.poll = IdlePolicy::busy;
     expected.hugepages = EalOptions::HugePages::never;
     expected.http_threads = 3;
+    expected.consumers_max = 50;
     expected.existing = expected.accept_loss = expected.force = true;
     expected.region = "eu-west-1";
     expected.account = "123456789012";

@@ -93,6 +93,13 @@ TEST_F(ConsumersTest, AStreamHasTwentyAtMost) {
     EXPECT_EQ(call("RegisterStreamConsumer", named("more")).type(), "LimitExceededException");
     EXPECT_EQ(call("DeregisterStreamConsumer", named("app-7")).status, 200);
     add("more");
+    // Or as many as the node is told.
+    close();
+    ServiceOptions options;
+    options.consumers_max = 21;
+    open(std::move(options));
+    add("one-more");
+    EXPECT_EQ(call("RegisterStreamConsumer", named("two-more")).type(), "LimitExceededException");
 }
 
 TEST_F(ConsumersTest, AreListedInPages) {
