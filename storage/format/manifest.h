@@ -29,6 +29,7 @@ enum class ManifestType : std::uint8_t {
     retention = 13,      // a shard's retention time
     seal_chunk = 14,     // nothing more is written to the chunk
     replica_blank = 15,  // the replica begins with nothing: it lacks every chunk
+    close_shard = 16,    // takes no more records; everything appended is committed
 };
 
 struct EpochBegunEntry {
@@ -127,6 +128,12 @@ struct SealChunkEntry {
 struct ReplicaBlankEntry {
     static constexpr auto type = ManifestType::replica_blank;
     std::uint64_t replica = 0;
+};
+
+struct CloseShardEntry {
+    static constexpr auto type = ManifestType::close_shard;
+    std::uint64_t uid = 0;
+    std::uint64_t end_sequence = 0;  // first one it will never have
 };
 
 // Encodes an entry into a small buffer; view it with bytes().

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <utility>
 
 #include "storage/base/crc32c.h"
 #include "storage/log/group_core.h"
@@ -113,7 +114,11 @@ ShardLog* GroupCore::add_shard_log(ShardTable& shard_table) {
     ShardLog* raw = log.get();
     shards.emplace(value(raw->uid), std::move(log));
     shard_order.push_back(raw);
-    pool.add_holder();
+    raw->closing = shard_table.closed;
+    raw->has_share = !shard_table.closed;
+    if (raw->has_share) {
+        pool.add_holder();
+    }
     hold(*raw, 0);
     return raw;
 }
@@ -122,14 +127,14 @@ ShardLog* GroupCore::add_shard_log(ShardTable& shard_table) {
 
 AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLevel level,
                                bool yields) noexcept {
+    if (shard.closing) {
+        return AppendVerdict::shard_closed;
+    }
     if (!replicas.has_quorum()) {
         return AppendVerdict::no_quorum;
     }
     if (level == AckLevel::all && (replicas.taking & replicas.counting) != all_replicas) {
         return AppendVerdict::needs_all;
-    }
-    if (shard.table->closed) {
-        return AppendVerdict::shard_closed;
     }
     if (shard.dropping) {
         return AppendVerdict::unknown_shard;
@@ -233,12 +238,16 @@ std::uint32_t GroupCore::buffer_limit() const noexcept {
 void GroupCore::hold(ShardLog& shard, std::uint64_t held_bytes) noexcept {
     shard.held_bytes = held_bytes;
     const std::uint64_t share = pool.share_bytes();
-    const std::uint64_t keep = share - std::min(held_bytes, share);
+    const std::uint64_t keep = shard.has_share ? share - std::min(held_bytes, share) : 0;
     pool.keep(shard.kept_bytes, keep);
     shard.kept_bytes = keep;
 }
 
 void GroupCore::give_up_share(ShardLog& shard) noexcept {
+    if (!shard.has_share) {
+        return;
+    }
+    shard.has_share = false;
     pool.keep(shard.kept_bytes, 0);
     shard.kept_bytes = 0;
     pool.remove_holder();
@@ -615,7 +624,8 @@ bool ShardGroup::drain() noexcept {
     return core_->drain();
 }
 
-void ShardGroup::add_shard(ShardUid shard, std::int64_t retention_ms, CommitWaiter& done) noexcept {
+void ShardGroup::add_shard(ShardUid shard, std::int64_t retention_ms, CommitWaiter& done,
+                           std::int64_t first_arrival_ms) noexcept {
     GroupCore& core = *core_;
     CommitWaiter* waiter = &done;
     if (core.shards.contains(value(shard))) {
@@ -624,8 +634,10 @@ void ShardGroup::add_shard(ShardUid shard, std::int64_t retention_ms, CommitWait
                     [waiter] { waiter->on_done(*waiter, Errc::ok); });
         return;
     }
-    core.record(ShardEntry{.uid = value(shard), .retention_ms = retention_ms},
-                [waiter] { waiter->on_done(*waiter, Errc::ok); });
+    core.record(
+        ShardEntry{
+            .uid = value(shard), .last_arrival_ms = first_arrival_ms, .retention_ms = retention_ms},
+        [waiter] { waiter->on_done(*waiter, Errc::ok); });
     core.add_shard_log(*core.table.find(shard));
 }
 
@@ -640,7 +652,62 @@ void ShardGroup::drop_shard(ShardUid shard, CommitWaiter& done) noexcept {
     log.drop_waiter = &done;
     log.dropping = true;
     core_->fail_waiters(log, Errc::not_found, false);
+    core_->tell_closed(log, Errc::not_found);
     core_->finish_drops();
+}
+
+void ShardGroup::close_shard(ShardUid shard, CommitWaiter& done) noexcept {
+    ShardLog* log = find(shard);
+    if (log == nullptr) {
+        done.on_done(done, Errc::not_found);
+        return;
+    }
+    log->closing = true;
+    done.next = log->close.tell;
+    log->close.tell = &done;
+    if (log->close.waits) {
+        return;
+    }
+    // What was appended last: in the open frame, or in the last sealed one.
+    const Sequence last = log->frame_records != 0 ? log->next_sequence - 1 : log->chain.sequence;
+    log->close.shard = log;
+    log->close.core = core_.get();
+    log->close.waits = true;
+    log->close.sequence = last;
+    log->close.level = AckLevel::quorum;
+    log->close.on_done = [](CommitWaiter& self, Errc outcome) noexcept {
+        const auto& wait = static_cast<CloseWait&>(self);
+        outcome == Errc::ok ? wait.core->record_close(*wait.shard)
+                            : wait.core->tell_closed(*wait.shard, outcome);
+    };
+    wait_commit(*log, log->close);
+}
+
+// Everything that was appended is committed, and nothing will be: now the end may become durable.
+void GroupCore::record_close(ShardLog& shard) noexcept {
+    const std::uint64_t uid = value(shard.uid);
+    const auto tell = [this, uid] {
+        if (const auto found = shards.find(uid); found != shards.end()) {
+            tell_closed(*found->second, Errc::ok);
+        }
+    };
+    if (shard.table->closed) {
+        // Its entry may still be on its way: an empty change behind it tells.
+        record(RetentionEntry{uid, shard.table->retention_ms}, tell);
+        return;
+    }
+    give_up_share(shard);
+    record(CloseShardEntry{uid, shard.committed + 1}, tell);
+}
+
+void GroupCore::tell_closed(ShardLog& shard, Errc outcome) noexcept {
+    shard.close.waits = false;
+    CommitWaiter* waiter = std::exchange(shard.close.tell, nullptr);
+    while (waiter != nullptr) {
+        CommitWaiter* next = std::exchange(waiter->next, nullptr);
+        waiter->on_done(*waiter, outcome);
+        waiter = next;
+    }
 }
 
 Status ShardGroup::set_retention(ShardUid shard, std::int64_t retention_ms) noexcept {
@@ -673,6 +740,7 @@ Status ShardGroup::shard_status(ShardUid shard, ShardStatus& out) noexcept {
     out.trim_sequence = log->table->trim_sequence;
     out.end_sequence = log->committed + 1;
     out.newest_arrival_ms = log->committed_arrival_ms;
+    out.last_arrival_ms = log->last_arrival_ms;
     out.pending_bytes = log->pending_bytes;
     out.stored_bytes = 0;
     for (const Chunk& chunk : log->table->chunks) {

@@ -122,7 +122,13 @@ public:
     }
 
     // -- Control ----------------------------------------------------------------------------------
-    void add_shard(ShardUid shard, std::int64_t retention_ms, CommitWaiter& done) noexcept;
+    // No record of it will have arrived before `first_arrival_ms`.
+    void add_shard(ShardUid shard, std::int64_t retention_ms, CommitWaiter& done,
+                   std::int64_t first_arrival_ms = 0) noexcept;
+    // The shard takes no more records from now on, also after a restart. Done when everything that
+    // it took is committed and its end is durable; from then on ShardStatus::end_sequence stays.
+    // Closing again is no error. Errors: not_found, not_enough_replicas (close again).
+    void close_shard(ShardUid shard, CommitWaiter& done) noexcept;
     void drop_shard(ShardUid shard, CommitWaiter& done) noexcept;
     [[nodiscard]] Status set_retention(ShardUid shard, std::int64_t retention_ms) noexcept;
     [[nodiscard]] Status plan_read(ShardUid shard, const ReadStart& start, std::uint32_t max_bytes,

@@ -147,6 +147,8 @@ struct GroupCore {
     [[nodiscard]] bool in_bulk(const ShardLog& shard) const noexcept;
     void hold(ShardLog& shard, std::uint64_t held_bytes) noexcept;
     void give_up_share(ShardLog& shard) noexcept;
+    void record_close(ShardLog& shard) noexcept;
+    void tell_closed(ShardLog& shard, Errc outcome) noexcept;
     void mark_dirty(ShardLog& shard) noexcept;
     void add_unsubmitted(ShardLog& shard, std::uint64_t bytes) noexcept;
     void none_unsubmitted(ShardLog& shard) noexcept;

@@ -71,9 +71,10 @@ struct ReadPlan {
 struct ShardStatus {
     Sequence trim_sequence = 0;
     Sequence end_sequence = 0;  // first sequence that will be given out after the committed ones
-    std::int64_t newest_arrival_ms = 0;
-    std::uint64_t stored_bytes = 0;   // in segments, of one replica
-    std::uint64_t pending_bytes = 0;  // in memory and journal, not in segments yet
+    std::int64_t newest_arrival_ms = 0;  // of the committed ones
+    std::int64_t last_arrival_ms = 0;    // of all; the next record's is not before it
+    std::uint64_t stored_bytes = 0;      // in segments, of one replica
+    std::uint64_t pending_bytes = 0;     // in memory and journal, not in segments yet
 };
 
 // A decoded record, viewing the bytes it was read into.

@@ -17,6 +17,7 @@
 namespace penstock {
 
 struct FrameBuffer;
+struct GroupCore;
 
 // A sealed frame that is in memory.
 struct FrameMeta {
@@ -74,6 +75,14 @@ struct FrameBuffer {
     std::uint64_t flush_ticket = 0;
     FrameMeta* first = nullptr;
     FrameMeta* last = nullptr;
+};
+
+// The shard's own wait for its last record, and who is told when its end is durable.
+struct CloseWait : CommitWaiter {
+    ShardLog* shard = nullptr;
+    GroupCore* core = nullptr;
+    CommitWaiter* tell = nullptr;
+    bool waits = false;
 };
 
 struct ShardLog {
@@ -149,7 +158,10 @@ struct ShardLog {
     std::uint64_t kept_bytes = 0;       // what of its share it told the pool to keep
     std::uint64_t blocked_in_pass = 0;  // of issue_writes(): waits for a chunk
     bool dirty = false;                 // in the group's dirty list
+    bool closing = false;   // takes no more records; its table says closed when that is durable
+    bool has_share = true;  // of the pool
     bool dropping = false;
+    CloseWait close;
     CommitWaiter* waiters = nullptr;
     CommitWaiter* waiters_last = nullptr;
     CommitWaiter* drop_waiter = nullptr;

@@ -252,6 +252,16 @@ bool GroupTable::apply(Bytes bytes) {
             started_epoch_ = entry.epoch;
             return true;
         }
+        case ManifestType::close_shard: {
+            CloseShardEntry entry;
+            ShardTable* shard = nullptr;
+            if (!decode(bytes, entry) ||
+                (shard = find(static_cast<ShardUid>(entry.uid))) == nullptr) {
+                return false;
+            }
+            shard->closed = true;
+            return true;
+        }
         case ManifestType::retention: {
             RetentionEntry entry;
             ShardTable* shard = nullptr;

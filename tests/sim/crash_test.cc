@@ -39,7 +39,7 @@ std::unique_ptr<SimNode> start_over_crashes(SimWorld& world, Model& model, std::
     }
 }
 
-// Create, append to the journal, write directly, move, points, roll a chunk, trim, drop.
+// Create, append to the journal, write directly, move, points, roll a chunk, trim, drop, close.
 void tell_story(SimWorld& world, SimNode& node, Model& model) {
     const auto settle = [&] {
         node.step_until([&] { return model.collect(), model.waiting() == 0; }, 2'000'000'000);
@@ -76,6 +76,14 @@ void tell_story(SimWorld& world, SimNode& node, Model& model) {
         model.append(node, 3, 30'000, AckLevel::quorum);
         settle();
         model.drop_shard(node, 3);
+        settle();
+    }
+    if (!world.down()) {  // closed with records that are not committed yet, and read on
+        model.append(node, 2, 700, AckLevel::quorum);
+        model.append(node, 2, 700, AckLevel::all);
+        model.close_shard(node, 2);
+        model.close_shard(node, 2);
+        EXPECT_FALSE(model.append(node, 2, 700, AckLevel::quorum));
         settle();
     }
 }

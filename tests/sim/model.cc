@@ -58,6 +58,9 @@ bool Model::append(SimNode& node, std::uint64_t uid, std::uint32_t length, AckLe
     if (node.group(shard.group).append(*log, record, level, appended) != AppendVerdict::accepted) {
         return false;
     }
+    if (shard.closing) {
+        broken(uid, appended.sequence, "was taken after the shard had been closed");
+    }
     if (appended.sequence <= shard.highest) {
         broken(uid, appended.sequence, "the number was given out before");
     }
@@ -101,6 +104,30 @@ void Model::drop_shard(SimNode& node, std::uint64_t uid) {
     node.group(shard.group).drop_shard(static_cast<ShardUid>(uid), *waiting_.back());
 }
 
+void Model::close_shard(SimNode& node, std::uint64_t uid) {
+    ModelShard& shard = shards_.at(uid);
+    shard.closing = true;
+    auto waiter = std::make_unique<Waiter>();
+    waiter->on_done = &on_done;
+    waiter->uid = uid;
+    waiter->for_close = true;
+    waiting_.push_back(std::move(waiter));
+    node.group(shard.group).close_shard(static_cast<ShardUid>(uid), *waiting_.back());
+}
+
+// An end that was told of stands behind everything that was taken, and stays.
+void Model::check_end(SimNode& node, std::uint64_t uid, const ModelShard& shard) const {
+    ShardStatus status;
+    if (!shard.close_acked || shard.dropping || tolerate_lost ||
+        !node.group(shard.group).shard_status(static_cast<ShardUid>(uid), status)) {
+        return;
+    }
+    const Sequence end = shard.records.empty() ? shard.trim : shard.records.rbegin()->first + 1;
+    if (status.end_sequence != end) {
+        broken(uid, status.end_sequence, "is not the end that was told when it was closed");
+    }
+}
+
 void Model::collect() {
     std::erase_if(waiting_, [this](const std::unique_ptr<Waiter>& waiter) {
         if (!waiter->done) {
@@ -114,6 +141,11 @@ void Model::collect() {
             shard.drop_acked = true;
         } else if (waiter->for_add) {
             shard.add_acked = true;
+        } else if (waiter->for_close) {
+            shard.close_acked = true;
+            for (auto& [sequence, record] : shard.records) {
+                record.must_stay = true;
+            }
         } else if (!shard.dropping) {
             ++acked_;
             const auto found = shard.records.find(waiter->at);
@@ -133,10 +165,11 @@ std::string Model::describe_waiting() const {
     std::string text;
     for (const auto& waiter : waiting_) {
         text += " [shard " + std::to_string(waiter->uid) +
-                (waiter->for_add    ? " add"
-                 : waiter->for_drop ? " drop"
-                                    : " sequence " + std::to_string(waiter->at >> 32) + ":" +
-                                          std::to_string(waiter->at & 0xffffffffU)) +
+                (waiter->for_add     ? " add"
+                 : waiter->for_drop  ? " drop"
+                 : waiter->for_close ? " close"
+                                     : " sequence " + std::to_string(waiter->at >> 32) + ":" +
+                                           std::to_string(waiter->at & 0xffffffffU)) +
                 (waiter->level == AckLevel::all ? " all]" : "]");
     }
     return text;
@@ -283,11 +316,13 @@ void Model::check(SimNode& node, bool after_start) {
         if (after_start) {
             shard.add_acked = true;
             shard.dropping = false;  // the drop had not happened
+            shard.closing = shard.close_acked;
         }
         read_shard(node, uid, shard, after_start);
         if (world_.down()) {
             return;
         }
+        check_end(node, uid, shard);
         ++it;
     }
 }

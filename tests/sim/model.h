@@ -49,6 +49,8 @@ struct ModelShard {
     bool add_acked = false;
     bool dropping = false;  // asked for; from now on it may be there or not
     bool drop_acked = false;
+    bool closing = false;  // asked for in this life, or done
+    bool close_acked = false;
     Sequence trim = 1;
     Sequence highest = 0;                    // ever given out
     std::map<Sequence, SentRecord> records;  // of the log, as far as is known
@@ -62,6 +64,7 @@ public:
     bool append(SimNode& node, std::uint64_t uid, std::uint32_t length, AckLevel level);
     void add_shard(SimNode& node, unsigned group, std::uint64_t uid, std::int64_t retention_ms);
     void drop_shard(SimNode& node, std::uint64_t uid);
+    void close_shard(SimNode& node, std::uint64_t uid);
     // Reads the whole of every shard through plans. After a start, what is not there any more is
     // void and must never come back. Throws Broken.
     void check(SimNode& node, bool after_start);
@@ -90,11 +93,13 @@ private:
         bool done = false;
         bool for_drop = false;
         bool for_add = false;
+        bool for_close = false;
         Errc outcome = Errc::ok;
     };
     static void on_done(CommitWaiter& self, Errc outcome) noexcept;
     // Reads [from, end) of a shard; expects exactly the model's records unless `cut` is set, then
     // what is missing at the end of a life is void.
+    void check_end(SimNode& node, std::uint64_t uid, const ModelShard& shard) const;
     void read_shard(SimNode& node, std::uint64_t uid, ModelShard& shard, bool cut);
     void compare(std::uint64_t uid, ModelShard& shard, const std::map<Sequence, bool>& found,
                  Sequence trim, bool cut);

@@ -661,5 +661,59 @@ TEST_F(Protocol, AHoleBelowACommitPointIsReportedAndNothingBehindItIsCut) {
     EXPECT_EQ(status.end_sequence, 13U);
 }
 
+// -- Closing a shard (docs/resharding.md)
+// -----------------------------------------------------------
+
+struct Ending : CommitWaiter {
+    ShardGroup* group = nullptr;
+    ShardStatus status;  // as it was when the end was told
+    bool told = false;
+};
+
+TEST_F(Protocol, AShardEndsBehindEverythingItTook) {
+    start();
+    add_shards(1);
+    append(3, 1, true);
+    for (unsigned i = 0; i < 5; ++i) {
+        ASSERT_TRUE(model_.append(*node_, 1, 300, AckLevel::quorum));
+    }
+    const Sequence end = model_.shards().at(1).records.rbegin()->first + 1;
+    Ending ending;
+    ending.group = &node_->group(0);
+    ending.on_done = [](CommitWaiter& self, Errc outcome) noexcept {
+        auto& told = static_cast<Ending&>(self);
+        told.told = outcome == Errc::ok && told.group->shard_status(ShardUid{1}, told.status);
+    };
+    node_->group(0).close_shard(ShardUid{1}, ending);
+    EXPECT_FALSE(model_.append(*node_, 1, 300, AckLevel::quorum));
+    ASSERT_TRUE(node_->step_until([&] { return ending.told; }));
+    EXPECT_EQ(ending.status.end_sequence, end);
+    for (unsigned life = 0; life < 3; ++life) {
+        stop();
+        start();
+        check(true);
+        ShardStatus status;
+        ASSERT_TRUE(node_->group(0).shard_status(ShardUid{1}, status));
+        EXPECT_EQ(status.end_sequence, end);
+        EXPECT_FALSE(model_.append(*node_, 1, 300, AckLevel::quorum));
+    }
+}
+
+TEST_F(Protocol, AShardThatIsDroppedWhileItClosesAnswersBoth) {
+    start();
+    add_shards(2);
+    ASSERT_TRUE(node_->step_until([&] { return model_.append(*node_, 1, 300, AckLevel::quorum); },
+                                  1'000'000'000));
+    model_.close_shard(*node_, 1);
+    model_.drop_shard(*node_, 1);
+    settle();
+    EXPECT_EQ(model_.waiting(), 0U);
+    stop();
+    start();
+    check(true);
+    EXPECT_EQ(node_->group(0).find(ShardUid{1}), nullptr);
+    EXPECT_NE(node_->group(0).find(ShardUid{2}), nullptr);
+}
+
 }  // namespace
 }  // namespace penstock::test

@@ -340,6 +340,14 @@ private:
                 world_.advance(120'000'000'000);
                 node_->step();
             }
+        } else if (what == 15 && !options_.two_liars && random_.below(2) == 0) {
+            auto it = shards.begin();
+            std::advance(it, static_cast<std::ptrdiff_t>(random_.below(shards.size())));
+            const auto open = std::ranges::count_if(
+                shards, [](const auto& entry) { return !entry.second.closing; });
+            if (!it->second.dropping && it->second.add_acked && open > 1) {
+                model_.close_shard(*node_, it->first);
+            }
         } else if (what < 16) {
             model_.spot_check(*node_, random_);
         } else {
