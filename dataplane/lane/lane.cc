@@ -300,6 +300,7 @@ bool Lane::anything_in_rings() noexcept {
 
 std::size_t Lane::turn() noexcept {
     const NoAllocScope no_allocations(options_.trap_allocations);
+    ++turn_number_;
     now_ns_ = options_.clock->monotonic_ns();
     last_shard_ = ShardUid{};
     last_found_ = {};
@@ -509,13 +510,7 @@ std::size_t Lane::take_over() noexcept {
             if (bytes.data() == nullptr) {
                 break;
             }
-            const auto head = load<HandedRecord>(bytes.data());
-            const Bytes body = bytes.subspan(sizeof head);
-            append_from_door(head.door, static_cast<GroupId>(head.group),
-                             static_cast<ShardUid>(head.shard),
-                             {body.first(head.key_bytes),
-                              body.subspan(head.key_bytes, head.data_bytes), nullptr, nullptr});
-            peer.in->pop();
+            take_handed(*peer.in, bytes);
         }
         if (taken != 0) {
             peer.in->release();
@@ -524,6 +519,33 @@ std::size_t Lane::take_over() noexcept {
         }
     }
     return work;
+}
+
+void Lane::take_handed(SpscByteRing& ring, Bytes bytes) noexcept {
+    const auto head = load<HandedRecord>(bytes.data());
+    const Bytes body = bytes.subspan(sizeof head);
+    append_from_door(head.door, static_cast<GroupId>(head.group), static_cast<ShardUid>(head.shard),
+                     {body.first(head.key_bytes), body.subspan(head.key_bytes, head.data_bytes),
+                      nullptr, nullptr});
+    ring.pop();
+}
+
+void Lane::take_over_all() noexcept {
+    for (Peer& peer : peers_) {
+        if (peer.in == nullptr) {
+            continue;
+        }
+        const std::uint64_t until = peer.in->handed_over_until();
+        while (peer.in->popped_until() < until) {
+            const Bytes bytes = peer.in->front();
+            if (bytes.data() == nullptr) {
+                break;
+            }
+            take_handed(*peer.in, bytes);
+            counters_.taken_over.add();
+        }
+        peer.in->release();
+    }
 }
 
 std::size_t Lane::run_groups() noexcept {

@@ -186,6 +186,10 @@ private:
     void hold_packets() noexcept;
     void drop_record(std::size_t door, DropReason reason) noexcept;
     [[nodiscard]] std::size_t take_over() noexcept;
+    // All that other lanes have handed over by now.
+    void take_over_all() noexcept;
+    // The record at the ring's front goes to its shard.
+    void take_handed(SpscByteRing& ring, Bytes bytes) noexcept;
     [[nodiscard]] std::size_t run_groups() noexcept;
     [[nodiscard]] std::size_t reap() noexcept;
     void count_io_calls() noexcept;
@@ -200,6 +204,7 @@ private:
     [[nodiscard]] bool cancel_tail(TailReadRequest& request) noexcept;
     void cancel_tails() noexcept;
     void answer_tails() noexcept;
+    void close_shard(CloseShardRequest& request) noexcept;
     void begin_append(AppendRequest& request) noexcept;
     // True when all its runs are appended; false when the budget ended before.
     [[nodiscard]] bool go_on_appending(AppendRequest& request, std::uint64_t& budget) noexcept;
@@ -213,6 +218,7 @@ private:
     static void on_run_committed(CommitWaiter& waiter, Errc outcome) noexcept;
     static void on_control_committed(CommitWaiter& waiter, Errc outcome) noexcept;
     static void on_tail_reached(CommitWaiter& waiter, Errc outcome) noexcept;
+    static void on_closed(CommitWaiter& waiter, Errc outcome) noexcept;
     static void observe_commit(void* self, ShardUid shard, std::uint64_t latency_ns,
                                std::uint32_t records, std::uint64_t bytes) noexcept;
 
@@ -239,6 +245,8 @@ private:
     std::vector<Polled> ports_;
 
     CaptureTap* capture_ = nullptr;
+
+    std::uint64_t turn_number_ = 0;
 
     // Of the turn under way.
     DropReason record_drop_ = DropReason::none;  // of the datagram under way

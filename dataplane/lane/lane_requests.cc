@@ -158,6 +158,13 @@ void Lane::serve_control(LaneRequest& request) noexcept {
         case RequestKind::drop_shard:
             change_shards(request);
             return;
+        case RequestKind::close_shard:
+            close_shard(static_cast<CloseShardRequest&>(request));
+            return;
+        case RequestKind::turn:
+            static_cast<TurnRequest&>(request).turn = turn_number_;
+            reply(request, Errc::ok);
+            return;
         case RequestKind::read_plan: {
             auto& asked = static_cast<ReadPlanRequest&>(request);
             const Found found = locate(asked.shard);
@@ -240,10 +247,33 @@ void Lane::change_shards(LaneRequest& request) noexcept {
     waiter.next = nullptr;
     await(request);
     if (adds) {
-        owner->add_shard(add->shard, add->retention_ms, waiter);
+        owner->add_shard(add->shard, add->retention_ms, waiter, add->first_arrival_ms);
     } else {
         owner->drop_shard(drop->shard, waiter);
     }
+}
+
+void Lane::close_shard(CloseShardRequest& request) noexcept {
+    ShardGroup* owner = group(request.group);
+    if (owner == nullptr) {
+        reply(request, Errc::not_found);
+        return;
+    }
+    take_over_all();
+    request.waiter.request = &request;
+    request.waiter.on_done = &Lane::on_closed;
+    request.waiter.next = nullptr;
+    await(request);
+    owner->close_shard(request.shard, request.waiter);
+}
+
+void Lane::on_closed(CommitWaiter& waiter, Errc outcome) noexcept {
+    auto& request = static_cast<CloseShardRequest&>(*static_cast<RequestWaiter&>(waiter).request);
+    Lane& lane = *request.lane;
+    if (outcome == Errc::ok) {
+        outcome = code_of(lane.group(request.group)->shard_status(request.shard, request.status));
+    }
+    lane.reply(request, outcome);
 }
 
 void Lane::on_control_committed(CommitWaiter& waiter, Errc outcome) noexcept {

@@ -35,9 +35,11 @@ enum class RequestKind : std::uint8_t {
     release_lease,
     add_shard,
     drop_shard,
+    close_shard,
     set_retention,
     shard_status,
     snapshot,
+    turn,
     call
 };
 
@@ -130,6 +132,18 @@ struct AddShardRequest : LaneRequest {
     ShardUid shard{};
     GroupId group{};
     std::int64_t retention_ms = 24LL * 3600 * 1000;
+    std::int64_t first_arrival_ms = 0;  // of a child: not before its parents' last
+    RequestWaiter waiter;               // the lane's
+};
+
+// Ends a shard: what other lanes have handed over by now is taken, then nothing more; answered when
+// every record is committed and the end is durable on two replicas. Closing twice is no error.
+// Outcomes besides: not_found, not_enough_replicas (ask again; it takes no records meanwhile).
+struct CloseShardRequest : LaneRequest {
+    CloseShardRequest() noexcept : LaneRequest(RequestKind::close_shard) {}
+    ShardUid shard{};
+    GroupId group{};
+    ShardStatus status;    // out: it stays as it is but for what retention trims
     RequestWaiter waiter;  // the lane's
 };
 
@@ -140,6 +154,13 @@ struct DropShardRequest : LaneRequest {
     ShardUid shard{};
     GroupId group{};
     RequestWaiter waiter;  // the lane's
+};
+
+// In which turn the lane serves this. A turn looks at the routes once, before it takes packets, and
+// what it hands to other lanes is in their rings when the next turn begins.
+struct TurnRequest : LaneRequest {
+    TurnRequest() noexcept : LaneRequest(RequestKind::turn) {}
+    std::uint64_t turn = 0;  // out
 };
 
 struct SetRetentionRequest : LaneRequest {

@@ -166,6 +166,12 @@ public:
     [[nodiscard]] bool empty() const noexcept {
         return read_.taken == write_.position.load(std::memory_order_acquire);
     }
+    // Consumer: how far records were handed over by now, and how far they were popped; both only
+    // grow.
+    [[nodiscard]] std::uint64_t handed_over_until() const noexcept {
+        return write_.position.load(std::memory_order_acquire);
+    }
+    [[nodiscard]] std::uint64_t popped_until() const noexcept { return read_.taken; }
 
 private:
     static constexpr std::size_t header_bytes = 8;

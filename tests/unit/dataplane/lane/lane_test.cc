@@ -240,6 +240,61 @@ TEST_F(LaneTest, DatagramsBecomeRecordsOfTheDoorsStream) {
     EXPECT_EQ(port.queue(0).lent(), 0U) << "packets were not given back";
 }
 
+TEST_F(LaneTest, AShardIsClosedBehindWhatWasHandedOver) {
+    add_shard(shard_a);
+    const Sequence before = end_of(shard_a);
+    SpscByteRing out(1U << 20);
+    SpscByteRing in(1U << 20);
+    WakeFlag wake(false);
+    lane->connect(1, out, in, wake);
+    const auto hand_over = [&](std::uint32_t count) {
+        for (std::uint32_t i = 0; i < count; ++i) {
+            std::byte* at = in.claim(sizeof(HandedRecord) + 2, 0);
+            ASSERT_NE(at, nullptr);
+            store(at, HandedRecord{value(shard_a), 1, 0, 1, 1});
+            at[sizeof(HandedRecord)] = std::byte{'k'};
+            at[sizeof(HandedRecord) + 1] = std::byte{'d'};
+        }
+        EXPECT_TRUE(in.commit());
+    };
+    hand_over(1000);  // more than a turn takes
+    CloseShardRequest close;
+    close.shard = shard_a;
+    close.group = GroupId{1};
+    ask(close);
+    EXPECT_EQ(close.outcome, Errc::ok);
+    EXPECT_EQ(close.status.end_sequence, before + 1000);
+    EXPECT_EQ(lane->counters().taken_over.get(), 1000U);
+    EXPECT_EQ(lane->counters().drops.get(DropReason::shard_closed), 0U);
+
+    const std::vector<std::string> texts{"late"};
+    AppendRequest append;
+    add_run(append, shard_a, texts);
+    ask(append);
+    EXPECT_EQ(append.items[0].verdict, AppendVerdict::shard_closed);
+    hand_over(1);
+    turns(10);
+    EXPECT_EQ(lane->counters().drops.get(DropReason::shard_closed), 1U);
+    EXPECT_EQ(end_of(shard_a), before + 1000);
+    CloseShardRequest again;
+    again.shard = shard_a;
+    again.group = GroupId{1};
+    ask(again);
+    EXPECT_EQ(again.outcome, Errc::ok);
+    EXPECT_EQ(again.status.end_sequence, before + 1000);
+    again.shard = ShardUid{4711};
+    ask(again);
+    EXPECT_EQ(again.outcome, Errc::not_found);
+}
+
+TEST_F(LaneTest, ATurnHasItsNumber) {
+    TurnRequest first;
+    ask(first);
+    TurnRequest second;
+    ask(second);
+    EXPECT_GT(second.turn, first.turn);
+}
+
 TEST_F(LaneTest, EveryRefusedDatagramIsCountedByItsReason) {
     send("no stream yet");
     turns(2);
