@@ -401,4 +401,106 @@ InputResult read_input(const InputSource& source, RetentionInput& out) {
     return checks.result();
 }
 
+InputResult read_input(const InputSource& source, SplitShardInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "ShardToSplit") {
+            out.shard = value.text();
+        } else if (key == "NewStartingHashKey") {
+            out.new_start = value.text();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("newStartingHashKey", out.new_start.has_value());
+    checks.decimal("newStartingHashKey", out.new_start, hash_key_pattern, 39);
+    check_stream(checks, out.stream);
+    checks.required("shardToSplit", out.shard.has_value());
+    checks.name("shardToSplit", out.shard);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, MergeShardsInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "ShardToMerge") {
+            out.shard = value.text();
+        } else if (key == "AdjacentShardToMerge") {
+            out.adjacent = value.text();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("adjacentShardToMerge", out.adjacent.has_value());
+    checks.name("adjacentShardToMerge", out.adjacent);
+    check_stream(checks, out.stream);
+    checks.required("shardToMerge", out.shard.has_value());
+    checks.name("shardToMerge", out.shard);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, UpdateShardCountInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "TargetShardCount") {
+            out.target = value.integer();
+        } else if (key == "ScalingType") {
+            out.scaling = value.text();
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("scalingType", out.scaling.has_value());
+    checks.choice("scalingType", out.scaling, {"UNIFORM_SCALING"});
+    check_stream(checks, out.stream);
+    checks.required("targetShardCount", out.target.has_value());
+    checks.integer("targetShardCount", out.target, 1);
+    return checks.result();
+}
+
+InputResult read_input(const InputSource& source, UpdateStreamModeInput& out) {
+    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+        if (key == "StreamARN") {
+            out.stream.arn = value.text();
+        } else if (key == "StreamId") {
+            out.stream.id = value.text();
+        } else if (key == "WarmThroughputMiBps") {
+            out.warm_throughput = value.integer();
+        } else if (key == "StreamModeDetails") {
+            out.has_mode_details = true;
+            value.structure([&](std::string_view detail, JsonValue text) {
+                if (detail == "StreamMode") {
+                    out.mode = text.text();
+                }
+            });
+        }
+    });
+    if (fault) {
+        return fault;
+    }
+    Checks checks;
+    checks.required("streamARN", out.stream.arn.has_value());
+    checks.stream_arn("streamARN", out.stream.arn);
+    checks.stream_id(out.stream.id);
+    checks.required("streamModeDetails", out.has_mode_details);
+    if (out.has_mode_details) {
+        checks.required("streamModeDetails.streamMode", out.mode.has_value());
+        checks.choice("streamModeDetails.streamMode", out.mode, {"PROVISIONED", "ON_DEMAND"});
+    }
+    checks.integer("warmThroughputMiBps", out.warm_throughput, 0);
+    return checks.result();
+}
+
 }  // namespace penstock::kinesis

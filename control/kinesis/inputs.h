@@ -43,9 +43,13 @@ enum class Operation : std::uint8_t {
     describe_consumer,
     list_consumers,
     subscribe_to_shard,
+    split_shard,
+    merge_shards,
+    update_shard_count,
+    update_stream_mode,
 };
 // In the enum's order.
-inline constexpr std::array<std::string_view, 20> operation_names = {
+inline constexpr std::array<std::string_view, 24> operation_names = {
     "CreateStream",
     "DeleteStream",
     "ListStreams",
@@ -65,7 +69,11 @@ inline constexpr std::array<std::string_view, 20> operation_names = {
     "DeregisterStreamConsumer",
     "DescribeStreamConsumer",
     "ListStreamConsumers",
-    "SubscribeToShard"};
+    "SubscribeToShard",
+    "SplitShard",
+    "MergeShards",
+    "UpdateShardCount",
+    "UpdateStreamMode"};
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;
 
@@ -175,6 +183,28 @@ struct SubscribeInput {
     OptionalInteger timestamp_ms;
 };
 
+struct SplitShardInput {
+    StreamRef stream;
+    OptionalText shard;
+    OptionalText new_start;
+};
+struct MergeShardsInput {
+    StreamRef stream;
+    OptionalText shard;
+    OptionalText adjacent;
+};
+struct UpdateShardCountInput {
+    StreamRef stream;
+    OptionalInteger target;
+    OptionalText scaling;
+};
+struct UpdateStreamModeInput {
+    StreamRef stream;  // by ARN only
+    OptionalText mode;
+    OptionalInteger warm_throughput;
+    bool has_mode_details = false;
+};
+
 struct InputSource {
     simdjson::ondemand::parser& parser;
     Arena& arena;
@@ -196,6 +226,10 @@ using InputResult = std::optional<ApiError>;
 [[nodiscard]] InputResult read_input(const InputSource& source, ConsumerInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, ListConsumersInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, SubscribeInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, SplitShardInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, MergeShardsInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, UpdateShardCountInput& out);
+[[nodiscard]] InputResult read_input(const InputSource& source, UpdateStreamModeInput& out);
 // Of PutResourcePolicy, which needs the policy, and of its two companions, which ignore it.
 [[nodiscard]] InputResult read_input(const InputSource& source, ResourcePolicyInput& out);
 [[nodiscard]] InputResult read_put_policy(const InputSource& source, ResourcePolicyInput& out);

@@ -96,6 +96,13 @@ struct ConsumerView {
 // the consumer's ARN.
 [[nodiscard]] ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
                                                        const ConsumerInput& input);
+[[nodiscard]] ApiStatus split_shard(const OperationContext& context, const SplitShardInput& input);
+[[nodiscard]] ApiStatus merge_shards(const OperationContext& context,
+                                     const MergeShardsInput& input);
+[[nodiscard]] ApiStatus update_shard_count(const OperationContext& context,
+                                           const UpdateShardCountInput& input, ReplyWriter& reply);
+[[nodiscard]] ApiStatus update_stream_mode(const OperationContext& context,
+                                           const UpdateStreamModeInput& input);
 
 // Shared by the answers that show shards.
 void write_hash_range(ReplyWriter& reply, const HashRange& range);

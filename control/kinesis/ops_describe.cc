@@ -205,7 +205,8 @@ ApiStatus describe_stream(const OperationContext& context, const DescribeStreamI
     bool has_more = false;
     // The shards of a stream that is CREATING are not shown, as they cannot be used yet.
     for (const Shard& shard : stream.shards) {
-        if (shard.number <= after || stream.status == StreamStatus::creating) {
+        if (shard.number <= after || stream.status == StreamStatus::creating ||
+            !shard.is_listed()) {
             continue;
         }
         if (left == 0) {

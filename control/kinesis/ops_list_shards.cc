@@ -30,10 +30,13 @@ struct Selection {
     std::int64_t after_shard = -1;
 };
 
-// When a shard was closed: its children were made then. Far in the future while it is open.
+// When a shard was closed. Far in the future while it is open.
 std::int64_t closed_ms(const Stream& stream, const Shard& shard) {
     if (shard.is_open()) {
         return INT64_MAX;
+    }
+    if (shard.closed_ms != 0) {
+        return shard.closed_ms;
     }
     for (const Shard& other : stream.shards) {
         if (other.parent == shard.number || other.adjacent_parent == shard.number) {
@@ -45,11 +48,15 @@ std::int64_t closed_ms(const Stream& stream, const Shard& shard) {
 
 bool is_selected(const Stream& stream, const Shard& shard, const Selection& selection,
                  std::int64_t now_ms) {
-    if (shard.number <= selection.after_shard) {
+    if (shard.number <= selection.after_shard || !shard.is_listed()) {
         return false;
     }
     const std::int64_t horizon_ms = now_ms - stream.retention_ms();
-    const std::int64_t created_ms = shard.created_s * 1000;
+    // A stream's first shards have been there from its beginning, though their numbers may begin
+    // with a later second.
+    const std::int64_t created_ms = shard.opened_ms != 0 ? shard.opened_ms
+                                    : shard.parent       ? shard.created_s * 1000
+                                                         : stream.created_ms / 1000 * 1000;
     const std::int64_t end_ms = closed_ms(stream, shard);
     if (end_ms <= horizon_ms) {
         return false;  // all its records have expired

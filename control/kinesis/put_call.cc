@@ -59,36 +59,16 @@ std::uint64_t order_key(unsigned lane, std::uint32_t route, std::size_t record) 
     return std::uint64_t{lane} << 48 | std::uint64_t{route} << 16 | record;
 }
 
-}  // namespace
+void choose_shard(std::size_t record, PutPlan& out) {
+    const StreamView& view = *out.views.back();
+    const auto target = view.find(out.hashes[record]);
+    out.places[record].shard = &view.stream().shards[target.shard_index];
+    out.order.push_back(order_key(target.route->lane, target.route_index, record));
+}
 
-ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
-                   bool many, AckLevel level, PutPlan& out) {
-    out.view = std::move(view);
-    const StreamView& target_view = *out.view;
-    const Stream& stream = target_view.stream();
-    out.places.resize(entries.size());
-    out.hashes.resize(entries.size());
-    out.order.resize(entries.size());
-    std::uint64_t total = 0;
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-        if (auto sound = check_size(stream, entries[i], i, many); !sound) {
-            return sound;
-        }
-        const auto hash = hash_of(entries[i]);
-        if (!hash) {
-            return std::unexpected(hash.error());
-        }
-        total += entries[i].data->size() + entries[i].partition_key->size();
-        out.hashes[i] = *hash;
-        const auto target = target_view.find(*hash);
-        out.places[i].shard_index = target.shard_index;
-        out.order[i] = order_key(target.route->lane, target.route_index, i);
-    }
-    if (many && total > put_records_bytes_max) {
-        return std::unexpected(invalid_argument("Records size exceeds 10 MB limit"));
-    }
+// Adds requests with the records that `order` names, by lane and shard.
+void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& out) {
     std::sort(out.order.begin(), out.order.end());
-    out.lanes.clear();
     AppendRequest* request = nullptr;
     std::uint64_t last_key = 0;
     for (const std::uint64_t key : out.order) {
@@ -109,7 +89,7 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
         }
         if (request->runs.empty() || key >> 16 != last_key >> 16) {
             AppendRequest::Run& run = request->runs.emplace_back();
-            run.shard = stream.shards[out.places[record].shard_index].uid;
+            run.shard = out.places[record].shard->uid;
             run.first_item = static_cast<std::uint32_t>(request->items.size());
         }
         last_key = key;
@@ -123,7 +103,46 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
         out.places[record].item = static_cast<std::uint32_t>(request->items.size() - 1);
         out.places[record].run = static_cast<std::uint32_t>(request->runs.size() - 1);
     }
+}
+
+}  // namespace
+
+ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
+                   bool many, AckLevel level, PutPlan& out) {
+    out.views.assign(1, std::move(view));
+    const Stream& stream = out.stream();
+    out.places.resize(entries.size());
+    out.hashes.resize(entries.size());
+    out.order.clear();
+    out.lanes.clear();
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (auto sound = check_size(stream, entries[i], i, many); !sound) {
+            return sound;
+        }
+        const auto hash = hash_of(entries[i]);
+        if (!hash) {
+            return std::unexpected(hash.error());
+        }
+        total += entries[i].data->size() + entries[i].partition_key->size();
+        out.hashes[i] = *hash;
+        choose_shard(i, out);
+    }
+    if (many && total > put_records_bytes_max) {
+        return std::unexpected(invalid_argument("Records size exceeds 10 MB limit"));
+    }
+    make_requests(entries, level, out);
     return {};
+}
+
+void route_again(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
+                 std::span<const std::uint32_t> records, AckLevel level, PutPlan& plan) {
+    plan.views.push_back(std::move(view));
+    plan.order.clear();
+    for (const std::uint32_t record : records) {
+        choose_shard(record, plan);
+    }
+    make_requests(entries, level, plan);
 }
 
 void PutCall::start(std::unique_ptr<Reply> reply, bool many) {
@@ -137,7 +156,7 @@ void PutCall::start(std::unique_ptr<Reply> reply, bool many) {
     if (const auto ready = prepare(); !ready) {
         reply_->send(ready.error());
     } else {
-        post_all();
+        post_from(0);
         if (pending_ == 0) {
             answer();
         }
@@ -189,9 +208,9 @@ ApiStatus PutCall::prepare() {
     return plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_);
 }
 
-void PutCall::post_all() {
-    whereabouts_.assign(plan_.lanes.size(), Whereabouts::refused);
-    for (std::size_t i = 0; i < plan_.lanes.size(); ++i) {
+void PutCall::post_from(std::size_t first) {
+    whereabouts_.resize(plan_.lanes.size(), Whereabouts::refused);
+    for (std::size_t i = first; i < plan_.lanes.size(); ++i) {
         if (context_.lanes.post(plan_.lanes[i], *plan_.requests[i], *this)) {
             whereabouts_[i] = Whereabouts::with_lane;
             ++pending_;
@@ -206,10 +225,34 @@ void PutCall::on_reply(LaneRequest& request) {
         }
     }
     --pending_;
-    if (pending_ == 0 && !answered_) {
+    if (pending_ == 0 && !answered_ && !follow_reshard()) {
         answer();
     }
     finish_if_done();
+}
+
+bool PutCall::follow_reshard() {
+    std::vector<std::uint32_t> records;
+    for (std::uint32_t i = 0; i < plan_.places.size(); ++i) {
+        AppendVerdict verdict{};
+        Errc why{};
+        if (fate_of(i, verdict, why) == Fate::refused && verdict == AppendVerdict::shard_closed) {
+            records.push_back(i);
+        }
+    }
+    if (records.empty()) {
+        return false;
+    }
+    // A shard is closed only after the routes around it were published.
+    auto view = context_.streams.find(plan_.stream().name);
+    if (!view || view == plan_.views.back() || !view->takes_records() ||
+        view->stream().incarnation != plan_.stream().incarnation) {
+        return false;
+    }
+    const std::size_t first = plan_.lanes.size();
+    route_again(std::move(view), input_.entries, records, context_.options.ack_level, plan_);
+    post_from(first);
+    return pending_ != 0;
 }
 
 void PutCall::check_deadline(std::uint64_t now_ms) {
@@ -244,9 +287,8 @@ PutCall::Fate PutCall::fate_of(std::size_t record, AppendVerdict& verdict, Errc&
 }
 
 ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate, Errc why) const {
-    const Stream& stream = plan_.view->stream();
-    const std::string shard =
-        format_shard_id(stream.shards[plan_.places[record].shard_index].number);
+    const Stream& stream = plan_.stream();
+    const std::string shard = format_shard_id(plan_.places[record].shard->number);
     const std::string where = "shard " + shard + " in stream " + stream.name + " under account " +
                               context_.options.account;
     if (fate == Fate::unknown) {
@@ -288,13 +330,13 @@ void PutCall::answer_one() {
     Errc why{};
     const Fate fate = fate_of(0, verdict, why);
     if (fate != Fate::committed) {
-        return reply_->send(
-            verdict == AppendVerdict::unknown_shard && fate == Fate::refused
-                ? stream_not_found(plan_.view->stream().name, context_.options.account)
-                : error_of(0, verdict, fate, why));
+        return reply_->send(verdict == AppendVerdict::unknown_shard && fate == Fate::refused
+                                ? stream_not_found(plan_.stream().name, context_.options.account)
+                                : error_of(0, verdict, fate, why));
     }
-    const Appended& appended = plan_.requests[0]->items[0].appended;
-    const Shard& shard = plan_.view->stream().shards[plan_.places[0].shard_index];
+    const PutPlan::Place& place = plan_.places[0];
+    const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
+    const Shard& shard = *place.shard;
     std::string body =
         "{\"ShardId\":\"" + format_shard_id(shard.number) + "\",\"SequenceNumber\":\"";
     append_sequence_number(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
@@ -307,7 +349,6 @@ void PutCall::answer() {
     if (!many_) {
         return answer_one();
     }
-    const Stream& stream = plan_.view->stream();
     const std::size_t count = plan_.places.size();
     std::string body;
     body.reserve(64 + count * answer_bytes_per_record);
@@ -322,7 +363,7 @@ void PutCall::answer() {
         if (fate == Fate::committed) [[likely]] {
             const PutPlan::Place& place = plan_.places[i];
             const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
-            const Shard& shard = stream.shards[place.shard_index];
+            const Shard& shard = *place.shard;
             body += "\"SequenceNumber\":\"";
             numbers.append(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
             body += "\",\"ShardId\":\"";
@@ -349,7 +390,8 @@ void PutCall::finish_if_done() {
         return;
     }
     reply_.reset();
-    plan_.view.reset();
+    plan_.views.clear();
+    plan_.places.clear();
     arena_.clear(arena_keep_bytes);
     context_.owner.idle(*this);
 }

@@ -15,13 +15,16 @@ inline constexpr std::uint64_t put_records_bytes_max = 10U << 20;
 
 // A validated request's records, laid out for the lanes.
 struct PutPlan {
-    std::shared_ptr<const StreamView> view;
+    // Of the routing under way, and of those before: records that met a closed shard are routed
+    // again when the stream has other shards (docs/resharding.md).
+    std::vector<std::shared_ptr<const StreamView>> views;
     struct Place {
         std::uint32_t request = 0;
         std::uint32_t item = 0;
         std::uint32_t run = 0;
-        std::uint32_t shard_index = 0;  // in the stream's shards
+        const Shard* shard = nullptr;  // of one of the views
     };
+    [[nodiscard]] const Stream& stream() const { return views.back()->stream(); }
     std::vector<Place> places;                             // by record
     std::vector<Hash128> hashes;                           // by record
     std::vector<unsigned> lanes;                           // by request
@@ -34,6 +37,10 @@ struct PutPlan {
 [[nodiscard]] ApiStatus plan_put(std::shared_ptr<const StreamView> view,
                                  std::span<const PutEntry> entries, bool many, AckLevel level,
                                  PutPlan& out);
+
+// Routes some of the records again, by `view`; adds requests to the plan's.
+void route_again(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
+                 std::span<const std::uint32_t> records, AckLevel level, PutPlan& plan);
 
 class PutCall final : public LaneCall {
 public:
@@ -48,7 +55,10 @@ public:
 private:
     enum class Fate : std::uint8_t { committed, refused, unknown };
     [[nodiscard]] ApiStatus prepare();
-    void post_all();
+    void post_from(std::size_t first);
+    // Sends what a shard refused because it was closed to those that took its place; false when
+    // there is nothing of the kind.
+    [[nodiscard]] bool follow_reshard();
     void answer();
     void answer_one();
     [[nodiscard]] Fate fate_of(std::size_t record, AppendVerdict& verdict, Errc& why) const;

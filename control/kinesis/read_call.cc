@@ -48,8 +48,9 @@ ApiResult<const Shard*> ReadCall::find_shard(std::string_view id) const {
                                             context_.options.account + "."});
     }
     const Shard* shard = stream.shard(*number);
-    // The shards of a stream that is CREATING aren't there yet.
-    if (shard == nullptr || stream.status == StreamStatus::creating) {
+    // The shards of a stream that is CREATING aren't there yet, nor is a shard that is.
+    if (shard == nullptr || stream.status == StreamStatus::creating ||
+        shard->state == ShardState::creating) {
         return std::unexpected(
             shard_not_found(format_shard_id(*number), stream.name, context_.options.account));
     }
@@ -371,7 +372,8 @@ ReadCall::Next ReadCall::read_plan() {
 void ReadCall::answer_records() {
     const std::int64_t now_ms = context_.clock.wall_ms();
     body_ += ']';
-    const bool at_end = shard_->closing_index && next_ >= *shard_->closing_index;
+    // A closed shard gets no more records, so its end is where the committed ones end.
+    const bool at_end = shard_->closing_index && (caught_up_ || next_ >= *shard_->closing_index);
     if (!at_end) {
         ShardIterator next = iterator_;
         next.kind = ShardIterator::Kind::sequence;

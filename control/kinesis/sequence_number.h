@@ -5,7 +5,7 @@
 //   write second, 9 | shard number, 8 | 2
 //
 // Guarantees: grows with the index within a shard, and along a lineage of shards, because a child's
-// creation second is later than all its parents' write seconds.
+// creation second is greater than its parents'.
 #pragma once
 
 #include <cstdint>

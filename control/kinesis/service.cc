@@ -330,6 +330,19 @@ ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& so
         case Operation::list_consumers:
             return with_input<ListConsumersInput>(
                 source, [&](const auto& input) { return list_consumers(context, input, writer); });
+        case Operation::split_shard:
+            return with_input<SplitShardInput>(
+                source, [&](const auto& input) { return split_shard(context, input); });
+        case Operation::merge_shards:
+            return with_input<MergeShardsInput>(
+                source, [&](const auto& input) { return merge_shards(context, input); });
+        case Operation::update_shard_count:
+            return with_input<UpdateShardCountInput>(source, [&](const auto& input) {
+                return update_shard_count(context, input, writer);
+            });
+        case Operation::update_stream_mode:
+            return with_input<UpdateStreamModeInput>(
+                source, [&](const auto& input) { return update_stream_mode(context, input); });
         case Operation::put_record:
         case Operation::put_records:
         case Operation::get_shard_iterator:

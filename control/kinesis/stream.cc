@@ -8,6 +8,8 @@
 #include <array>
 #include <unordered_map>
 
+#include "control/kinesis/reshard.h"
+
 namespace penstock::kinesis {
 
 namespace {
@@ -16,7 +18,8 @@ constexpr unsigned current_version = 1;
 constexpr std::array<std::string_view, 4> status_names = {"CREATING", "ACTIVE", "DELETING",
                                                           "UPDATING"};
 constexpr std::array<std::string_view, 2> mode_names = {"PROVISIONED", "ON_DEMAND"};
-constexpr std::array<std::string_view, 3> shard_state_names = {"creating", "open", "closed"};
+constexpr std::array<std::string_view, 5> shard_state_names = {"creating", "open", "closed",
+                                                               "closing", "opening"};
 
 using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
 
@@ -53,6 +56,18 @@ void write_consumers(Writer& writer, const Stream& stream) {
     writer.EndArray();
 }
 
+void write_times(Writer& writer, const char* key, const std::vector<std::int64_t>& times_ms) {
+    if (times_ms.empty()) {
+        return;
+    }
+    writer.Key(key);
+    writer.StartArray();
+    for (const std::int64_t at_ms : times_ms) {
+        writer.Int64(at_ms);
+    }
+    writer.EndArray();
+}
+
 void write_shard(Writer& writer, const Shard& shard) {
     writer.StartObject();
     write_number(writer, "uid", value(shard.uid));
@@ -72,6 +87,12 @@ void write_shard(Writer& writer, const Shard& shard) {
         write_number(writer, "closing_index", *shard.closing_index);
     }
     write_text(writer, "state", shard_state_names[static_cast<std::size_t>(shard.state)]);
+    if (shard.opened_ms != 0) {
+        write_number(writer, "opened_ms", static_cast<std::uint64_t>(shard.opened_ms));
+    }
+    if (shard.closed_ms != 0) {
+        write_number(writer, "closed_ms", static_cast<std::uint64_t>(shard.closed_ms));
+    }
     writer.EndObject();
 }
 
@@ -160,10 +181,29 @@ Result<Shard> read_shard(simdjson::dom::element json) {
         shard.closing_index = members.number("closing_index", i63_max);
     }
     shard.state = static_cast<ShardState>(members.choice("state", shard_state_names));
+    if (members.has("opened_ms")) {
+        shard.opened_ms = static_cast<std::int64_t>(members.number("opened_ms", i63_max));
+    }
+    if (members.has("closed_ms")) {
+        shard.closed_ms = static_cast<std::int64_t>(members.number("closed_ms", i63_max));
+    }
     if (!members.sound() || value(shard.uid) == 0 || shard.range.end < shard.range.start) {
         return fail(Errc::corrupt);
     }
     return shard;
+}
+
+// Absent when there are none.
+bool read_times(Members& members, std::string_view key, std::vector<std::int64_t>& times_ms) {
+    if (!members.has(key)) {
+        return true;
+    }
+    for (const simdjson::dom::element item : members.array(key)) {
+        if (item.get(times_ms.emplace_back()) != simdjson::SUCCESS) {
+            return false;
+        }
+    }
+    return members.sound();
 }
 
 bool read_tags(simdjson::dom::object json, std::map<std::string, std::string>& tags) {
@@ -233,6 +273,14 @@ std::uint32_t Stream::open_shard_count() const noexcept {
         std::count_if(shards.begin(), shards.end(), [](const Shard& s) { return s.is_open(); }));
 }
 
+std::uint32_t Stream::open_shard_count_soon() const noexcept {
+    if (status != StreamStatus::updating) {
+        return open_shard_count();
+    }
+    return std::max(open_shard_count(),
+                    static_cast<std::uint32_t>(parts_of_reshard(*this).begins.size()));
+}
+
 std::string encode_stream(const Stream& stream) {
     rapidjson::StringBuffer buffer;
     Writer writer(buffer);
@@ -250,6 +298,8 @@ std::string encode_stream(const Stream& stream) {
     if (!stream.resource_policy.empty()) {
         write_text(writer, "resource_policy", stream.resource_policy);
     }
+    write_times(writer, "scalings_ms", stream.scalings_ms);
+    write_times(writer, "mode_changes_ms", stream.mode_changes_ms);
     writer.Key("shards");
     writer.StartArray();
     for (const Shard& shard : stream.shards) {
@@ -287,6 +337,10 @@ Result<Stream> decode_stream(std::string_view json) {
     if (members.has("resource_policy")) {
         stream.resource_policy = members.text("resource_policy");
     }
+    if (!read_times(members, "scalings_ms", stream.scalings_ms) ||
+        !read_times(members, "mode_changes_ms", stream.mode_changes_ms)) {
+        return fail(Errc::corrupt);
+    }
     const auto shards = members.array("shards");
     const auto tags = members.object("tags");
     if (!members.sound() || !read_tags(tags, stream.tags)) {
@@ -296,6 +350,10 @@ Result<Stream> decode_stream(std::string_view json) {
         PENSTOCK_TRY(shard, read_shard(item));
         if (shard.number >= stream.next_shard_number ||
             (!stream.shards.empty() && stream.shards.back().number >= shard.number)) {
+            return fail(Errc::corrupt);
+        }
+        // A shard that is not there yet is somebody's child.
+        if (!shard.is_listed() && !(shard.parent && stream.shard(*shard.parent) != nullptr)) {
             return fail(Errc::corrupt);
         }
         stream.shards.push_back(shard);
@@ -324,7 +382,7 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(
     }
     std::vector<ShardRoute> routes;
     for (const Shard& shard : s.shards) {
-        if (shard.state == ShardState::open) {
+        if (shard.state == ShardState::open || shard.state == ShardState::opening) {
             routes.push_back(
                 {shard.range.start, shard.range.end, shard.uid, shard.group, view->lane_of(shard)});
         }

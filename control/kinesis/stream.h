@@ -24,7 +24,10 @@ namespace penstock::kinesis {
 
 enum class StreamStatus : std::uint8_t { creating, active, deleting, updating };
 enum class StreamMode : std::uint8_t { provisioned, on_demand };
-enum class ShardState : std::uint8_t { creating, open, closed };
+// Of a change of shards (docs/resharding.md): a new shard is creating, then opening (it takes
+// records, but is not listed), then open; its parents are open, then closing (listed as open, they
+// take no new records), then closed.
+enum class ShardState : std::uint8_t { creating, open, closed, closing, opening };
 
 // "ACTIVE", "PROVISIONED": Kinesis' words.
 [[nodiscard]] std::string_view name_of(StreamStatus status) noexcept;
@@ -41,9 +44,18 @@ struct Shard {
     Sequence first_index = 0;
     std::optional<Sequence> closing_index;  // first index it will never have; empty while open
     ShardState state = ShardState::open;
+    // Of a child, and of a parent: between their records, the same for all of one change. 0: none.
+    std::int64_t opened_ms = 0;
+    std::int64_t closed_ms = 0;
     friend bool operator==(const Shard&, const Shard&) = default;
 
-    [[nodiscard]] bool is_open() const noexcept { return state != ShardState::closed; }
+    // As users see it.
+    [[nodiscard]] bool is_open() const noexcept {
+        return state == ShardState::open || state == ShardState::closing;
+    }
+    [[nodiscard]] bool is_listed() const noexcept {
+        return is_open() || state == ShardState::closed;
+    }
     [[nodiscard]] SequenceNumber sequence_number(Sequence index,
                                                  std::int64_t written_ms) const noexcept {
         return {created_s, number, index, written_ms / 1000};
@@ -72,7 +84,9 @@ struct Stream {
     std::map<std::string, std::string> tags;
     std::string resource_policy;  // JSON as it was put; empty: none
     std::uint32_t next_consumer_number = 1;
-    std::vector<Consumer> consumers;  // by number
+    std::vector<Consumer> consumers;            // by number
+    std::vector<std::int64_t> scalings_ms;      // UpdateShardCount, those of the last day
+    std::vector<std::int64_t> mode_changes_ms;  // UpdateStreamMode, the same
     friend bool operator==(const Stream&, const Stream&) = default;
 
     [[nodiscard]] const Shard* shard(std::uint32_t number) const noexcept;
@@ -80,6 +94,8 @@ struct Stream {
     [[nodiscard]] const Consumer* consumer(std::string_view name) const noexcept;
     [[nodiscard]] const Consumer* consumer(std::uint32_t number) const noexcept;
     [[nodiscard]] std::uint32_t open_shard_count() const noexcept;
+    // That, or what it will be when a change of shards is done, if that is more.
+    [[nodiscard]] std::uint32_t open_shard_count_soon() const noexcept;
     [[nodiscard]] std::int64_t retention_ms() const noexcept {
         return std::int64_t{retention_hours} * 3600 * 1000;
     }

@@ -7,26 +7,16 @@
 #include <charconv>
 #include <chrono>
 
+#include "control/kinesis/catalog_keys.h"
+#include "control/kinesis/reshard.h"
+
 namespace penstock::kinesis {
 
 namespace {
 
-constexpr std::string_view stream_prefix = "stream/";
-constexpr std::string_view tombstone_prefix = "tombstone/";
-constexpr std::string_view next_uid_key = "meta/next_uid";
-constexpr std::string_view last_deleted_key = "meta/last_deleted";
-constexpr std::string_view iterator_key_key = "secret/iterator";
 constexpr std::size_t iterator_key_bytes = 32;
 // Requests the worker has with the lanes at once; more wait.
 constexpr std::size_t in_flight_max = 64;
-
-std::string key_of(std::string_view prefix, std::string_view name) {
-    return std::string(prefix) + std::string(name);
-}
-
-std::string tombstone_key(ShardUid uid) {
-    return key_of(tombstone_prefix, std::to_string(value(uid)));
-}
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
     std::uint64_t number = 0;
@@ -35,31 +25,6 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
         return std::nullopt;
     }
     return number;
-}
-
-CatalogChange put_change(std::string key, std::string value, std::optional<Revision> expected) {
-    CatalogChange change;
-    change.key = std::move(key);
-    change.value = std::move(value);
-    change.expected = expected;
-    return change;
-}
-
-CatalogChange remove_change(std::string key, std::optional<Revision> expected) {
-    CatalogChange change;
-    change.kind = CatalogChange::Kind::remove;
-    change.key = std::move(key);
-    change.expected = expected;
-    return change;
-}
-
-template <typename Request>
-std::vector<LaneRequest*> pointers(const std::vector<std::unique_ptr<Request>>& requests) {
-    std::vector<LaneRequest*> all;
-    for (const auto& request : requests) {
-        all.push_back(request.get());
-    }
-    return all;
 }
 
 // Waits for the ring's eventfd and clears it.
@@ -122,9 +87,13 @@ Status StreamStore::load() {
         for (const Shard& shard : stream.shards) {
             known[shard.uid] = true;
         }
-        if (stream.status == StreamStatus::active) {
+        if (stream.status == StreamStatus::active || stream.status == StreamStatus::updating) {
             // Whether the lanes heard of the last change of retention is not known.
             retention_due_[stream.name] = stream.incarnation;
+        }
+        if (stream.status == StreamStatus::updating) {
+            say("stream " + stream.name + " goes on with the change of its shards that was under " +
+                "way");
         }
         const std::string name = stream.name;
         PENSTOCK_TRY(view, StreamView::make(std::move(stream), lane_by_group_));
@@ -183,7 +152,7 @@ std::shared_ptr<const StreamView> StreamStore::find(std::string_view name) const
 std::uint32_t StreamStore::open_shard_count() const {
     std::uint32_t count = 0;
     for (const auto& [name, view] : *table()) {
-        count += view->stream().open_shard_count();
+        count += view->stream().open_shard_count_soon();
     }
     return count;
 }
@@ -277,6 +246,21 @@ void StreamStore::publish_routes() {
 
 // -- Changes --------------------------------------------------------------------------------------
 
+Result<StreamStore::NextUid> StreamStore::read_next_uid() {
+    const auto counter = catalog_.get(next_uid_key);
+    if (!counter) {
+        if (counter.error().code != Errc::not_found) {
+            return std::unexpected(counter.error());
+        }
+        return NextUid{1, 0};
+    }
+    const auto number = parse_number(counter->value);
+    if (!number) {
+        return fail(Errc::corrupt);
+    }
+    return NextUid{*number, counter->revision};
+}
+
 Status StreamStore::create(const NewStream& wanted) {
     while (true) {
         if (find(wanted.name) || catalog_.get(key_of(stream_prefix, wanted.name))) {
@@ -286,15 +270,7 @@ Status StreamStore::create(const NewStream& wanted) {
         if (open_shards + std::uint64_t{wanted.shard_count} > options_.shards_max) {
             return fail(Errc::no_space, 0, open_shards);
         }
-        const auto counter = catalog_.get(next_uid_key);
-        if (!counter && counter.error().code != Errc::not_found) {
-            return std::unexpected(counter.error());
-        }
-        const auto next_uid =
-            counter ? parse_number(counter->value) : std::optional<std::uint64_t>(1);
-        if (!next_uid) {
-            return fail(Errc::corrupt);
-        }
+        PENSTOCK_TRY(next_uid, read_next_uid());
         const auto deleted = catalog_.get(last_deleted_key);
         if (!deleted && deleted.error().code != Errc::not_found) {
             return std::unexpected(deleted.error());
@@ -307,7 +283,7 @@ Status StreamStore::create(const NewStream& wanted) {
         const std::int64_t now_ms = clock_.wall_ms();
         Stream stream;
         stream.name = wanted.name;
-        stream.incarnation = *next_uid;
+        stream.incarnation = next_uid.number;
         stream.mode = wanted.mode;
         stream.created_ms = now_ms;
         stream.max_record_kib = wanted.max_record_kib;
@@ -315,7 +291,7 @@ Status StreamStore::create(const NewStream& wanted) {
         stream.tags = wanted.tags;
         const auto ranges = tile_hash_space(wanted.shard_count);
         for (std::uint32_t i = 0; i < wanted.shard_count; ++i) {
-            const std::uint64_t uid = *next_uid + 1 + i;
+            const std::uint64_t uid = next_uid.number + 1 + i;
             Shard shard;
             shard.uid = static_cast<ShardUid>(uid);
             shard.number = i;
@@ -328,8 +304,8 @@ Status StreamStore::create(const NewStream& wanted) {
         const CatalogChange changes[] = {
             put_change(key_of(stream_prefix, wanted.name), encode_stream(stream), 0),
             put_change(std::string(next_uid_key),
-                       std::to_string(*next_uid + 1 + wanted.shard_count),
-                       counter ? counter->revision : 0)};
+                       std::to_string(next_uid.number + 1 + wanted.shard_count),
+                       next_uid.revision)};
         const auto done = catalog_.commit(changes);
         if (done) {
             return {};
@@ -487,7 +463,9 @@ bool StreamStore::settled() const {
 void StreamStore::run() {
     std::unique_lock lock(work_mutex_);
     while (true) {
-        work_ready_.wait(lock, [&] { return stop_ || work_waits_; });
+        // Now and then it looks for closed shards that have expired.
+        work_ready_.wait_for(lock, std::chrono::milliseconds(options_.look_every_ms),
+                             [&] { return stop_ || work_waits_; });
         if (stop_) {
             return;
         }
@@ -514,14 +492,20 @@ bool StreamStore::carry_out_once() {
             all_done = finish_creation(stream) && all_done;
         } else if (stream.status == StreamStatus::deleting) {
             all_done = finish_deletion(stream) && all_done;
+        } else if (stream.status == StreamStatus::updating) {
+            all_done = go_on_resharding(stream) && all_done;
+        } else {
+            all_done = remove_expired(stream) && all_done;
         }
         std::unique_lock lock(work_mutex_);
         if (stop_) {
             return true;
         }
-        const bool retention_is_due = retention_due_.erase(name) != 0;
+        // A stream that is UPDATING is looked at again when it is ACTIVE.
+        const bool retention_is_due =
+            stream.status == StreamStatus::active && retention_due_.erase(name) != 0;
         lock.unlock();
-        if (retention_is_due && stream.status == StreamStatus::active && !apply_retention(stream)) {
+        if (retention_is_due && !apply_retention(stream)) {
             lock.lock();
             retention_due_.emplace(name, stream.incarnation);
             all_done = false;
@@ -635,6 +619,19 @@ bool StreamStore::apply_retention(const Stream& stream) {
 }
 
 Errc StreamStore::ask_all(std::span<LaneRequest* const> requests, std::span<const GroupId> groups) {
+    std::vector<unsigned> lanes;
+    for (const GroupId group : groups) {
+        const auto lane = lane_by_group_.find(group);
+        if (lane == lane_by_group_.end()) {
+            return Errc::unavailable;
+        }
+        lanes.push_back(lane->second);
+    }
+    return ask_lanes(requests, lanes);
+}
+
+Errc StreamStore::ask_lanes(std::span<LaneRequest* const> requests,
+                            std::span<const unsigned> lanes) {
     Errc outcome = Errc::ok;
     std::size_t posted = 0;
     std::size_t answered = 0;
@@ -644,10 +641,7 @@ Errc StreamStore::ask_all(std::span<LaneRequest* const> requests, std::span<cons
         while (posted < requests.size() && posted - answered < in_flight_max &&
                outcome == Errc::ok && !inbox_full) {
             requests[posted]->reply_to = &replies_;
-            const auto lane = lane_by_group_.find(groups[posted]);
-            if (lane == lane_by_group_.end()) {
-                outcome = Errc::unavailable;
-            } else if (lanes_.post(lane->second, *requests[posted])) {
+            if (lanes_.post(lanes[posted], *requests[posted])) {
                 ++posted;
             } else {
                 inbox_full = true;

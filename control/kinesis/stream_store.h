@@ -11,6 +11,8 @@
 //                      Held in clear: whoever can read the data directories can forge iterators,
 //                      which give nothing that the directories don't.
 //
+// Changes of shards and their steps: docs/resharding.md, stream_store_reshard.cc.
+//
 // Runs on: any control thread, plus one worker of its own. Calls block on the catalog.
 // Guarantees: a shard number is never used twice; a shard is known to its group before its stream
 // is ACTIVE; a tombstone is committed before its shard is dropped.
@@ -37,6 +39,9 @@
 
 namespace penstock::kinesis {
 
+struct NewShard;
+struct ReshardParts;
+
 struct NewStream {
     std::string name;
     StreamMode mode = StreamMode::provisioned;
@@ -52,10 +57,12 @@ struct StreamStoreOptions {
     std::vector<std::string> door_streams;
     // Takes each new table. Called from one thread at a time.
     std::function<void(std::unique_ptr<const RouteTable>)> publish;
-    // One line for an operator; called on the worker.
+    // One line for an operator; called on the worker, and before it starts.
     std::function<void(std::string_view)> log;
     // How long the worker waits before it tries again what failed.
     std::uint64_t retry_ms = 200;
+    // How often it looks for closed shards whose records have all expired.
+    std::uint64_t look_every_ms = 60'000;
 };
 
 // A registration that ends with this; no call is in progress when the destructor returns.
@@ -109,6 +116,12 @@ public:
     // whatever thread changed it, until what this returns is destroyed.
     using ChangeListener = std::function<void(std::string_view stream)>;
     [[nodiscard]] std::unique_ptr<StreamListening> listen(ChangeListener changed);
+    // The stream is UPDATING when this returns and ACTIVE with other shards soon after. The plan is
+    // made from the stream as the catalog has it, perhaps more than once, and may edit it; an empty
+    // one changes only what it edited. Errors: not_found, locked (not ACTIVE), no_space
+    // (shards_max; detail = open shards of all streams now), unavailable, the plan's own.
+    using MakePlan = std::function<Result<std::vector<NewShard>>(Stream&)>;
+    [[nodiscard]] Status reshard(std::string_view name, const MakePlan& make_plan);
 
     // 32 bytes, random, the same after a restart.
     [[nodiscard]] std::string_view iterator_key() const noexcept { return iterator_key_; }
@@ -127,6 +140,11 @@ private:
     [[nodiscard]] Status change(
         std::string_view name, const std::function<Status(Stream&)>& edit,
         const std::function<void(const Stream&, std::vector<CatalogChange>&)>& add_changes = {});
+    struct NextUid {
+        std::uint64_t number = 1;
+        Revision revision = 0;
+    };
+    [[nodiscard]] Result<NextUid> read_next_uid();
     void wake();
 
     // -- The worker
@@ -136,10 +154,19 @@ private:
     [[nodiscard]] bool finish_deletion(const Stream& stream);
     [[nodiscard]] bool apply_retention(const Stream& stream);
     [[nodiscard]] bool drop_orphans();
+    [[nodiscard]] bool go_on_resharding(const Stream& stream);
+    [[nodiscard]] bool add_children(const Stream& stream);
+    [[nodiscard]] bool wait_for_routes();
+    [[nodiscard]] bool close_parents(const Stream& stream, const ReshardParts& parts,
+                                     std::vector<Sequence>& closing_indexes,
+                                     std::int64_t& boundary_ms);
+    [[nodiscard]] bool remove_expired(const Stream& stream);
     [[nodiscard]] bool drop_shards(std::span<const std::pair<ShardUid, GroupId>> shards);
     // Posts all and waits for all; the first outcome that isn't ok.
     [[nodiscard]] Errc ask_all(std::span<LaneRequest* const> requests,
                                std::span<const GroupId> groups);
+    [[nodiscard]] Errc ask_lanes(std::span<LaneRequest* const> requests,
+                                 std::span<const unsigned> lanes);
     void say(const std::string& line) const;
 
     class Listening;

@@ -95,6 +95,19 @@ protected:
         if (operation.ends_with("ResourcePolicy")) {
             return R"({"ResourceARN":")" + arn + stream + R"(","Policy":"{\"Statement\":[]}"})";
         }
+        if (operation == "SplitShard") {
+            return "{" + name + R"(,"ShardToSplit":"0","NewStartingHashKey":"99"})";
+        }
+        if (operation == "MergeShards") {
+            return "{" + name + R"(,"ShardToMerge":"0","AdjacentShardToMerge":"1"})";
+        }
+        if (operation == "UpdateShardCount") {
+            return "{" + name + R"(,"TargetShardCount":2,"ScalingType":"UNIFORM_SCALING"})";
+        }
+        if (operation == "UpdateStreamMode") {
+            return R"({"StreamARN":")" + arn + stream +
+                   R"(","StreamModeDetails":{"StreamMode":"ON_DEMAND"}})";
+        }
         return "{" + name + "}";
     }
 

@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,6 +32,8 @@ public:
         Sequence next = 1;
         Sequence trim = 1;
         std::vector<Stored> records;
+        bool closed = false;
+        std::int64_t last_arrival_ms = 0;
     };
     struct Faults {
         bool inbox_full = false;
@@ -38,7 +41,8 @@ public:
         Errc append_outcome = Errc::ok;  // of whole requests
         Errc commit_outcome = Errc::ok;
         Errc plan_outcome = Errc::ok;
-        Errc control_outcome = Errc::ok;  // of add, drop and set_retention
+        Errc control_outcome = Errc::ok;  // of add, drop, close and set_retention
+        bool hold_closes = false;         // answered when it is false again
         std::map<ShardUid, AppendVerdict> verdicts;
         std::uint32_t plan_records_max = 1000;  // records one plan covers
         int full_releases = 0;                  // releases that find the inbox full
@@ -51,6 +55,7 @@ public:
             const std::lock_guard lock(mutex_);
             stop_ = true;
             faults_.hold_appends = false;
+            faults_.hold_closes = false;
         }
         ready_.notify_all();
         thread_.join();
@@ -110,7 +115,9 @@ private:
         while (true) {
             const auto runnable = [&] {
                 for (std::size_t i = 0; i < queue_.size(); ++i) {
-                    if (!faults_.hold_appends || queue_[i].request->kind != RequestKind::append) {
+                    const RequestKind kind = queue_[i].request->kind;
+                    if (!(faults_.hold_appends && kind == RequestKind::append) &&
+                        !(faults_.hold_closes && kind == RequestKind::close_shard)) {
                         return i;
                     }
                 }
@@ -183,8 +190,10 @@ private:
                 request.outcome = faults_.control_outcome;
                 if (request.outcome == Errc::ok) {
                     ShardData& shard = shards_[add.shard];
+                    turns_told_.clear();
                     shard.group = add.group;
                     shard.retention_ms = add.retention_ms;
+                    shard.last_arrival_ms = std::max(shard.last_arrival_ms, add.first_arrival_ms);
                     bugs += lane_of(add.group) == posted.lane ? 0 : 1;
                 }
                 break;
@@ -205,17 +214,43 @@ private:
             }
             case RequestKind::shard_status: {
                 auto& status = static_cast<ShardStatusRequest&>(request);
-                const auto it = shards_.find(status.shard);
-                if (it == shards_.end()) {
-                    request.outcome = Errc::not_found;
-                } else {
-                    status.status.end_sequence = it->second.next;
+                request.outcome = tell(status.shard, status.status);
+                break;
+            }
+            case RequestKind::close_shard: {
+                auto& close = static_cast<CloseShardRequest&>(request);
+                request.outcome = faults_.control_outcome;
+                if (request.outcome == Errc::ok) {
+                    request.outcome = tell(close.shard, close.status);
+                }
+                if (request.outcome == Errc::ok) {
+                    shards_[close.shard].closed = true;
+                    // No lane may still use routes from before: each has told of a later turn.
+                    for (unsigned lane = 0; lane < lanes_; ++lane) {
+                        bugs += turns_told_[lane].size() > 1 ? 0 : 1;
+                    }
+                    bugs += lane_of(close.group) == posted.lane ? 0 : 1;
                 }
                 break;
             }
+            case RequestKind::turn:
+                static_cast<TurnRequest&>(request).turn = ++turns_ / 3;
+                turns_told_[posted.lane].insert(turns_ / 3);
+                break;
             default:
                 ++bugs;
         }
+    }
+
+    Errc tell(ShardUid uid, ShardStatus& status) {
+        const auto it = shards_.find(uid);
+        if (it == shards_.end()) {
+            return Errc::not_found;
+        }
+        status.trim_sequence = it->second.trim;
+        status.end_sequence = it->second.next;
+        status.last_arrival_ms = it->second.last_arrival_ms;
+        return Errc::ok;
     }
 
     void append(AppendRequest& request, unsigned lane) {
@@ -237,13 +272,15 @@ private:
                     continue;
                 }
                 const auto fault = faults_.verdicts.find(run.shard);
-                item.verdict =
-                    fault == faults_.verdicts.end() ? AppendVerdict::accepted : fault->second;
+                item.verdict = fault != faults_.verdicts.end() ? fault->second
+                               : it->second.closed             ? AppendVerdict::shard_closed
+                                                               : AppendVerdict::accepted;
                 if (item.verdict != AppendVerdict::accepted) {
                     continue;
                 }
                 ShardData& shard = it->second;
-                item.appended = {shard.next++, clock_.wall_ms()};
+                shard.last_arrival_ms = std::max(clock_.wall_ms(), shard.last_arrival_ms);
+                item.appended = {shard.next++, shard.last_arrival_ms};
                 if (faults_.commit_outcome == Errc::ok) {
                     shard.records.push_back({item.appended.sequence, item.appended.arrival_ms,
                                              std::string(as_text(item.record.partition_key)),
@@ -298,6 +335,8 @@ private:
     std::deque<Posted> queue_;
     std::map<ShardUid, ShardData> shards_;
     std::vector<TailReadRequest*> tails_;
+    std::uint64_t turns_ = 0;
+    std::map<unsigned, std::set<std::uint64_t>> turns_told_;  // by lane, since a shard was added
     Faults faults_;
     int leases_ = 0;
     std::atomic<std::size_t> append_requests_ = 0;
