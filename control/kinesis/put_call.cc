@@ -63,7 +63,32 @@ void choose_shard(std::size_t record, PutPlan& out) {
     const StreamView& view = *out.views.back();
     const auto target = view.find(out.hashes[record]);
     out.places[record].shard = &view.stream().shards[target.shard_index];
+    out.places[record].over_quota = false;
     out.order.push_back(order_key(target.route->lane, target.route_index, record));
+}
+
+// Takes the chosen records from their shards' quotas; what is over goes out of `order`. After one
+// record of a shard all later ones are over, too: none must overtake it.
+void apply_quota(std::span<const PutEntry> entries, const QuotaCheck& check, PutPlan& out) {
+    out.over_quota.clear();
+    const auto is_over = [&](ShardUid shard) {
+        return std::ranges::find(out.over_quota, shard) != out.over_quota.end();
+    };
+    std::erase_if(out.order, [&](std::uint64_t key) {
+        const std::size_t record = key & 0xffff;
+        const PutEntry& entry = entries[record];
+        PutPlan::Place& place = out.places[record];
+        const ShardUid shard = place.shard->uid;
+        if (is_over(shard)) {
+            check.quotas->refuse_write();
+            place.over_quota = true;
+        } else if (!check.quotas->take_write(
+                       shard, entry.data->size() + entry.partition_key->size(), check.now_ns)) {
+            out.over_quota.push_back(shard);
+            place.over_quota = true;
+        }
+        return place.over_quota;
+    });
 }
 
 // Adds requests with the records that `order` names, by lane and shard.
@@ -108,7 +133,7 @@ void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& o
 }  // namespace
 
 ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
-                   bool many, AckLevel level, PutPlan& out) {
+                   bool many, AckLevel level, PutPlan& out, QuotaCheck quota) {
     out.views.assign(1, std::move(view));
     const Stream& stream = out.stream();
     out.places.resize(entries.size());
@@ -130,6 +155,9 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
     }
     if (many && total > put_records_bytes_max) {
         return std::unexpected(invalid_argument("Records size exceeds 10 MB limit"));
+    }
+    if (quota.quotas != nullptr && stream.mode == StreamMode::provisioned) {
+        apply_quota(entries, quota, out);
     }
     make_requests(entries, level, out);
     return {};
@@ -205,7 +233,8 @@ ApiStatus PutCall::prepare() {
                                  " under account " + context_.options.account + " is invalid."));
         }
     }
-    return plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_);
+    return plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_,
+                    {context_.options.quotas, context_.clock.monotonic_ns()});
 }
 
 void PutCall::post_from(std::size_t first) {
@@ -267,6 +296,9 @@ PutCall::Fate PutCall::fate_of(std::size_t record, AppendVerdict& verdict, Errc&
     const PutPlan::Place& place = plan_.places[record];
     verdict = AppendVerdict::no_memory;
     why = Errc::timed_out;
+    if (place.over_quota) {
+        return Fate::refused;
+    }
     if (whereabouts_[place.request] == Whereabouts::refused) {
         return Fate::refused;
     }

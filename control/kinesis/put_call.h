@@ -23,6 +23,7 @@ struct PutPlan {
         std::uint32_t item = 0;
         std::uint32_t run = 0;
         const Shard* shard = nullptr;  // of one of the views
+        bool over_quota = false;       // refused without asking the lane
     };
     [[nodiscard]] const Stream& stream() const { return views.back()->stream(); }
     std::vector<Place> places;                             // by record
@@ -30,13 +31,19 @@ struct PutPlan {
     std::vector<unsigned> lanes;                           // by request
     std::vector<std::unique_ptr<AppendRequest>> requests;  // the first lanes.size() are used
     std::vector<std::uint64_t> order;
+    std::vector<ShardUid> over_quota;  // shards whose quota was used up on the way
+};
+// Of the shards of PROVISIONED streams, for plan_put.
+struct QuotaCheck {
+    ShardQuotas* quotas = nullptr;
+    std::uint64_t now_ns = 0;
 };
 
 // Routes and groups the records: one request per lane, one run per shard, records of a shard in the
 // order given. The entries' texts and bytes are viewed, not copied.
 [[nodiscard]] ApiStatus plan_put(std::shared_ptr<const StreamView> view,
                                  std::span<const PutEntry> entries, bool many, AckLevel level,
-                                 PutPlan& out);
+                                 PutPlan& out, QuotaCheck quota = {});
 
 // Routes some of the records again, by `view`; adds requests to the plan's.
 void route_again(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,

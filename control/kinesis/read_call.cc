@@ -206,6 +206,11 @@ ApiStatus ReadCall::prepare_records() {
             shard_not_found(shard_id, iterator_.stream, context_.options.account));
     }
     shard_ = view_->stream().shard(iterator_.shard_number);
+    ShardQuotas* quotas = context_.options.quotas;
+    if (quotas != nullptr && view_->stream().mode == StreamMode::provisioned &&
+        !quotas->begin_read(shard_->uid, context_.clock.monotonic_ns())) {
+        return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+    }
     limit_ = input.limit.value_or(get_records_count_max);
     return {};
 }
@@ -393,6 +398,9 @@ void ReadCall::answer_records() {
         write_child_shards(reply, view_->stream(), *shard_);
     }
     body_ += '}';
+    if (context_.options.quotas != nullptr && view_->stream().mode == StreamMode::provisioned) {
+        context_.options.quotas->spend_read(shard_->uid, bytes_, context_.clock.monotonic_ns());
+    }
     answered_ = true;
     reply_->send(std::move(body_));
 }

@@ -19,6 +19,7 @@
 #include "control/kinesis/lane_client.h"
 #include "control/kinesis/operations.h"
 #include "control/kinesis/record_source.h"
+#include "control/kinesis/shard_quota.h"
 #include "control/kinesis/stream_store.h"
 #include "control/kinesis/subscription_table.h"
 #include "control/kinesis/token.h"
@@ -47,6 +48,8 @@ struct ServiceOptions {
     std::string account = "000000000000";
     std::string region = "us-east-1";  // when the request's signature names none
     AckLevel ack_level = AckLevel::quorum;
+    // Of PROVISIONED streams' shards; null: unlimited. Must outlive the handler.
+    ShardQuotas* quotas = nullptr;
     // After this a put whose commit is not known is answered InternalFailure.
     std::uint64_t commit_deadline_ms = 30'000;
     // Requests of one control thread with the lanes at once; a power of two.

@@ -493,7 +493,11 @@ private:
     }
 
     bool start_http(std::string& why) {
+        if (options_.shard_quota) {
+            quotas_ = std::make_unique<kinesis::ShardQuotas>(*options_.shard_quota);
+        }
         NodeMetrics::Sources sources;
+        sources.quotas = quotas_.get();
         sources.lanes = lanes_.get();
         sources.supervisor = supervisor_.get();
         sources.streams = streams_.get();
@@ -558,6 +562,7 @@ private:
         service.ack_level = options_.ack_level;
         service.subscriptions = subscriptions_;
         service.consumers_max = options_.consumers_max;
+        service.quotas = quotas_.get();
         auto opened = http::HttpServer::open(
             std::move(server),
             [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
@@ -627,6 +632,7 @@ private:
 
     NodeOptions options_;
     SystemClock clock_;
+    std::unique_ptr<kinesis::ShardQuotas> quotas_;  // null: unlimited
     std::unique_ptr<ReplicaSet> set_;
     std::string engine_why_;
     std::mutex early_mutex_;

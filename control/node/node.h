@@ -9,10 +9,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "control/kinesis/shard_quota.h"
 #include "dataplane/door/door.h"
 #include "dataplane/eal.h"
 #include "dataplane/lane/idle.h"
@@ -60,6 +62,7 @@ struct NodeOptions {
     bool pin_lanes = true;
     std::vector<DoorSpec> doors;
     AckLevel ack_level = AckLevel::quorum;
+    std::optional<kinesis::ShardQuotaLimits> shard_quota;  // empty: unlimited
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages huge_pages = EalOptions::HugePages::automatic;
     std::string region = "us-east-1";

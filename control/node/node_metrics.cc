@@ -453,6 +453,14 @@ void NodeMetrics::add_http_families() {
             }
         });
     add_auth_families(registry_, sources_.gates);
+    add(Kind::counter, "penstock_shard_quota_refused_total",
+        "Refused since a shard's quota was used up: records (write) and GetRecords calls (read).",
+        [this](Samples& out) {
+            if (sources_.quotas != nullptr) {
+                out.add(sources_.quotas->refused_records(), {{"direction", "write"}});
+                out.add(sources_.quotas->refused_reads(), {{"direction", "read"}});
+            }
+        });
     counter("penstock_http_received_bytes_total", "Bytes read from HTTP connections.",
             &http::ServerCounters::received_bytes);
     counter("penstock_http_sent_bytes_total", "Bytes written to HTTP connections.",

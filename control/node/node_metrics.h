@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "control/auth/gate.h"
+#include "control/kinesis/shard_quota.h"
 #include "control/kinesis/stream_store.h"
 #include "control/kinesis/subscription_table.h"
 #include "control/metrics/registry.h"
@@ -35,7 +36,8 @@ public:
         std::vector<const RequestCounters*> requests;  // one per control thread
         const http::TlsContext* tls = nullptr;         // when TLS is spoken
         const kinesis::FanOutCounters* fan_out = nullptr;
-        std::vector<const auth::Gate*> gates;  // the same, where requests are signed
+        std::vector<const auth::Gate*> gates;          // the same, where requests are signed
+        const kinesis::ShardQuotas* quotas = nullptr;  // where shards have quotas
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.

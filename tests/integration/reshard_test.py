@@ -261,5 +261,42 @@ class Reshard(NodeTest):
               "a change", flush=True)
 
 
+class Quota(NodeTest):
+    def test_provisioned_shards_have_quotas_and_on_demand_ones_have_none(self):
+        node = self.node("--shard-quota", "aws")
+        node.create_stream("s", 1)
+        client = node.boto()
+        records = [{"PartitionKey": "k", "Data": b"%d" % i} for i in range(500)]
+        # More than a second allows, in what is less than a second on any machine that passes.
+        answers = [client.put_records(StreamName="s", Records=records) for _ in range(12)]
+        results = [result for answer in answers for result in answer["Records"]]
+        refused = [result for result in results if "ErrorCode" in result]
+        self.assertGreater(len(refused), 0)
+        self.assertEqual({result["ErrorCode"] for result in refused},
+                         {"ProvisionedThroughputExceededException"})
+        self.assertEqual(len(refused), sum(answer["FailedRecordCount"] for answer in answers))
+        shard = list_shards(client)[0]["ShardId"]
+        iterator = client.get_shard_iterator(StreamName="s", ShardId=shard,
+                                             ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+
+        def read_until_refused(times):
+            for _ in range(times):
+                client.get_records(ShardIterator=iterator, Limit=1)
+        with self.assertRaises(client.exceptions.ProvisionedThroughputExceededException):
+            read_until_refused(200)
+        metrics = node.metrics()
+        self.assertEqual(metrics.get("penstock_shard_quota_refused_total", direction="write"),
+                         len(refused))
+        self.assertEqual(metrics.get("penstock_shard_quota_refused_total", direction="read"), 1)
+
+        arn = client.describe_stream_summary(StreamName="s")["StreamDescriptionSummary"]["StreamARN"]
+        client.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+        node.wait_active("s", client)
+        for _ in range(12):
+            answer = client.put_records(StreamName="s", Records=records)
+            self.assertEqual(answer["FailedRecordCount"], 0)
+        read_until_refused(12)
+
+
 if __name__ == "__main__":
     main()

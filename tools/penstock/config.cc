@@ -17,6 +17,7 @@
 #include "dataplane/lane/cpu_list.h"
 #include "dataplane/port/port.h"
 #include "dataplane/wire/address.h"
+#include "tools/penstock/quota_option.h"
 
 namespace penstock {
 namespace {
@@ -333,6 +334,11 @@ constexpr std::array specs{
         "When a record is acknowledged: durable on two replicas (quorum, the default) or on "
         "all three (all).",
         [](O& o, V v) { return store_choice(o.ack_level, v, ack_levels); }},
+    SettingSpec{"shard-quota", Shape::single, "QUOTA",
+                "What a shard of a PROVISIONED stream takes and gives per second: unlimited "
+                "(default), aws (1 MiB and 1000 records in, 2 MiB and 5 reads out), or parts of "
+                "it, such as in=4MiB,out-calls=50.",
+                [](O& o, V v) { return read_shard_quota(v, o.shard_quota); }},
     SettingSpec{"poll", Shape::single, "MODE",
                 "How an idle lane waits: adaptive (default) sleeps, busy spins.",
                 [](O& o, V v) { return store_choice(o.poll, v, poll_modes); }},

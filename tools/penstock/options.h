@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/kinesis/shard_quota.h"
 #include "dataplane/eal.h"
 #include "dataplane/lane/idle.h"
 #include "dataplane/port/port.h"
@@ -53,6 +54,7 @@ struct ServeOptions {
     std::vector<unsigned> lane_cpus;  // what `lanes` names, one lane each, never empty
     std::vector<std::string> doors;   // each accepted by parse_door()
     AckLevel ack_level = AckLevel::quorum;
+    std::optional<kinesis::ShardQuotaLimits> shard_quota;  // empty: unlimited
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
     unsigned http_threads = 1;

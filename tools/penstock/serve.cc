@@ -114,6 +114,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
         node.doors.push_back(std::move(*door));
     }
     node.ack_level = serve.ack_level;
+    node.shard_quota = serve.shard_quota;
     node.poll = serve.poll;
     node.huge_pages = serve.hugepages;
     node.region = serve.region;

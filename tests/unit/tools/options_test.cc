@@ -125,6 +125,8 @@ TEST(Options, ValuesReachTheirFields) {
                                     "eu-west-1",
                                     "--account",
                                     "123456789012",
+                                    "--shard-quota",
+                                    "in=4MiB,out-calls=50",
                                     "--linger-us",
                                     "50",
                                     "--direct-threshold",
@@ -161,6 +163,7 @@ TEST(Options, ValuesReachTheirFields) {
     expected.existing = expected.accept_loss = expected.force = true;
     expected.region = "eu-west-1";
     expected.account = "123456789012";
+    expected.shard_quota = kinesis::ShardQuotaLimits{4U << 20, 1000, 2U << 20, 50};
     expected.linger_us = 50;
     expected.direct_threshold_bytes = 128U << 10;
     expected.replica_lag_bytes = 1U << 30;
@@ -262,6 +265,9 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
         {{"serve", "--data", "/d", "--unsigned", "--lanes", ""}, {"--lanes"}},
         {{"serve", "--data", "/d", "--unsigned", "--ack-level", "memory"},
          {"--ack-level", "'memory'", "quorum or all"}},
+        {{"serve", "--data", "/d", "--unsigned", "--shard-quota", "in=1KiB"},
+         {"--shard-quota", "'in=1KiB'", "unlimited, aws"}},
+        {{"serve", "--data", "/d", "--unsigned", "--shard-quota", "aws,"}, {"--shard-quota"}},
         {{"serve", "--data", "/d", "--unsigned", "--poll", "fast"},
          {"--poll", "'fast'", "adaptive or busy"}},
         {{"serve", "--data", "/d", "--unsigned", "--hugepages", "yes"},

@@ -1,0 +1,64 @@
+#include "tools/penstock/quota_option.h"
+
+#include <charconv>
+
+#include "tools/penstock/config.h"
+
+namespace penstock {
+
+namespace {
+
+constexpr std::uint64_t bytes_min = 64U << 10;
+constexpr std::uint64_t bytes_max = 1U << 30;
+constexpr std::uint64_t count_max = 1'000'000;
+
+bool read_bytes(std::string_view text, std::uint64_t& out) {
+    const auto bytes = parse_size(text);
+    out = bytes.value_or(0);
+    return out >= bytes_min && out <= bytes_max;
+}
+
+bool read_count(std::string_view text, std::uint64_t& out) {
+    const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), out);
+    return fault == std::errc{} && end == text.data() + text.size() && out >= 1 && out <= count_max;
+}
+
+bool read_part(std::string_view part, kinesis::ShardQuotaLimits& limits) {
+    const std::size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+        return false;
+    }
+    const std::string_view name = part.substr(0, equals);
+    const std::string_view text = part.substr(equals + 1);
+    return (name == "in" && read_bytes(text, limits.write_bytes)) ||
+           (name == "in-records" && read_count(text, limits.write_records)) ||
+           (name == "out" && read_bytes(text, limits.read_bytes)) ||
+           (name == "out-calls" && read_count(text, limits.read_calls));
+}
+
+}  // namespace
+
+std::optional<std::string> read_shard_quota(std::string_view text,
+                                            std::optional<kinesis::ShardQuotaLimits>& out) {
+    if (text == "unlimited") {
+        out.reset();
+        return std::nullopt;
+    }
+    kinesis::ShardQuotaLimits limits;
+    for (std::string_view left = text; text != "aws";) {
+        const std::size_t comma = left.find(',');
+        if (!read_part(left.substr(0, comma), limits)) {
+            return "expected unlimited, aws, or some of in=BYTES, in-records=N, out=BYTES and "
+                   "out-calls=N, per second, such as in=4MiB,in-records=5000; bytes are from 64KiB "
+                   "to 1GiB, N from 1 to 1000000";
+        }
+        if (comma == std::string_view::npos) {
+            break;
+        }
+        left.remove_prefix(comma + 1);
+    }
+    out = limits;
+    return std::nullopt;
+}
+
+}  // namespace penstock
