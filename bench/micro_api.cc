@@ -1,4 +1,5 @@
-// What a request costs by itself: its signature and policy, base64 and the JSON of PutRecords.
+// What a request costs by itself: its signature and policy, base64, and JSON and CBOR of PutRecords
+// and GetRecords.
 #include <simdjson.h>
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "control/kinesis/arena.h"
 #include "control/kinesis/base64.h"
 #include "control/kinesis/inputs.h"
+#include "control/kinesis/record_reply.h"
 #include "storage/base/check.h"
 
 namespace penstock::kinesis {
@@ -79,6 +81,78 @@ void read_put_records(benchmark::State& state) {
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(length));
 }
 BENCHMARK(read_put_records)->Args({500, 1024})->Args({500, 100})->Args({1, 1024});
+
+// The same in CBOR, as the SDKs for Java write it.
+void read_put_records_cbor(benchmark::State& state) {
+    const auto records = static_cast<std::size_t>(state.range(0));
+    const auto data = filled(static_cast<std::size_t>(state.range(1)));
+    std::string body;
+    CborWriter writer(body);
+    writer.begin_object();
+    writer.key("StreamName");
+    writer.text("clicks");
+    writer.key("Records");
+    writer.begin_array();
+    for (std::size_t i = 0; i < records; ++i) {
+        writer.begin_object();
+        writer.key("PartitionKey");
+        writer.text("key-" + std::to_string(i));
+        writer.key("Data");
+        writer.blob(data);
+        writer.end_object();
+    }
+    writer.end_array();
+    writer.end_object();
+    simdjson::ondemand::parser parser;
+    Arena arena;
+    PutRecordsInput input;
+    for (auto _ : state) {
+        arena.clear(64U << 20);
+        input.entries.clear();
+        PENSTOCK_CHECK(!read_input({parser, arena, {body, Dialect::cbor}}, input));
+        PENSTOCK_CHECK(input.entries.size() == records);
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(records));
+    state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(body.size()));
+}
+BENCHMARK(read_put_records_cbor)->Args({500, 1024})->Args({500, 100})->Args({1, 1024});
+
+// What PutRecords and GetRecords answer of 500 records.
+template <typename Writer>
+void write_put_records(benchmark::State& state) {
+    std::string body;
+    for (auto _ : state) {
+        body.clear();
+        Writer writer(body);
+        NumberWriter numbers;
+        for (unsigned i = 0; i < 500; ++i) {
+            write_stored(writer, numbers, {1'700'000'000, 3, i, 1'700'000'100}, 3);
+        }
+        benchmark::DoNotOptimize(body.data());
+    }
+    state.SetItemsProcessed(state.iterations() * 500);
+}
+BENCHMARK(write_put_records<JsonWriter>);
+BENCHMARK(write_put_records<CborWriter>);
+
+template <typename Writer>
+void write_get_records(benchmark::State& state) {
+    const auto data = filled(static_cast<std::size_t>(state.range(0)));
+    std::string body;
+    for (auto _ : state) {
+        body.clear();
+        Writer writer(body);
+        NumberWriter numbers;
+        for (unsigned i = 0; i < 500; ++i) {
+            write_record(writer, numbers, {1'700'000'000, 3, i, 1'700'000'100}, 1'700'000'100'123,
+                         data, as_bytes("some-key"));
+        }
+        benchmark::DoNotOptimize(body.data());
+    }
+    state.SetItemsProcessed(state.iterations() * 500);
+}
+BENCHMARK(write_get_records<JsonWriter>)->Arg(100)->Arg(1024);
+BENCHMARK(write_get_records<CborWriter>)->Arg(100)->Arg(1024);
 
 // A PutRecords signed as boto3 signs it, with a body of so many bytes.
 std::unique_ptr<http::HttpRequest> signed_request(std::size_t bytes, std::string_view signature) {

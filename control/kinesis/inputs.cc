@@ -1,8 +1,8 @@
 #include "control/kinesis/inputs.h"
 
-#include <array>
+#include <algorithm>
 
-#include "control/kinesis/json_input.h"
+#include "control/kinesis/input_value.h"
 #include "storage/log/append.h"
 
 namespace penstock::kinesis {
@@ -13,11 +13,11 @@ constexpr std::size_t records_max = 500;
 constexpr std::size_t page_token_max = 1U << 20;
 constexpr std::size_t tags_max = 200;
 
-InputResult read(const InputSource& source, const JsonValue::Member& member) {
-    return read_json(source.parser, source.arena, source.padded_body, member);
+InputResult read(const InputSource& source, const InputValue::Member& member) {
+    return read_body(source.parser, source.arena, source.body, member);
 }
 
-bool read_stream(StreamRef& stream, std::string_view key, JsonValue& value) {
+bool read_stream(StreamRef& stream, std::string_view key, InputValue& value) {
     if (key == "StreamName") {
         stream.name = value.text();
     } else if (key == "StreamARN") {
@@ -37,7 +37,7 @@ void check_stream(Checks& checks, const StreamRef& stream) {
     checks.stream_id(stream.id);
 }
 
-void read_entry(PutEntry& entry, std::string_view key, JsonValue& value) {
+void read_entry(PutEntry& entry, std::string_view key, InputValue& value) {
     if (key == "Data") {
         entry.data = value.blob();
     } else if (key == "PartitionKey") {
@@ -85,7 +85,7 @@ std::optional<Operation> find_operation(std::string_view name) noexcept {
 }
 
 InputResult read_input(const InputSource& source, CreateStreamInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (key == "StreamName") {
             out.stream.name = value.text();
         } else if (key == "ShardCount") {
@@ -96,14 +96,14 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
             out.warm_throughput = value.integer();
         } else if (key == "StreamModeDetails") {
             out.has_mode_details = true;
-            value.structure([&](std::string_view detail, JsonValue text) {
+            value.structure([&](std::string_view detail, InputValue text) {
                 if (detail == "StreamMode") {
                     out.mode = text.text();
                 }
             });
         } else if (key == "Tags") {
             out.has_tags = true;
-            value.map([&](std::string_view tag, JsonValue text) {
+            value.map([&](std::string_view tag, InputValue text) {
                 out.tags.emplace_back(source.arena.copy(tag), text.text());
             });
         }
@@ -133,7 +133,7 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
 }
 
 InputResult read_input(const InputSource& source, StreamInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (!read_stream(out.stream, key, value) && key == "EnforceConsumerDeletion") {
             out.enforce_consumer_deletion = value.boolean();
         }
@@ -147,7 +147,7 @@ InputResult read_input(const InputSource& source, StreamInput& out) {
 }
 
 InputResult read_input(const InputSource& source, ListStreamsInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (key == "Limit") {
             out.limit = value.integer();
         } else if (key == "ExclusiveStartStreamName") {
@@ -167,7 +167,7 @@ InputResult read_input(const InputSource& source, ListStreamsInput& out) {
 }
 
 InputResult read_input(const InputSource& source, DescribeStreamInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -188,7 +188,7 @@ InputResult read_input(const InputSource& source, DescribeStreamInput& out) {
 }
 
 InputResult read_input(const InputSource& source, ListShardsInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -202,7 +202,7 @@ InputResult read_input(const InputSource& source, ListShardsInput& out) {
             out.created_ms = value.timestamp_ms();
         } else if (key == "ShardFilter") {
             out.has_filter = true;
-            value.structure([&](std::string_view part, JsonValue inner) {
+            value.structure([&](std::string_view part, InputValue inner) {
                 if (part == "Type") {
                     out.filter_type = inner.text();
                 } else if (part == "ShardId") {
@@ -238,7 +238,7 @@ InputResult read_input(const InputSource& source, ListShardsInput& out) {
 }
 
 InputResult read_input(const InputSource& source, PutRecordInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -259,16 +259,24 @@ InputResult read_input(const InputSource& source, PutRecordInput& out) {
 }
 
 InputResult read_input(const InputSource& source, PutRecordsInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    std::size_t count = 0;
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value) || key != "Records") {
             return;
         }
         out.has_records = true;
         out.entries.clear();
-        value.list([&](std::optional<JsonValue> item) {
+        count = 0;
+        value.list([&](std::optional<InputValue> item) {
+            ++count;
+            // One too many is enough to refuse; a body of nothing but empty entries must not take
+            // memory for each.
+            if (count > records_max) {
+                return;
+            }
             PutEntry& entry = out.entries.emplace_back();
             if (item) {
-                item->structure([&](std::string_view part, JsonValue inner) {
+                item->structure([&](std::string_view part, InputValue inner) {
                     read_entry(entry, part, inner);
                 });
             }
@@ -281,9 +289,9 @@ InputResult read_input(const InputSource& source, PutRecordsInput& out) {
     checks.required("records", out.has_records);
     if (out.has_records && out.entries.empty()) {
         checks.add("records", "[]", "Member must have length greater than or equal to 1");
-    } else if (out.entries.size() > records_max) {
+    } else if (count > records_max) {
         std::string shown = "[";
-        for (std::size_t i = 0; i < out.entries.size(); ++i) {
+        for (std::size_t i = 0; i < std::min(count, 2 * records_max); ++i) {
             shown += i == 0 ? "PutRecordsRequestEntry" : ", PutRecordsRequestEntry";
         }
         checks.add("records", shown + "]", "Member must have length less than or equal to 500");
@@ -298,7 +306,7 @@ InputResult read_input(const InputSource& source, PutRecordsInput& out) {
 }
 
 InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -328,7 +336,7 @@ InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
 }
 
 InputResult read_input(const InputSource& source, GetRecordsInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -354,7 +362,7 @@ InputResult read_input(const InputSource& source, GetRecordsInput& out) {
 namespace {
 
 InputResult read_policy(const InputSource& source, ResourcePolicyInput& out, bool needs_policy) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (key == "ResourceARN") {
             out.stream.arn = value.text();
         } else if (key == "Policy") {
@@ -387,7 +395,7 @@ InputResult read_put_policy(const InputSource& source, ResourcePolicyInput& out)
 }
 
 InputResult read_input(const InputSource& source, RetentionInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (!read_stream(out.stream, key, value) && key == "RetentionPeriodHours") {
             out.hours = value.integer();
         }

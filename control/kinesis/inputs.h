@@ -1,5 +1,5 @@
 // What each operation takes, read from a request body and checked for what needs no knowledge of
-// streams. A further encoding fills the same structures.
+// streams. The same for every encoding of the body.
 //
 // Runs on: any control thread.
 // Guarantees: views are good while the body and the arena are.
@@ -18,6 +18,7 @@
 #include "control/kinesis/api_error.h"
 #include "control/kinesis/arena.h"
 #include "control/kinesis/checks.h"
+#include "control/kinesis/dialect.h"
 #include "storage/base/bytes.h"
 
 namespace penstock::kinesis {
@@ -208,7 +209,7 @@ struct UpdateStreamModeInput {
 struct InputSource {
     simdjson::ondemand::parser& parser;
     Arena& arena;
-    std::string_view padded_body;
+    EncodedBody body;
 };
 
 using InputResult = std::optional<ApiError>;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "control/kinesis/base64.h"
+#include "control/kinesis/input_value.h"
 
 namespace penstock::kinesis {
 
@@ -11,32 +12,33 @@ namespace {
 
 using simdjson::ondemand::json_type;
 
-[[noreturn]] void fault(std::string message) {
+}  // namespace
+
+void input_fault(std::string message) {
     throw InputFault{serialization_error(std::move(message))};
 }
 
-constexpr std::string_view list_found = "Start of list found where not expected";
-constexpr std::string_view structure_found = "Start of structure or map found where not expected.";
+void cannot_convert(std::string_view found, std::string_view article_and_type) {
+    input_fault(std::string(found) + " can not be converted to " + std::string(article_and_type));
+}
 
-std::int64_t saturate(double number) {
+std::int64_t saturate(double number) noexcept {
     if (number >= 9.2e18) {
         return INT64_MAX;
     }
     if (number <= -9.2e18) {
         return INT64_MIN;
     }
-    return static_cast<std::int64_t>(std::floor(number));
+    return std::isnan(number) ? 0 : static_cast<std::int64_t>(std::floor(number));
 }
 
-}  // namespace
-
-void JsonValue::refuse(std::string_view article_and_type) {
-    std::string found;
+void JsonItem::refuse(std::string_view article_and_type) {
+    std::string_view found;
     switch (value_.type().value()) {
         case json_type::array:
-            fault(std::string(list_found));
+            input_fault(std::string(list_found));
         case json_type::object:
-            fault(std::string(structure_found));
+            input_fault(std::string(structure_found));
         case json_type::boolean:
             found = "class java.lang.Boolean";
             break;
@@ -50,20 +52,20 @@ void JsonValue::refuse(std::string_view article_and_type) {
             found = "null";
             break;
     }
-    fault(found + " can not be converted to " + std::string(article_and_type));
+    cannot_convert(found, article_and_type);
 }
 
 // What stands between the quotes, escapes and all.
-std::string_view JsonValue::raw_text() {
+std::string_view JsonItem::raw_text() {
     std::string_view token = value_.raw_json_token();
     const std::size_t end = token.find_last_of('"');
     if (end == 0 || end == std::string_view::npos) {
-        fault("");
+        input_fault("");
     }
     return token.substr(1, end - 1);
 }
 
-std::string_view JsonValue::text() {
+std::string_view JsonItem::text() {
     if (value_.type().value() != json_type::string) {
         refuse("an String");
     }
@@ -72,10 +74,10 @@ std::string_view JsonValue::text() {
         return raw;
     }
     // The parser's own buffer is used again by the next request.
-    return arena_.copy(value_.get_string().value());
+    return arena_->copy(value_.get_string().value());
 }
 
-std::int64_t JsonValue::integer() {
+std::int64_t JsonItem::integer() {
     if (value_.type().value() != json_type::number) {
         refuse("an Integer");
     }
@@ -86,13 +88,13 @@ std::int64_t JsonValue::integer() {
     return saturate(value_.get_double().value());
 }
 
-bool JsonValue::boolean() {
+bool JsonItem::boolean() {
     if (value_.type().value() == json_type::string) {
         std::string upper(text());
         for (char& c : upper) {
             c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
         }
-        fault("'" + upper + "' can not be converted to an Boolean");
+        input_fault("'" + upper + "' can not be converted to an Boolean");
     }
     if (value_.type().value() != json_type::boolean) {
         refuse("an Boolean");
@@ -100,7 +102,7 @@ bool JsonValue::boolean() {
     return value_.get_bool().value();
 }
 
-std::int64_t JsonValue::timestamp_ms() {
+std::int64_t JsonItem::timestamp_ms() {
     if (value_.type().value() != json_type::number) {
         refuse("a Timestamp");
     }
@@ -108,7 +110,7 @@ std::int64_t JsonValue::timestamp_ms() {
     return saturate(value_.get_double().value() * 1000 + 0.5);
 }
 
-Bytes JsonValue::blob() {
+Bytes JsonItem::blob() {
     if (value_.type().value() != json_type::string) {
         if (value_.type().value() == json_type::boolean ||
             value_.type().value() == json_type::number) {
@@ -121,98 +123,91 @@ Bytes JsonValue::blob() {
         encoded = text();  // some clients write / as \/
     }
     const std::size_t room = base64_decoded_size_max(encoded.size()) + base64_decode_slack;
-    std::byte* out = arena_.take(room);
+    std::byte* out = arena_->take(room);
     const auto size = base64_decode(encoded, out);
     if (size) [[likely]] {
-        arena_.give_back(room - *size);
+        arena_->give_back(room - *size);
         return {out, *size};
     }
     const std::string start = "'" + std::string(encoded) + "' can not be converted to a Blob: ";
     switch (size.error().kind) {
         case Base64Fault::Kind::length:
-            fault(start + "Base64 encoded length is expected a multiple of 4 bytes but found: " +
-                  std::to_string(encoded.size()));
+            input_fault(start +
+                        "Base64 encoded length is expected a multiple of 4 bytes but found: " +
+                        std::to_string(encoded.size()));
         case Base64Fault::Kind::character:
-            fault(start + "Invalid Base64 character: '" + encoded[size.error().offset] + "'");
+            input_fault(start + "Invalid Base64 character: '" + encoded[size.error().offset] + "'");
         case Base64Fault::Kind::trailing_bits:
             break;
     }
     // The spelling is Kinesis' own.
-    fault(start + "Invalid last non-pad Base64 character dectected");
+    input_fault(start + "Invalid last non-pad Base64 character dectected");
 }
 
-void JsonValue::object(const Member& member) {
+void JsonItem::object(const InputMember& member) {
     for (auto field : value_.get_object()) {
         const std::string_view key = field.unescaped_key().value();
         simdjson::ondemand::value value = field.value().value();
         if (!value.is_null().value()) {
-            member(key, JsonValue(value, arena_));
+            member(key, InputValue(JsonItem(value, *arena_)));
         }
     }
 }
 
-void JsonValue::structure(const Member& member) {
+void JsonItem::structure(const InputMember& member) {
     switch (value_.type().value()) {
         case json_type::object:
             return object(member);
         case json_type::array:
-            fault(std::string(list_found));
+            input_fault(std::string(list_found));
         default:
-            fault("Expected null");
+            input_fault("Expected null");
     }
 }
 
-void JsonValue::map(const Member& member) {
+void JsonItem::map(const InputMember& member) {
     switch (value_.type().value()) {
         case json_type::object:
             return object(member);
         case json_type::array:
-            fault(std::string(list_found));
+            input_fault(std::string(list_found));
         default:
-            fault("Expected map or null");
+            input_fault("Expected map or null");
     }
 }
 
-void JsonValue::list(const std::function<void(std::optional<JsonValue>)>& item) {
+void JsonItem::list(const InputItem& item) {
     switch (value_.type().value()) {
         case json_type::array:
             break;
         case json_type::object:
-            fault(std::string(structure_found));
+            input_fault(std::string(structure_found));
         default:
-            fault("Expected list or null");
+            input_fault("Expected list or null");
     }
     for (auto element : value_.get_array()) {
         simdjson::ondemand::value value = element.value();
         if (value.is_null().value()) {
             item(std::nullopt);
         } else {
-            item(JsonValue(value, arena_));
+            item(InputValue(JsonItem(value, *arena_)));
         }
     }
 }
 
-std::optional<ApiError> read_json(simdjson::ondemand::parser& parser, Arena& arena,
-                                  std::string_view padded_body, const JsonValue::Member& member) {
-    try {
-        simdjson::ondemand::document document =
-            parser.iterate(padded_body.data(), padded_body.size(),
-                           padded_body.size() + simdjson::SIMDJSON_PADDING);
-        if (document.type().value() != json_type::object) {
-            return serialization_error("");
-        }
-        simdjson::ondemand::value root = document.get_value().value();
-        JsonValue(root, arena).structure(member);
-        // There is a location as long as something follows.
-        if (document.current_location().error() == simdjson::SUCCESS) {
-            return serialization_error("");
-        }
-    } catch (const InputFault& found) {
-        return found.error;
-    } catch (const simdjson::simdjson_error&) {
-        return serialization_error("");
+void read_json_text(simdjson::ondemand::parser& parser, Arena& arena, std::string_view padded_body,
+                    const InputMember& member) {
+    simdjson::ondemand::document document = parser.iterate(
+        padded_body.data(), padded_body.size(), padded_body.size() + simdjson::SIMDJSON_PADDING);
+    if (document.type().value() != json_type::object) {
+        input_fault("");
     }
-    return std::nullopt;
+    simdjson::ondemand::value root = document.get_value().value();
+    JsonItem(root, arena).structure(member);
+    // There is a location as long as something follows.
+    if (document.current_location().error() == simdjson::SUCCESS) {
+        input_fault("");
+    }
 }
 
 }  // namespace penstock::kinesis

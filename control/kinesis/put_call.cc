@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "control/kinesis/record_reply.h"
 #include "control/kinesis/shard_id.h"
 #include "dataplane/wire/partition_hash.h"
 
@@ -369,10 +370,16 @@ void PutCall::answer_one() {
     const PutPlan::Place& place = plan_.places[0];
     const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
     const Shard& shard = *place.shard;
-    std::string body =
-        "{\"ShardId\":\"" + format_shard_id(shard.number) + "\",\"SequenceNumber\":\"";
-    append_sequence_number(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
-    body += "\"}";
+    std::string body;
+    with_writer(reply_->dialect(), body, [&](auto& writer) {
+        writer.begin_object();
+        writer.key("ShardId");
+        writer.plain(format_shard_id(shard.number));
+        writer.key("SequenceNumber");
+        writer.plain(
+            format_sequence_number(shard.sequence_number(appended.sequence, appended.arrival_ms)));
+        writer.end_object();
+    });
     reply_->send(std::move(body));
 }
 
@@ -381,14 +388,21 @@ void PutCall::answer() {
     if (!many_) {
         return answer_one();
     }
-    const std::size_t count = plan_.places.size();
     std::string body;
-    body.reserve(64 + count * answer_bytes_per_record);
-    body += "{\"Records\":[";
-    std::size_t failed = 0;
-    SequenceNumberWriter numbers;
+    body.reserve(64 + plan_.places.size() * answer_bytes_per_record);
+    with_writer(reply_->dialect(), body, [this](auto& writer) { write_answers(writer); });
+    reply_->send(std::move(body));
+}
+
+template <typename Writer>
+void PutCall::write_answers(Writer& writer) const {
+    const std::size_t count = plan_.places.size();
+    std::int64_t failed = 0;
+    NumberWriter numbers;
+    writer.begin_object();
+    writer.key("Records");
+    writer.begin_array();
     for (std::size_t i = 0; i < count; ++i) {
-        body += i == 0 ? "{" : ",{";
         AppendVerdict verdict{};
         Errc why{};
         const Fate fate = fate_of(i, verdict, why);
@@ -396,25 +410,24 @@ void PutCall::answer() {
             const PutPlan::Place& place = plan_.places[i];
             const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
             const Shard& shard = *place.shard;
-            body += "\"SequenceNumber\":\"";
-            numbers.append(body, shard.sequence_number(appended.sequence, appended.arrival_ms));
-            body += "\",\"ShardId\":\"";
-            body += format_shard_id(shard.number);
-            body += "\"}";
+            write_stored(writer, numbers,
+                         shard.sequence_number(appended.sequence, appended.arrival_ms),
+                         shard.number);
             continue;
         }
         ++failed;
         const ApiError error = error_of(i, verdict, fate, why);
-        body += "\"ErrorCode\":\"";
-        body += error.type;
-        body += "\",\"ErrorMessage\":";
-        append_json_string(body, error.message);
-        body += '}';
+        writer.begin_object();
+        writer.key("ErrorCode");
+        writer.plain(error.type);
+        writer.key("ErrorMessage");
+        writer.text(error.message);
+        writer.end_object();
     }
-    body += "],\"FailedRecordCount\":";
-    body += std::to_string(failed);
-    body += '}';
-    reply_->send(std::move(body));
+    writer.end_array();
+    writer.key("FailedRecordCount");
+    writer.number(failed);
+    writer.end_object();
 }
 
 void PutCall::finish_if_done() {

@@ -68,6 +68,8 @@ private:
     [[nodiscard]] bool follow_reshard();
     void answer();
     void answer_one();
+    template <typename Writer>
+    void write_answers(Writer& writer) const;
     [[nodiscard]] Fate fate_of(std::size_t record, AppendVerdict& verdict, Errc& why) const;
     [[nodiscard]] ApiError error_of(std::size_t record, AppendVerdict verdict, Fate fate,
                                     Errc why) const;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "control/kinesis/base64.h"
 #include "control/kinesis/shard_id.h"
 
 namespace penstock::kinesis {
@@ -157,7 +156,14 @@ void ReadCall::start_iterator(std::unique_ptr<Reply> reply) {
 void ReadCall::answer_iterator() {
     iterator_.issued_ms = context_.clock.wall_ms();
     answered_ = true;
-    reply_->send("{\"ShardIterator\":\"" + encode_iterator(context_.sealer, iterator_) + "\"}");
+    std::string body;
+    with_writer(reply_->dialect(), body, [this](auto& writer) {
+        writer.begin_object();
+        writer.key("ShardIterator");
+        writer.plain(encode_iterator(context_.sealer, iterator_));
+        writer.end_object();
+    });
+    reply_->send(std::move(body));
 }
 
 // -- GetRecords
@@ -221,7 +227,10 @@ void ReadCall::start_records(std::unique_ptr<Reply> reply) {
         fail(ready.error());
         return finish();
     }
-    body_ = "{\"Records\":[";
+    dialect_ = reply_->dialect();
+    writer().begin_object();
+    writer().key("Records");
+    writer().begin_array();
     next_ = iterator_.sequence;
     plan_request_.shard = shard_->uid;
     plan_request_.max_bytes = limit_ > small_limit ? plan_bytes_large : plan_bytes_small;
@@ -312,15 +321,12 @@ bool ReadCall::take(const RecordView& record) {
         is_full_ = true;
         return false;
     }
-    body_ += count_ == 0 ? "{\"SequenceNumber\":\"" : ",{\"SequenceNumber\":\"";
-    numbers_.append(body_, shard_->sequence_number(record.sequence, record.arrival_ms));
-    body_ += "\",\"ApproximateArrivalTimestamp\":";
-    JsonWriter(body_).timestamp_ms(record.arrival_ms);
-    body_ += ",\"Data\":\"";
-    base64_append(body_, record.data);
-    body_ += "\",\"PartitionKey\":";
-    append_json_string(body_, as_text(record.partition_key));
-    body_ += '}';
+    const SequenceNumber number = shard_->sequence_number(record.sequence, record.arrival_ms);
+    if (dialect_ == Dialect::json) [[likely]] {
+        write_record(json_, numbers_, number, record.arrival_ms, record.data, record.partition_key);
+    } else {
+        write_record(cbor_, numbers_, number, record.arrival_ms, record.data, record.partition_key);
+    }
     ++count_;
     bytes_ += size;
     last_arrival_ms_ = record.arrival_ms;
@@ -376,7 +382,8 @@ ReadCall::Next ReadCall::read_plan() {
 
 void ReadCall::answer_records() {
     const std::int64_t now_ms = context_.clock.wall_ms();
-    body_ += ']';
+    ReplyWriter& reply = writer();
+    reply.end_array();
     // A closed shard gets no more records, so its end is where the committed ones end.
     const bool at_end = shard_->closing_index && (caught_up_ || next_ >= *shard_->closing_index);
     if (!at_end) {
@@ -384,20 +391,21 @@ void ReadCall::answer_records() {
         next.kind = ShardIterator::Kind::sequence;
         next.sequence = next_;
         next.issued_ms = now_ms;
-        body_ += ",\"NextShardIterator\":\"" + encode_iterator(context_.sealer, next) + "\"";
+        reply.key("NextShardIterator");
+        reply.plain(encode_iterator(context_.sealer, next));
     }
     std::int64_t behind_ms = 0;
     if (!caught_up_) {
         const std::int64_t seen_ms = count_ != 0 ? last_arrival_ms_ : iterator_.timestamp_ms;
         behind_ms = seen_ms == 0 ? 0 : std::max<std::int64_t>(now_ms - seen_ms, 0);
     }
-    body_ += ",\"MillisBehindLatest\":" + std::to_string(behind_ms);
+    reply.key("MillisBehindLatest");
+    reply.number(behind_ms);
     if (at_end) {
-        body_ += ",\"ChildShards\":";
-        JsonWriter reply(body_);
+        reply.key("ChildShards");
         write_child_shards(reply, view_->stream(), *shard_);
     }
-    body_ += '}';
+    reply.end_object();
     if (context_.options.quotas != nullptr && view_->stream().mode == StreamMode::provisioned) {
         context_.options.quotas->spend_read(shard_->uid, bytes_, context_.clock.monotonic_ns());
     }

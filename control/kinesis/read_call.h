@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "control/kinesis/record_reply.h"
 #include "control/kinesis/service.h"
 
 namespace penstock::kinesis {
@@ -33,6 +34,9 @@ private:
                                               bool after);
     [[nodiscard]] ApiResult<const Shard*> find_shard(std::string_view id) const;
     void answer_iterator();
+    [[nodiscard]] ReplyWriter& writer() noexcept {
+        return dialect_ == Dialect::cbor ? static_cast<ReplyWriter&>(cbor_) : json_;
+    }
     void ask_plan();
     void on_plan();
     [[nodiscard]] Next read_plan();
@@ -62,14 +66,17 @@ private:
     unsigned stale_rounds_ = 0;
 
     // Of the answer being made
+    Dialect dialect_ = Dialect::json;
     std::string body_;
+    JsonWriter json_{body_};
+    CborWriter cbor_{body_};
     std::int64_t count_ = 0;
     std::uint64_t bytes_ = 0;
     std::int64_t last_arrival_ms_ = 0;
     Sequence next_ = 0;     // first sequence not looked at
     bool is_full_ = false;  // a limit ended the reading
     bool caught_up_ = false;
-    SequenceNumberWriter numbers_;
+    NumberWriter numbers_;
     ApiError failure_;
 };
 

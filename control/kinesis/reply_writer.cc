@@ -2,8 +2,6 @@
 
 #include <charconv>
 
-#include "control/kinesis/base64.h"
-
 namespace penstock::kinesis {
 
 namespace {
@@ -53,64 +51,42 @@ void append_json_string(std::string& out, std::string_view value) {
     out.push_back('"');
 }
 
-void JsonWriter::begin_object() {
-    comma();
-    out_.push_back('{');
-    needs_comma_ = false;
-}
-void JsonWriter::end_object() {
-    out_.push_back('}');
-    needs_comma_ = true;
-}
-void JsonWriter::begin_array() {
-    comma();
-    out_.push_back('[');
-    needs_comma_ = false;
-}
-void JsonWriter::end_array() {
-    out_.push_back(']');
-    needs_comma_ = true;
-}
-void JsonWriter::key(std::string_view name) {
-    comma();
-    out_.push_back('"');
-    out_ += name;
-    out_ += "\":";
-    needs_comma_ = false;
-}
 void JsonWriter::text(std::string_view value) {
-    comma();
+    append_pieces(out_, comma());
     append_json_string(out_, value);
 }
-void JsonWriter::plain(std::string_view value) {
-    comma();
-    out_.push_back('"');
-    out_ += value;
-    out_.push_back('"');
-}
 void JsonWriter::number(std::int64_t value) {
-    comma();
+    append_pieces(out_, comma());
     append_number(out_, value);
 }
-void JsonWriter::boolean(bool value) {
-    comma();
-    out_ += value ? "true" : "false";
-}
-void JsonWriter::blob(Bytes value) {
-    comma();
-    out_.push_back('"');
-    base64_append(out_, value);
-    out_.push_back('"');
-}
-void JsonWriter::timestamp_ms(std::int64_t value) {
-    comma();
-    append_number(out_, value / 1000);
-    if (const auto fraction = static_cast<unsigned>(value % 1000); fraction != 0) {
-        out_.push_back('.');
-        out_.push_back(static_cast<char>('0' + fraction / 100));
-        out_.push_back(static_cast<char>('0' + fraction / 10 % 10));
-        out_.push_back(static_cast<char>('0' + fraction % 10));
+void append_json_seconds(std::string& out, std::int64_t wall_ms) {
+    append_number(out, wall_ms / 1000);
+    if (const auto fraction = static_cast<unsigned>(wall_ms % 1000); fraction != 0) {
+        out.push_back('.');
+        out.push_back(static_cast<char>('0' + fraction / 100));
+        out.push_back(static_cast<char>('0' + fraction / 10 % 10));
+        out.push_back(static_cast<char>('0' + fraction % 10));
     }
+}
+
+void CborWriter::put_head(unsigned kind, std::uint64_t number, std::string_view rest) {
+    char head[9];
+    const auto first = [&](unsigned info) { head[0] = static_cast<char>(kind << 5 | info); };
+    std::size_t size = 1;
+    if (number < 24) {
+        first(static_cast<unsigned>(number));
+    } else {
+        const unsigned power = number <= 0xff          ? 0
+                               : number <= 0xffff      ? 1
+                               : number <= 0xffff'ffff ? 2
+                                                       : 3;
+        first(24 + power);
+        size = 1 + (std::size_t{1} << power);
+        for (std::size_t i = 1; i < size; ++i) {
+            head[i] = static_cast<char>(number >> 8 * (size - 1 - i) & 0xff);
+        }
+    }
+    append_pieces(out_, std::string_view(head, size), rest);
 }
 
 }  // namespace penstock::kinesis

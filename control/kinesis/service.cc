@@ -7,6 +7,7 @@
 
 #include "control/kinesis/base64.h"
 #include "control/kinesis/fan_out.h"
+#include "control/kinesis/input_value.h"
 #include "control/kinesis/put_call.h"
 #include "control/kinesis/read_call.h"
 #include "storage/base/check.h"
@@ -15,9 +16,7 @@ namespace penstock::kinesis {
 
 namespace {
 
-constexpr std::string_view json_type = "application/x-amz-json-1.1";
 constexpr std::string_view event_stream_type = "application/vnd.amazon.eventstream";
-constexpr std::string_view cbor_type = "application/x-amz-cbor-1.1";
 constexpr std::string_view target_prefix = "Kinesis_20131202.";
 constexpr std::uint64_t deadline_check_ms = 250;
 constexpr std::size_t idle_puts_max = 64;
@@ -70,6 +69,16 @@ http::HttpResponse xml_error(int status, std::string_view type, std::string_view
     return response;
 }
 
+// For a page of another origin to read the answer, and what says which request it was.
+void add_cors(const http::HttpRequest& request, http::HttpResponse& response) {
+    if (request.has_header("Origin")) {
+        response.headers.emplace_back("Access-Control-Allow-Origin", "*");
+        response.headers.emplace_back("Access-Control-Expose-Headers",
+                                      "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,"
+                                      "x-amz-id-2,x-amzn-ErrorMessage,Date");
+    }
+}
+
 }  // namespace
 
 std::optional<Operation> operation_of(const http::HttpRequest& request) noexcept {
@@ -79,10 +88,11 @@ std::optional<Operation> operation_of(const http::HttpRequest& request) noexcept
 }
 
 Reply::Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
-             std::string extended_id)
+             std::string extended_id, Dialect dialect)
     : exchange_(std::move(exchange)),
       request_id_(std::move(request_id)),
-      extended_id_(std::move(extended_id)) {}
+      extended_id_(std::move(extended_id)),
+      dialect_(dialect) {}
 
 void Reply::add_ids(http::HttpResponse& response) {
     response.headers.emplace_back("x-amzn-RequestId", std::move(request_id_));
@@ -101,8 +111,9 @@ void Reply::send_events(std::unique_ptr<http::BodyStream> events) {
 void Reply::respond(int status, std::string body) {
     http::HttpResponse response;
     response.status = status;
-    response.content_type = json_type;
+    response.content_type = content_type_of(dialect_);
     add_ids(response);
+    add_cors(request(), response);
     response.body = std::move(body);
     exchange_->respond(std::move(response));
 }
@@ -112,12 +123,17 @@ void Reply::send(std::string body) {
 }
 
 void Reply::send(const ApiError& error) {
-    std::string body = "{\"__type\":\"" + error.type + "\"";
-    if (error.has_message) {
-        body += error.capital_message ? ",\"Message\":" : ",\"message\":";
-        append_json_string(body, error.message);
-    }
-    body += '}';
+    std::string body;
+    with_writer(dialect_, body, [&](auto& writer) {
+        writer.begin_object();
+        writer.key("__type");
+        writer.plain(error.type);
+        if (error.has_message) {
+            writer.key(error.capital_message ? "Message" : "message");
+            writer.text(error.message);
+        }
+        writer.end_object();
+    });
     respond(error.status, std::move(body));
 }
 
@@ -183,37 +199,81 @@ std::string KinesisHandler::new_extended_id() {
     return text;
 }
 
+// What a browser asks before a request of another origin, as Kinesis answers it. It lets nobody in:
+// what follows is signed as any other request, and where requests are not signed, none with an
+// Origin gets here (http::refuse).
+void KinesisHandler::answer_preflight(http::HttpExchange& exchange) {
+    const http::HttpRequest& request = exchange.request();
+    http::HttpResponse response;
+    response.headers.emplace_back("x-amzn-RequestId", new_request_id());
+    response.headers.emplace_back("Access-Control-Allow-Origin", "*");
+    for (const auto& [asked, answered] :
+         {std::pair{"Access-Control-Request-Headers", "Access-Control-Allow-Headers"},
+          std::pair{"Access-Control-Request-Method", "Access-Control-Allow-Methods"}}) {
+        if (request.has_header(asked)) {
+            response.headers.emplace_back(answered, request.header(asked));
+        }
+    }
+    response.headers.emplace_back("Access-Control-Max-Age", "172800");
+    exchange.respond(std::move(response));
+}
+
+// What is no request of the protocol, answered as Kinesis does; false for one that is.
+bool KinesisHandler::answer_misfit(http::HttpExchange& exchange, std::string_view type) {
+    const http::HttpRequest& request = exchange.request();
+    const std::string_view target = request.header("x-amz-target");
+    const bool is_post = request.method == "POST";
+    http::HttpResponse response;
+    if (is_post && request.body().empty()) {
+        // Without a body whatever isn't JSON is CBOR.
+        const Dialect dialect = type == json_content_type ? Dialect::json : Dialect::cbor;
+        response.status = 400;
+        response.content_type = content_type_of(dialect);
+        with_writer(dialect, response.body, [&](auto& writer) {
+            writer.begin_object();
+            writer.key("__type");
+            writer.plain(operation_of(request) ? "SerializationException"
+                                               : "UnknownOperationException");
+            writer.end_object();
+        });
+    } else if (is_post && type == "application/json") {
+        // An older protocol's envelope, from before there was 1.1: nothing is found there.
+        const bool is_sound =
+            !read_body(parser_, arena_, request.body(), [](std::string_view, InputValue) {});
+        arena_.clear(arena_keep_bytes);
+        response.content_type = "application/json";
+        response.body = is_sound ? R"({"Output":{"__type":"com.amazon.coral.service#)"
+                                   R"(UnknownOperationException","message":null},"Version":"1.0"})"
+                                 : R"({"Output":{"__type":"com.amazon.coral.service#)"
+                                   R"(SerializationException","Message":null},"Version":"1.0"})";
+    } else if (!is_post || (type != json_content_type && type != cbor_content_type)) {
+        response = is_post && target.find('.') != std::string_view::npos
+                       ? xml_error(404, "UnknownOperationException", {})
+                       : xml_error(403, "AccessDeniedException",
+                                   "Unable to determine service/operation name to be authorized");
+    } else {
+        return false;
+    }
+    response.headers.emplace_back("x-amzn-RequestId", new_request_id());
+    response.headers.emplace_back("x-amz-id-2", new_extended_id());
+    add_cors(request, response);
+    exchange.respond(std::move(response));
+    return true;
+}
+
 void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
     const http::HttpRequest& request = exchange->request();
+    if (request.method == "OPTIONS" && request.has_header("Origin")) {
+        return answer_preflight(*exchange);
+    }
     const std::string_view type_header = request.header("content-type");
     const std::string_view type = trim(type_header.substr(0, type_header.find(';')));
-    const std::string_view target = request.header("x-amz-target");
+    if (answer_misfit(*exchange, type)) {
+        return;
+    }
     const auto operation = operation_of(request);
-    std::string id = new_request_id();
-    std::string extended_id = new_extended_id();
-    if (request.method != "POST" || (type != json_type && type != cbor_type)) {
-        const bool has_operation =
-            request.method == "POST" && target.find('.') != std::string_view::npos;
-        http::HttpResponse response =
-            has_operation
-                ? xml_error(404, "UnknownOperationException", {})
-                : xml_error(403, "AccessDeniedException",
-                            "Unable to determine service/operation name to be authorized");
-        response.headers.emplace_back("x-amzn-RequestId", std::move(id));
-        response.headers.emplace_back("x-amz-id-2", std::move(extended_id));
-        return exchange->respond(std::move(response));
-    }
-    const bool is_cbor = type == cbor_type;
-    auto reply =
-        std::make_unique<Reply>(std::move(exchange), std::move(id), std::move(extended_id));
-    if (is_cbor) {
-        ApiError error{
-            "UnsupportedMediaTypeException",
-            "This server speaks application/x-amz-json-1.1; switch CBOR off in the client "
-            "(AWS_CBOR_DISABLE=true, or aws.cborEnabled=false)."};
-        error.status = 415;
-        return reply->send(error);
-    }
+    auto reply = std::make_unique<Reply>(std::move(exchange), new_request_id(), new_extended_id(),
+                                         type == cbor_content_type ? Dialect::cbor : Dialect::json);
     if (!operation) {
         ApiError error{"UnknownOperationException", ""};
         error.has_message = false;
@@ -253,7 +313,9 @@ void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> r
                                    reply->caller(),  gate_,           options_.consumers_max};
     const InputSource source{parser_, arena_, reply->body()};
     std::string body;
-    const ApiStatus done = run_at_once(operation, source, context, body);
+    const ApiStatus done = with_writer(source.body.dialect, body, [&](ReplyWriter& writer) {
+        return run_at_once(operation, source, context, writer);
+    });
     arena_.clear(arena_keep_bytes);
     done ? reply->send(std::move(body)) : reply->send(done.error());
 }
@@ -273,8 +335,7 @@ ApiStatus with_input(const InputSource& source, const Run& run) {
 }  // namespace
 
 ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& source,
-                                      const OperationContext& context, std::string& body) {
-    JsonWriter writer(body);
+                                      const OperationContext& context, ReplyWriter& writer) {
     switch (operation) {
         case Operation::create_stream:
             return with_input<CreateStreamInput>(

@@ -95,7 +95,7 @@ struct ServiceContext {
 class Reply {
 public:
     Reply(std::unique_ptr<http::HttpExchange> exchange, std::string request_id,
-          std::string extended_id);
+          std::string extended_id, Dialect dialect = Dialect::json);
     // Who asked, and the region of the answer.
     void set_caller(auth::Caller caller) { caller_ = std::move(caller); }
     // With no body: operations without a result.
@@ -106,7 +106,9 @@ public:
     // For the body of send_events(); outlives the reply.
     [[nodiscard]] http::BodyWaker waker() const noexcept { return exchange_->waker(); }
     [[nodiscard]] const http::HttpRequest& request() const { return exchange_->request(); }
-    [[nodiscard]] std::string_view body() const { return request().body(); }
+    [[nodiscard]] EncodedBody body() const { return {request().body(), dialect_}; }
+    // What the request is written in, and the answer is to be.
+    [[nodiscard]] Dialect dialect() const noexcept { return dialect_; }
     [[nodiscard]] const std::string& region() const noexcept { return caller_.region; }
     [[nodiscard]] const auth::Caller* caller() const noexcept { return &caller_; }
 
@@ -116,6 +118,7 @@ private:
     std::unique_ptr<http::HttpExchange> exchange_;
     std::string request_id_;
     std::string extended_id_;
+    Dialect dialect_;
     auth::Caller caller_;
 };
 
@@ -134,9 +137,11 @@ public:
 private:
     void idle(PutCall& call) override;
     void done(ReadCall& call) override;
+    void answer_preflight(http::HttpExchange& exchange);
+    [[nodiscard]] bool answer_misfit(http::HttpExchange& exchange, std::string_view type);
     void run_operation(Operation operation, std::unique_ptr<Reply> reply);
     [[nodiscard]] ApiStatus run_at_once(Operation operation, const InputSource& source,
-                                        const OperationContext& context, std::string& body);
+                                        const OperationContext& context, ReplyWriter& writer);
     void start_put(std::unique_ptr<Reply> reply, bool many);
     void start_read(std::unique_ptr<Reply> reply, bool records);
     void check_deadlines();

@@ -386,12 +386,64 @@ TEST_F(Validation, ProtocolFaultsAreAnsweredAsKinesisDoes) {
                            {{"X-Amz-Target", "Kinesis_20131202.ListStreams"},
                             {"Content-Type", "application/x-amz-cbor-1.1"}},
                            "\xa0"));
-    EXPECT_EQ(answer.status, 415);
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.content_type, "application/x-amz-cbor-1.1");
     answer = wait(send_raw("POST",
                            {{"X-Amz-Target", "Kinesis_20131202.ListStreams"},
                             {"Content-Type", "application/x-amz-json-1.1; charset=utf-8"}},
                            "{}"));
     EXPECT_EQ(answer.status, 200);
+}
+
+TEST_F(Validation, RequestsWithoutABodyAreAnsweredAsKinesisDoes) {
+    const std::pair<std::string, std::string> known{"X-Amz-Target", "Kinesis_20131202.ListStreams"};
+    auto answer = call("ListStreams", "");
+    EXPECT_EQ(answer.status, 400);
+    EXPECT_EQ(answer.body, R"({"__type":"SerializationException"})");
+    EXPECT_EQ(answer.headers["x-amz-id-2"].size(), 96U);
+    EXPECT_EQ(call("NoSuchOperation", "").body, R"({"__type":"UnknownOperationException"})");
+    answer = wait(send_raw("POST", {known}, ""));
+    EXPECT_EQ(answer.status, 400);
+    EXPECT_EQ(answer.content_type, "application/x-amz-cbor-1.1");
+    EXPECT_EQ(answer.body, "\xbf\x66__type\x76SerializationException\xff");
+    answer = wait(send_raw("POST", {}, ""));
+    EXPECT_EQ(answer.body, "\xbf\x66__type\x78\x19UnknownOperationException\xff");
+}
+
+TEST_F(Validation, PlainJsonHasTheOldEnvelope) {
+    const Headers headers = {{"X-Amz-Target", "Kinesis_20131202.ListStreams"},
+                             {"Content-Type", "application/json"}};
+    auto answer = wait(send_raw("POST", headers, "{}"));
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.content_type, "application/json");
+    EXPECT_EQ(answer.json["Output"]["__type"],
+              "com.amazon.coral.service#UnknownOperationException");
+    answer = wait(send_raw("POST", headers, "{"));
+    EXPECT_EQ(answer.json["Output"]["__type"], "com.amazon.coral.service#SerializationException");
+}
+
+TEST_F(Validation, PreflightIsAnsweredAndAnswersMayBeReadByPages) {
+    auto answer = wait(send_raw("OPTIONS",
+                                {{"Origin", "https://example.org"},
+                                 {"Access-Control-Request-Headers", "x-amz-target,authorization"},
+                                 {"Access-Control-Request-Method", "POST"}},
+                                ""));
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.body, "");
+    EXPECT_EQ(answer.headers["Access-Control-Allow-Origin"], "*");
+    EXPECT_EQ(answer.headers["Access-Control-Allow-Headers"], "x-amz-target,authorization");
+    EXPECT_EQ(answer.headers["Access-Control-Allow-Methods"], "POST");
+    EXPECT_EQ(answer.headers["Access-Control-Max-Age"], "172800");
+    EXPECT_TRUE(answer.headers.contains("x-amzn-RequestId"));
+    EXPECT_FALSE(answer.headers.contains("x-amz-id-2"));
+    for (const char* operation : {"ListStreams", "NoSuchOperation"}) {
+        answer = call(operation, "{}", {{"Origin", "https://example.org"}});
+        EXPECT_EQ(answer.headers["Access-Control-Allow-Origin"], "*");
+        EXPECT_NE(answer.headers["Access-Control-Expose-Headers"].find("x-amzn-RequestId"),
+                  std::string::npos);
+    }
+    EXPECT_FALSE(call("ListStreams", "{}").headers.contains("Access-Control-Allow-Origin"));
+    EXPECT_EQ(wait(send_raw("OPTIONS", {}, "")).status, 403);
 }
 
 }  // namespace

@@ -1,0 +1,76 @@
+// What answers say of records, in either dialect: written by the hundred, so by the writer's own
+// type.
+//
+// Runs on: any control thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "control/kinesis/reply_writer.h"
+#include "control/kinesis/sequence_number.h"
+#include "control/kinesis/shard_id.h"
+#include "storage/base/bytes.h"
+
+namespace penstock::kinesis {
+
+// Sequence numbers of one answer; in CBOR they are made in `digits`.
+struct NumberWriter {
+    SequenceNumberWriter numbers;
+    std::string digits;
+    std::string_view operator()(const SequenceNumber& number) {
+        digits.clear();
+        numbers.append(digits, number);
+        return digits;
+    }
+};
+
+// A stored record, as PutRecords answers it.
+inline void write_stored(JsonWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
+                         std::uint32_t shard_number) {
+    std::string& out = reply.begin_raw();
+    out += "{\"SequenceNumber\":\"";
+    numbers.numbers.append(out, number);
+    out += "\",\"ShardId\":\"";
+    out += format_shard_id(shard_number);
+    out += "\"}";
+}
+inline void write_stored(CborWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
+                         std::uint32_t shard_number) {
+    reply.begin_object();
+    reply.key("SequenceNumber");
+    reply.plain(numbers(number));
+    reply.key("ShardId");
+    reply.plain(format_shard_id(shard_number));
+    reply.end_object();
+}
+
+// A record, as GetRecords gives it.
+inline void write_record(JsonWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
+                         std::int64_t arrival_ms, Bytes data, Bytes partition_key) {
+    std::string& out = reply.begin_raw();
+    out += "{\"SequenceNumber\":\"";
+    numbers.numbers.append(out, number);
+    out += "\",\"ApproximateArrivalTimestamp\":";
+    append_json_seconds(out, arrival_ms);
+    out += ",\"Data\":\"";
+    base64_append(out, data);
+    out += "\",\"PartitionKey\":";
+    append_json_string(out, as_text(partition_key));
+    out += '}';
+}
+inline void write_record(CborWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
+                         std::int64_t arrival_ms, Bytes data, Bytes partition_key) {
+    reply.begin_object();
+    reply.key("SequenceNumber");
+    reply.plain(numbers(number));
+    reply.key("ApproximateArrivalTimestamp");
+    reply.timestamp_ms(arrival_ms);
+    reply.key("Data");
+    reply.blob(data);
+    reply.key("PartitionKey");
+    reply.text(as_text(partition_key));
+    reply.end_object();
+}
+
+}  // namespace penstock::kinesis
