@@ -36,6 +36,10 @@ ApiError shard_not_found(std::string_view shard, std::string_view stream,
 ApiError internal_failure(std::string message) {
     return {"InternalFailure", std::move(message), 500};
 }
+ApiError dry_run_succeeded() {
+    return {"DryRunOperationException",
+            "The request would have succeeded, but the DryRun parameter was set."};
+}
 ApiError throttled(std::string message) {
     return {"ProvisionedThroughputExceededException", std::move(message)};
 }

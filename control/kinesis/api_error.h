@@ -22,6 +22,8 @@ struct ApiError {
 [[nodiscard]] ApiError shard_not_found(std::string_view shard, std::string_view stream,
                                        std::string_view account);
 [[nodiscard]] ApiError internal_failure(std::string message);
+// The answer to a request with DryRun that would have succeeded.
+[[nodiscard]] ApiError dry_run_succeeded();
 [[nodiscard]] ApiError throttled(std::string message);
 
 }  // namespace penstock::kinesis

@@ -40,6 +40,31 @@ std::string pattern_constraint(std::string_view pattern) {
     return "Member must satisfy regular expression pattern: " + std::string(pattern);
 }
 
+std::string enum_constraint(std::span<const std::string_view> names) {
+    std::string constraint = "Member must satisfy enum value set: ";
+    char before = '[';
+    for (const std::string_view name : names) {
+        constraint += before;
+        constraint += before == '[' ? "" : " ";
+        constraint += name;
+        before = ',';
+    }
+    return constraint + "]";
+}
+
+std::string at_least(std::size_t length) {
+    return "Member must have length greater than or equal to " + std::to_string(length);
+}
+std::string at_most(std::size_t length) {
+    return "Member must have length less than or equal to " + std::to_string(length);
+}
+std::string between(std::size_t min, std::size_t max) {
+    return "[" + at_most(max) + ", " + at_least(min) + "]";
+}
+bool is_between(std::string_view text, std::size_t min, std::size_t max) noexcept {
+    return text.size() >= min && (text.size() <= max || count_characters(text) <= max);
+}
+
 }  // namespace
 
 std::optional<ConsumerArn> parse_consumer_arn(std::string_view text) noexcept {
@@ -109,11 +134,10 @@ void Checks::length(std::string_view member, OptionalText value, std::size_t min
     }
     const std::size_t count = count_characters(*value);
     if (count < min) {
-        add(member, value,
-            "Member must have length greater than or equal to " + std::to_string(min));
+        add(member, value, at_least(min));
     }
     if (count > max) {
-        add(member, value, "Member must have length less than or equal to " + std::to_string(max));
+        add(member, value, at_most(max));
     }
 }
 
@@ -130,16 +154,10 @@ void Checks::integer(std::string_view member, OptionalInteger value, std::int64_
 }
 
 void Checks::choice(std::string_view member, OptionalText value,
-                    std::initializer_list<std::string_view> names) {
-    if (!value || std::find(names.begin(), names.end(), *value) != names.end()) {
-        return;
+                    std::span<const std::string_view> names) {
+    if (value && std::find(names.begin(), names.end(), *value) == names.end()) {
+        add(member, value, enum_constraint(names));
     }
-    std::string constraint = "Member must satisfy enum value set: [";
-    for (const std::string_view name : names) {
-        constraint += name;
-        constraint += name == *(names.end() - 1) ? "]" : ", ";
-    }
-    add(member, value, constraint);
 }
 
 void Checks::decimal(std::string_view member, OptionalText value, std::string_view pattern,
@@ -167,6 +185,67 @@ void Checks::consumer_arn(std::string_view member, OptionalText value) {
         add(member, value, pattern_constraint(consumer_arn_pattern));
     }
     length(member, value, 1, 2048);
+}
+
+void Checks::resource_arn(std::string_view member, OptionalText value) {
+    if (value && !is_stream_arn(*value)) {
+        add(member, value, pattern_constraint(resource_arn_pattern));
+    }
+    length(member, value, 1, 2048);
+}
+
+void Checks::tags(std::string_view member, const TextPairs& pairs) {
+    constexpr std::size_t tags_max = 200;
+    bool keys_are_sound = true;
+    bool values_are_sound = true;
+    // As Java shows a map.
+    std::string shown = "{";
+    for (const auto& [key, text] : pairs) {
+        keys_are_sound = keys_are_sound && is_between(key, 1, 128);
+        values_are_sound = values_are_sound && is_between(text, 0, 256);
+        shown += shown.size() == 1 ? "" : ", ";
+        shown += key;
+        shown += '=';
+        shown += text;
+    }
+    shown += '}';
+    if (pairs.empty()) {
+        add(member, shown, at_least(1));
+    }
+    if (pairs.size() > tags_max) {
+        add(member, shown, at_most(tags_max));
+    }
+    if (!keys_are_sound) {
+        add(member, shown, "Map keys must satisfy constraint: " + between(1, 128));
+    }
+    if (!values_are_sound) {
+        add(member, shown, "Map value must satisfy constraint: " + between(0, 256));
+    }
+}
+
+void Checks::texts(std::string_view member, const std::vector<std::string_view>& list,
+                   std::size_t max, std::span<const std::string_view> names) {
+    bool is_sound = true;
+    std::string shown = "[";
+    for (const std::string_view text : list) {
+        is_sound = is_sound &&
+                   (names.empty() ? is_between(text, 1, 128)
+                                  : std::find(names.begin(), names.end(), text) != names.end());
+        shown += shown.size() == 1 ? "" : ", ";
+        shown += text;
+    }
+    shown += ']';
+    if (list.empty()) {
+        add(member, shown, at_least(1));
+    }
+    if (list.size() > max) {
+        add(member, shown, at_most(max));
+    }
+    if (!is_sound) {
+        add(member, shown,
+            "Member must satisfy constraint: " +
+                (names.empty() ? between(1, 128) : "[" + enum_constraint(names) + "]"));
+    }
 }
 
 void Checks::stream_id(OptionalText value) {

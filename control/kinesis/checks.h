@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "control/kinesis/api_error.h"
 
@@ -24,6 +26,8 @@ inline constexpr std::string_view arn_pattern = "arn:aws.*:kinesis:.*:\\d{12}:st
 inline constexpr std::string_view consumer_arn_pattern =
     "^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/"
     "[a-zA-Z0-9_.-]+:[0-9]+";
+inline constexpr std::string_view resource_arn_pattern =
+    "arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+";
 inline constexpr std::string_view stream_id_pattern = "[a-z0-9]{20}-[a-z0-9]{3}";
 
 // arn:aws…:kinesis:REGION:ACCOUNT:stream/STREAM/consumer/NAME:SECONDS
@@ -50,13 +54,25 @@ public:
     void integer(std::string_view member, OptionalInteger value, std::int64_t min,
                  std::int64_t max = INT64_MAX);
     void choice(std::string_view member, OptionalText value,
-                std::initializer_list<std::string_view> names);
+                std::initializer_list<std::string_view> names) {
+        choice(member, value, std::span(names.begin(), names.size()));
+    }
+    void choice(std::string_view member, OptionalText value,
+                std::span<const std::string_view> names);
     // Decimal digits without leading zeros, at most `digits_max`.
     void decimal(std::string_view member, OptionalText value, std::string_view pattern,
                  std::size_t digits_max);
     void stream_arn(std::string_view member, OptionalText value);
     void consumer_arn(std::string_view member, OptionalText value);
+    // Of a stream or something of a stream's, such as a consumer.
+    void resource_arn(std::string_view member, OptionalText value);
     void stream_id(OptionalText value);
+    // Keys of 1..128 characters, values of up to 256, 1..200 of them.
+    using TextPairs = std::vector<std::pair<std::string_view, std::string_view>>;
+    void tags(std::string_view member, const TextPairs& pairs);
+    // 1..`max` members, of which each has 1..128 characters or is one of `names`.
+    void texts(std::string_view member, const std::vector<std::string_view>& list, std::size_t max,
+               std::span<const std::string_view> names = {});
 
     [[nodiscard]] bool full() const noexcept { return count_ >= count_max; }
     // "2 validation errors detected: …; …"

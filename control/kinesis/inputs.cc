@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control/kinesis/input_value.h"
+#include "control/kinesis/stream.h"
 #include "storage/log/append.h"
 
 namespace penstock::kinesis {
@@ -11,30 +12,16 @@ namespace {
 
 constexpr std::size_t records_max = 500;
 constexpr std::size_t page_token_max = 1U << 20;
-constexpr std::size_t tags_max = 200;
 
 InputResult read(const InputSource& source, const InputValue::Member& member) {
     return read_body(source.parser, source.arena, source.body, member);
 }
 
 bool read_stream(StreamRef& stream, std::string_view key, InputValue& value) {
-    if (key == "StreamName") {
-        stream.name = value.text();
-    } else if (key == "StreamARN") {
-        stream.arn = value.text();
-    } else if (key == "StreamId") {
-        stream.id = value.text();
-    } else {
-        return false;
-    }
-    return true;
+    return read_stream_ref(stream, key, value);
 }
-
 void check_stream(Checks& checks, const StreamRef& stream) {
-    checks.required("streamName", stream.name || stream.arn);
-    checks.name("streamName", stream.name);
-    checks.stream_arn("streamARN", stream.arn);
-    checks.stream_id(stream.id);
+    check_stream_ref(checks, stream);
 }
 
 void read_entry(PutEntry& entry, std::string_view key, InputValue& value) {
@@ -59,10 +46,10 @@ bool is_sound(const PutEntry& entry) noexcept {
 }
 
 // `prefix` is "" or "records.3.member.".
-void check_entry(Checks& checks, const std::string& prefix, const PutEntry& entry) {
+void check_entry(Checks& checks, const std::string& prefix, const PutEntry& entry, bool with_key) {
     const std::string key = prefix + "partitionKey";
     const std::string data = prefix + "data";
-    checks.required(key, entry.partition_key.has_value());
+    checks.required(key, !with_key || entry.partition_key.has_value());
     checks.length(key, entry.partition_key, 1, 256);
     checks.required(data, entry.data.has_value());
     if (entry.data && entry.data->size() > max_record_bytes) {
@@ -73,7 +60,68 @@ void check_entry(Checks& checks, const std::string& prefix, const PutEntry& entr
     checks.decimal(prefix + "explicitHashKey", entry.explicit_hash, hash_key_pattern, 39);
 }
 
+void check_records(Checks& checks, const PutRecordsInput& input, std::size_t count,
+                   bool with_keys) {
+    checks.required("records", input.has_records);
+    if (input.has_records && count == 0) {
+        checks.add("records", "[]", "Member must have length greater than or equal to 1");
+    } else if (count > records_max) {
+        std::string shown = "[";
+        for (std::size_t i = 0; i < std::min(count, 2 * records_max); ++i) {
+            shown += i == 0 ? "PutRecordsRequestEntry" : ", PutRecordsRequestEntry";
+        }
+        checks.add("records", shown + "]", "Member must have length less than or equal to 500");
+    }
+    for (std::size_t i = 0; i < input.entries.size() && !checks.full(); ++i) {
+        if (!is_sound(input.entries[i])) {
+            check_entry(checks, "records." + std::to_string(i + 1) + ".member.", input.entries[i],
+                        with_keys);
+        }
+    }
+}
+
+// A partition key is required unless the stream distributes records itself, which is not known
+// here. What is wrong anyway is told together with missing keys; missing keys alone are left to
+// whoever knows the stream.
+template <typename Input, typename Check>
+InputResult check_twice(Input& out, bool lacks_key, const Check& check) {
+    Checks checks;
+    check(checks, true);
+    auto all = checks.result();
+    out.without_key.reset();
+    if (!all || !lacks_key) {
+        return all;
+    }
+    Checks others;
+    check(others, false);
+    if (others.result()) {
+        return all;
+    }
+    out.without_key = std::move(all);
+    return std::nullopt;
+}
+
 }  // namespace
+
+bool read_stream_ref(StreamRef& stream, std::string_view key, InputValue& value) {
+    if (key == "StreamName") {
+        stream.name = value.text();
+    } else if (key == "StreamARN") {
+        stream.arn = value.text();
+    } else if (key == "StreamId") {
+        stream.id = value.text();
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void check_stream_ref(Checks& checks, const StreamRef& stream) {
+    checks.required("streamName", stream.name || stream.arn);
+    checks.name("streamName", stream.name);
+    checks.stream_arn("streamARN", stream.arn);
+    checks.stream_id(stream.id);
+}
 
 std::optional<Operation> find_operation(std::string_view name) noexcept {
     for (std::size_t i = 0; i < operation_names.size(); ++i) {
@@ -94,6 +142,8 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
             out.max_record_kib = value.integer();
         } else if (key == "WarmThroughputMiBps") {
             out.warm_throughput = value.integer();
+        } else if (key == "RecordDistributionStrategy") {
+            out.distribution = value.text();
         } else if (key == "StreamModeDetails") {
             out.has_mode_details = true;
             value.structure([&](std::string_view detail, InputValue text) {
@@ -120,15 +170,10 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
     }
     checks.integer("warmThroughputMiBps", out.warm_throughput, 0);
     checks.integer("maxRecordSizeInKiB", out.max_record_kib, 1024, 10240);
-    if (out.has_tags && (out.tags.empty() || out.tags.size() > tags_max)) {
-        checks.add("tags", std::to_string(out.tags.size()) + " tags",
-                   out.tags.empty() ? "Member must have length greater than or equal to 1"
-                                    : "Member must have length less than or equal to 200");
+    if (out.has_tags) {
+        checks.tags("tags", out.tags);
     }
-    for (const auto& [tag, text] : out.tags) {
-        checks.length("tags", tag, 1, 128);
-        checks.length("tags." + std::string(tag) + ".member", text, 0, 256);
-    }
+    checks.choice("recordDistributionStrategy", out.distribution, distribution_names);
     return checks.result();
 }
 
@@ -244,6 +289,8 @@ InputResult read_input(const InputSource& source, PutRecordInput& out) {
         }
         if (key == "SequenceNumberForOrdering") {
             out.sequence_for_ordering = value.text();
+        } else if (key == "DryRun") {
+            out.dry_run = value.boolean();
         } else {
             read_entry(out.entry, key, value);
         }
@@ -251,17 +298,24 @@ InputResult read_input(const InputSource& source, PutRecordInput& out) {
     if (fault) {
         return fault;
     }
-    Checks checks;
-    checks.decimal("sequenceNumberForOrdering", out.sequence_for_ordering, sequence_pattern, 129);
-    check_entry(checks, "", out.entry);
-    check_stream(checks, out.stream);
-    return checks.result();
+    return check_twice(out, !out.entry.partition_key, [&](Checks& checks, bool with_keys) {
+        checks.decimal("sequenceNumberForOrdering", out.sequence_for_ordering, sequence_pattern,
+                       129);
+        check_entry(checks, "", out.entry, with_keys);
+        check_stream(checks, out.stream);
+    });
 }
 
 InputResult read_input(const InputSource& source, PutRecordsInput& out) {
     std::size_t count = 0;
     auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value) || key != "Records") {
+        if (read_stream(out.stream, key, value)) {
+            return;
+        }
+        if (key == "DryRun") {
+            out.dry_run = value.boolean();
+        }
+        if (key != "Records") {
             return;
         }
         out.has_records = true;
@@ -285,24 +339,12 @@ InputResult read_input(const InputSource& source, PutRecordsInput& out) {
     if (fault) {
         return fault;
     }
-    Checks checks;
-    checks.required("records", out.has_records);
-    if (out.has_records && out.entries.empty()) {
-        checks.add("records", "[]", "Member must have length greater than or equal to 1");
-    } else if (count > records_max) {
-        std::string shown = "[";
-        for (std::size_t i = 0; i < std::min(count, 2 * records_max); ++i) {
-            shown += i == 0 ? "PutRecordsRequestEntry" : ", PutRecordsRequestEntry";
-        }
-        checks.add("records", shown + "]", "Member must have length less than or equal to 500");
-    }
-    for (std::size_t i = 0; i < out.entries.size() && !checks.full(); ++i) {
-        if (!is_sound(out.entries[i])) {
-            check_entry(checks, "records." + std::to_string(i + 1) + ".member.", out.entries[i]);
-        }
-    }
-    check_stream(checks, out.stream);
-    return checks.result();
+    const bool lacks_key = std::any_of(out.entries.begin(), out.entries.end(),
+                                       [](const PutEntry& entry) { return !entry.partition_key; });
+    return check_twice(out, lacks_key, [&](Checks& checks, bool with_keys) {
+        check_records(checks, out, count, with_keys);
+        check_stream(checks, out.stream);
+    });
 }
 
 InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
@@ -318,6 +360,8 @@ InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
             out.sequence = value.text();
         } else if (key == "Timestamp") {
             out.timestamp_ms = value.timestamp_ms();
+        } else if (key == "DryRun") {
+            out.dry_run = value.boolean();
         }
     });
     if (fault) {
@@ -344,6 +388,8 @@ InputResult read_input(const InputSource& source, GetRecordsInput& out) {
             out.iterator = value.text();
         } else if (key == "Limit") {
             out.limit = value.integer();
+        } else if (key == "DryRun") {
+            out.dry_run = value.boolean();
         }
     });
     if (fault) {
@@ -376,7 +422,7 @@ InputResult read_policy(const InputSource& source, ResourcePolicyInput& out, boo
     }
     Checks checks;
     checks.required("resourceARN", out.stream.arn.has_value());
-    checks.stream_arn("resourceARN", out.stream.arn);
+    checks.resource_arn("resourceARN", out.stream.arn);
     checks.stream_id(out.stream.id);
     if (needs_policy) {
         checks.required("policy", out.policy.has_value());

@@ -19,6 +19,7 @@
 #include "control/kinesis/arena.h"
 #include "control/kinesis/checks.h"
 #include "control/kinesis/dialect.h"
+#include "control/kinesis/input_value.h"
 #include "storage/base/bytes.h"
 
 namespace penstock::kinesis {
@@ -48,9 +49,23 @@ enum class Operation : std::uint8_t {
     merge_shards,
     update_shard_count,
     update_stream_mode,
+    add_tags_to_stream,
+    remove_tags_from_stream,
+    list_tags_for_stream,
+    tag_resource,
+    untag_resource,
+    list_tags_for_resource,
+    describe_limits,
+    describe_account_settings,
+    update_account_settings,
+    enable_enhanced_monitoring,
+    disable_enhanced_monitoring,
+    update_max_record_size,
+    update_stream_warm_throughput,
+    update_stream_record_distribution_strategy,
 };
 // In the enum's order.
-inline constexpr std::array<std::string_view, 24> operation_names = {
+inline constexpr auto operation_names = std::to_array<std::string_view>({
     "CreateStream",
     "DeleteStream",
     "ListStreams",
@@ -74,7 +89,22 @@ inline constexpr std::array<std::string_view, 24> operation_names = {
     "SplitShard",
     "MergeShards",
     "UpdateShardCount",
-    "UpdateStreamMode"};
+    "UpdateStreamMode",
+    "AddTagsToStream",
+    "RemoveTagsFromStream",
+    "ListTagsForStream",
+    "TagResource",
+    "UntagResource",
+    "ListTagsForResource",
+    "DescribeLimits",
+    "DescribeAccountSettings",
+    "UpdateAccountSettings",
+    "EnableEnhancedMonitoring",
+    "DisableEnhancedMonitoring",
+    "UpdateMaxRecordSize",
+    "UpdateStreamWarmThroughput",
+    "UpdateStreamRecordDistributionStrategy",
+});
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;
 
@@ -94,6 +124,7 @@ struct CreateStreamInput {
     bool has_mode_details = false;
     std::vector<std::pair<std::string_view, std::string_view>> tags;
     bool has_tags = false;
+    OptionalText distribution;
 };
 struct StreamInput {  // DeleteStream, DescribeStreamSummary
     StreamRef stream;
@@ -129,11 +160,16 @@ struct PutRecordInput {
     StreamRef stream;
     PutEntry entry;
     OptionalText sequence_for_ordering;
+    bool dry_run = false;
+    std::optional<ApiError> without_key;
 };
 struct PutRecordsInput {
     StreamRef stream;
     bool has_records = false;
     std::vector<PutEntry> entries;
+    bool dry_run = false;
+    // What is wrong unless the stream distributes records itself: nothing but missing keys.
+    std::optional<ApiError> without_key;
 };
 struct GetShardIteratorInput {
     StreamRef stream;
@@ -141,11 +177,13 @@ struct GetShardIteratorInput {
     OptionalText type;
     OptionalText sequence;
     OptionalInteger timestamp_ms;
+    bool dry_run = false;
 };
 struct GetRecordsInput {
     StreamRef stream;
     OptionalText iterator;
     OptionalInteger limit;
+    bool dry_run = false;
 };
 struct RetentionInput {
     StreamRef stream;
@@ -213,6 +251,9 @@ struct InputSource {
 };
 
 using InputResult = std::optional<ApiError>;
+// What the readers of all operations share: false for a key that names no stream.
+[[nodiscard]] bool read_stream_ref(StreamRef& stream, std::string_view key, InputValue& value);
+void check_stream_ref(Checks& checks, const StreamRef& stream);
 [[nodiscard]] InputResult read_input(const InputSource& source, CreateStreamInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, StreamInput& out);
 [[nodiscard]] InputResult read_input(const InputSource& source, ListStreamsInput& out);

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "control/kinesis/operations.h"
+#include "control/kinesis/ops_settings.h"
 #include "control/kinesis/shard_id.h"
 
 namespace penstock::kinesis {
@@ -40,8 +41,7 @@ void write_settings(const Stream& stream, ReplyWriter& reply) {
     reply.begin_array();
     reply.begin_object();
     reply.key("ShardLevelMetrics");
-    reply.begin_array();
-    reply.end_array();
+    write_metrics(reply, stream.shard_metrics);
     reply.end_object();
     reply.end_array();
     reply.key("EncryptionType");
@@ -241,6 +241,13 @@ ApiStatus describe_stream_summary(const OperationContext& context, const StreamI
     reply.number(stream.status == StreamStatus::creating ? 0 : stream.open_shard_count());
     reply.key("ConsumerCount");
     reply.number(static_cast<std::int64_t>(stream.consumers.size()));
+    if (stream.warm_throughput_mibps != 0) {
+        write_warm_throughput(reply, stream.warm_throughput_mibps);
+    }
+    if (stream.mode == StreamMode::on_demand) {
+        reply.key("RecordDistributionStrategy");
+        reply.plain(distribution_names[static_cast<std::size_t>(stream.distribution)]);
+    }
     reply.key("MaxRecordSizeInKiB");
     reply.number(stream.max_record_kib);
     reply.end_object();

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "control/kinesis/operations.h"
+#include "control/kinesis/ops_settings.h"
 
 namespace penstock::kinesis {
 
@@ -158,6 +159,18 @@ ApiStatus create_stream(const OperationContext& context, const CreateStreamInput
         input.shard_count.value_or(default_shard_count), shard_count_shown_max);
     wanted.shard_count = static_cast<std::uint32_t>(count);
     wanted.max_record_kib = static_cast<std::uint32_t>(input.max_record_kib.value_or(1024));
+    if ((input.warm_throughput.value_or(0) != 0 || input.distribution == "AUTO") && !is_on_demand) {
+        return std::unexpected(validation_error(
+            "WarmThroughputMiBps and RecordDistributionStrategy AUTO need a stream "
+            "in ON_DEMAND mode."));
+    }
+    wanted.warm_throughput_mibps = static_cast<std::uint32_t>(
+        std::min<std::int64_t>(input.warm_throughput.value_or(0), shard_count_shown_max));
+    wanted.distribution =
+        input.distribution == "AUTO" ? Distribution::automatic : Distribution::by_key;
+    if (auto fault = check_tags(input.tags, wanted.name, context.account)) {
+        return std::unexpected(std::move(*fault));
+    }
     for (const auto& [key, text] : input.tags) {
         wanted.tags.emplace(key, text);
     }

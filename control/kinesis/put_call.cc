@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t arena_keep_bytes = 2U << 20;
 // Characters of one record's part of an answer, for reserving.
 constexpr std::size_t answer_bytes_per_record = 128;
+// 2^64 divided by the golden ratio.
+constexpr std::uint64_t spread_step = 0x9e37'79b9'7f4a'7c15;
 
 std::string member_of(std::size_t record, bool many, std::string_view name) {
     return many ? "records." + std::to_string(record + 1) + ".member." + std::string(name)
@@ -23,6 +25,7 @@ std::string member_of(std::size_t record, bool many, std::string_view name) {
 ApiStatus check_size(const Stream& stream, const PutEntry& entry, std::size_t record, bool many) {
     const std::uint64_t limit = std::uint64_t{stream.max_record_kib} * 1024;
     const std::uint64_t data = entry.data->size();
+    const std::uint64_t key = entry.partition_key ? entry.partition_key->size() : 0;
     if (data > limit) {
         const std::string size = std::to_string(data);
         Checks checks;
@@ -31,10 +34,10 @@ ApiStatus check_size(const Stream& stream, const PutEntry& entry, std::size_t re
                    "Member must have length less than or equal to " + std::to_string(limit));
         return std::unexpected(*checks.result());
     }
-    if (data + entry.partition_key->size() > limit) {
+    if (data + key > limit) {
         return std::unexpected(invalid_argument(
             "Data and PartitionKey of " + member_of(record, many, "data") + " are together " +
-            std::to_string(data + entry.partition_key->size()) + " bytes; stream " + stream.name +
+            std::to_string(data + key) + " bytes; stream " + stream.name +
             " takes records of up to " + std::to_string(limit) + " bytes."));
     }
     return {};
@@ -84,7 +87,8 @@ void apply_quota(std::span<const PutEntry> entries, const QuotaCheck& check, Put
             check.quotas->refuse_write();
             place.over_quota = true;
         } else if (!check.quotas->take_write(
-                       shard, entry.data->size() + entry.partition_key->size(), check.now_ns)) {
+                       shard, entry.data->size() + entry.partition_key.value_or("").size(),
+                       check.now_ns)) {
             out.over_quota.push_back(shard);
             place.over_quota = true;
         }
@@ -121,9 +125,9 @@ void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& o
         last_key = key;
         const PutEntry& entry = entries[record];
         AppendRequest::Item& item = request->items.emplace_back();
-        item.record.partition_key = as_bytes(*entry.partition_key);
+        item.record.partition_key = as_bytes(entry.partition_key.value_or(""));
         item.record.data = *entry.data;
-        item.record.explicit_hash = entry.explicit_hash ? &out.hashes[record] : nullptr;
+        item.record.explicit_hash = entry.explicit_hash && !spreads ? &out.hashes[record] : nullptr;
         ++request->runs.back().item_count;
         out.places[record].request = static_cast<std::uint32_t>(out.lanes.size() - 1);
         out.places[record].item = static_cast<std::uint32_t>(request->items.size() - 1);
@@ -142,15 +146,16 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
     out.order.clear();
     out.lanes.clear();
     std::uint64_t total = 0;
+    const bool spreads = stream.distribution == Distribution::automatic;
     for (std::size_t i = 0; i < entries.size(); ++i) {
         if (auto sound = check_size(stream, entries[i], i, many); !sound) {
             return sound;
         }
-        const auto hash = hash_of(entries[i]);
+        auto hash = spreads ? ApiResult<Hash128>(out.next_spread()) : hash_of(entries[i]);
         if (!hash) {
-            return std::unexpected(hash.error());
+            return std::unexpected(std::move(hash.error()));
         }
-        total += entries[i].data->size() + entries[i].partition_key->size();
+        total += entries[i].data->size() + entries[i].partition_key.value_or("").size();
         out.hashes[i] = *hash;
         choose_shard(i, out);
     }
@@ -172,6 +177,16 @@ void route_again(std::shared_ptr<const StreamView> view, std::span<const PutEntr
         choose_shard(record, plan);
     }
     make_requests(entries, level, plan);
+}
+
+Hash128 PutPlan::next_spread() noexcept {
+    spread.high += spread_step;
+    return spread;
+}
+
+// Calls begin at different places, or those at the same time would all hit one shard.
+PutCall::PutCall(ServiceContext& context) : context_(context) {
+    plan_.spread.high = reinterpret_cast<std::uintptr_t>(this) * spread_step;
 }
 
 void PutCall::start(std::unique_ptr<Reply> reply, bool many) {
@@ -199,6 +214,7 @@ ApiStatus PutCall::prepare() {
     input_.stream = {};
     input_.has_records = false;
     input_.entries.clear();
+    input_.dry_run = false;
     if (many_) {
         if (auto fault = read_input(source, input_)) {
             return std::unexpected(std::move(*fault));
@@ -210,6 +226,8 @@ ApiStatus PutCall::prepare() {
         }
         input_.stream = one.stream;
         input_.entries.push_back(one.entry);
+        input_.dry_run = one.dry_run;
+        input_.without_key = std::move(one.without_key);
         for_ordering = one.sequence_for_ordering;
     }
     const OperationContext context{
@@ -218,6 +236,10 @@ ApiStatus PutCall::prepare() {
         reply_->region(), many_ ? Operation::put_records : Operation::put_record,
         reply_->caller(), context_.gate};
     auto view = resolve_stream(context, input_.stream);
+    if (input_.without_key &&
+        (!view || (*view)->stream().distribution != Distribution::automatic)) {
+        return std::unexpected(std::move(*input_.without_key));
+    }
     if (!view) {
         return std::unexpected(std::move(view.error()));
     }
@@ -234,8 +256,12 @@ ApiStatus PutCall::prepare() {
                                  " under account " + context_.options.account + " is invalid."));
         }
     }
-    return plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_,
-                    {context_.options.quotas, context_.clock.monotonic_ns()});
+    auto planned = plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_,
+                            {context_.options.quotas, context_.clock.monotonic_ns()});
+    if (planned && input_.dry_run) {
+        return std::unexpected(dry_run_succeeded());
+    }
+    return planned;
 }
 
 void PutCall::post_from(std::size_t first) {
@@ -333,6 +359,9 @@ ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate,
         case AppendVerdict::no_memory:
         case AppendVerdict::shard_behind:
         case AppendVerdict::no_room:
+            if (stream.shard_metrics != 0) {
+                context_.streams.meter().refuse_write(plan_.places[record].shard->uid);
+            }
             return throttled("Rate exceeded for " + where + ".");
         case AppendVerdict::disk_full:
             return internal_failure(

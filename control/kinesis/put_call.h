@@ -32,6 +32,11 @@ struct PutPlan {
     std::vector<std::unique_ptr<AppendRequest>> requests;  // the first lanes.size() are used
     std::vector<std::uint64_t> order;
     std::vector<ShardUid> over_quota;  // shards whose quota was used up on the way
+    // Where the next record of a stream that spreads its records itself goes: steps of 2^128
+    // divided by the golden ratio, so that any number of them in a row is spread evenly, over any
+    // ranges.
+    Hash128 spread{};
+    [[nodiscard]] Hash128 next_spread() noexcept;
 };
 // Of the shards of PROVISIONED streams, for plan_put.
 struct QuotaCheck {
@@ -51,7 +56,7 @@ void route_again(std::shared_ptr<const StreamView> view, std::span<const PutEntr
 
 class PutCall final : public LaneCall {
 public:
-    explicit PutCall(ServiceContext& context) : context_(context) {}
+    explicit PutCall(ServiceContext& context);
 
     // The owner hears when the call can be used again, perhaps before this returns.
     void start(std::unique_ptr<Reply> reply, bool many);

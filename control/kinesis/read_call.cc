@@ -115,7 +115,8 @@ ApiStatus ReadCall::prepare_iterator() {
             (input.timestamp_ms ? " and also a Timestamp." : " and no Timestamp.")));
     }
     if (by_sequence) {
-        return place_by_sequence(*shard_, *input.sequence, type == "AFTER_SEQUENCE_NUMBER");
+        auto placed = place_by_sequence(*shard_, *input.sequence, type == "AFTER_SEQUENCE_NUMBER");
+        return placed && input.dry_run ? ApiStatus(std::unexpected(dry_run_succeeded())) : placed;
     }
     if (type == "AT_TIMESTAMP") {
         const std::int64_t now_ms = context_.clock.wall_ms();
@@ -129,6 +130,9 @@ ApiStatus ReadCall::prepare_iterator() {
         }
         iterator_.kind = ShardIterator::Kind::timestamp;
         iterator_.timestamp_ms = std::max<std::int64_t>(*input.timestamp_ms, 0);
+    }
+    if (input.dry_run) {
+        return std::unexpected(dry_run_succeeded());
     }
     if (type == "LATEST") {
         // Where the shard ends must be fixed now: what is put after this answer is to be found.
@@ -218,7 +222,7 @@ ApiStatus ReadCall::prepare_records() {
         return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
     }
     limit_ = input.limit.value_or(get_records_count_max);
-    return {};
+    return input.dry_run ? ApiStatus(std::unexpected(dry_run_succeeded())) : ApiStatus();
 }
 
 void ReadCall::start_records(std::unique_ptr<Reply> reply) {
@@ -251,7 +255,7 @@ void ReadCall::start_records(std::unique_ptr<Reply> reply) {
 void ReadCall::ask_plan() {
     ++rounds_;
     if (!context_.lanes.post(view_->lane_of(*shard_), plan_request_, *this)) {
-        fail(throttled("Rate exceeded for shard " + where() + "."));
+        fail(throttled_read());
         finish();
     }
 }
@@ -399,6 +403,10 @@ void ReadCall::answer_records() {
         const std::int64_t seen_ms = count_ != 0 ? last_arrival_ms_ : iterator_.timestamp_ms;
         behind_ms = seen_ms == 0 ? 0 : std::max<std::int64_t>(now_ms - seen_ms, 0);
     }
+    if (view_->stream().shard_metrics != 0) {
+        context_.streams.meter().read(shard_->uid, static_cast<std::uint64_t>(count_), bytes_,
+                                      static_cast<std::uint64_t>(behind_ms));
+    }
     reply.key("MillisBehindLatest");
     reply.number(behind_ms);
     if (at_end) {
@@ -420,7 +428,7 @@ ApiError ReadCall::lane_failure(Errc why) const {
                                    context_.options.account);
         case Errc::no_memory_room:
         case Errc::unavailable:
-            return throttled("Rate exceeded for shard " + where() + ".");
+            return throttled_read();
         default: {
             ApiError error =
                 internal_failure("Shard " + where() + " could not be read: " + describe(why) + ".");
@@ -428,6 +436,13 @@ ApiError ReadCall::lane_failure(Errc why) const {
             return error;
         }
     }
+}
+
+ApiError ReadCall::throttled_read() const {
+    if (view_->stream().shard_metrics != 0) {
+        context_.streams.meter().refuse_read(shard_->uid);
+    }
+    return throttled("Rate exceeded for shard " + where() + ".");
 }
 
 void ReadCall::fail(const ApiError& error) {

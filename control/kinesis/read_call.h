@@ -43,6 +43,7 @@ private:
     [[nodiscard]] bool take(const RecordView& record);
     [[nodiscard]] ApiError lane_failure(Errc why) const;
     [[nodiscard]] std::string where() const;
+    [[nodiscard]] ApiError throttled_read() const;
     void answer_records();
     void fail(const ApiError& error);
     void release();

@@ -45,7 +45,7 @@ inline void write_stored(CborWriter& reply, NumberWriter& numbers, const Sequenc
     reply.end_object();
 }
 
-// A record, as GetRecords gives it.
+// A record, as GetRecords gives it. One of a stream that spreads its records may have no key.
 inline void write_record(JsonWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
                          std::int64_t arrival_ms, Bytes data, Bytes partition_key) {
     std::string& out = reply.begin_raw();
@@ -55,8 +55,11 @@ inline void write_record(JsonWriter& reply, NumberWriter& numbers, const Sequenc
     append_json_seconds(out, arrival_ms);
     out += ",\"Data\":\"";
     base64_append(out, data);
-    out += "\",\"PartitionKey\":";
-    append_json_string(out, as_text(partition_key));
+    out += '"';
+    if (!partition_key.empty()) {
+        out += ",\"PartitionKey\":";
+        append_json_string(out, as_text(partition_key));
+    }
     out += '}';
 }
 inline void write_record(CborWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
@@ -68,8 +71,10 @@ inline void write_record(CborWriter& reply, NumberWriter& numbers, const Sequenc
     reply.timestamp_ms(arrival_ms);
     reply.key("Data");
     reply.blob(data);
-    reply.key("PartitionKey");
-    reply.text(as_text(partition_key));
+    if (!partition_key.empty()) {
+        reply.key("PartitionKey");
+        reply.text(as_text(partition_key));
+    }
     reply.end_object();
 }
 

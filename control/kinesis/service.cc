@@ -8,6 +8,7 @@
 #include "control/kinesis/base64.h"
 #include "control/kinesis/fan_out.h"
 #include "control/kinesis/input_value.h"
+#include "control/kinesis/ops_settings.h"
 #include "control/kinesis/put_call.h"
 #include "control/kinesis/read_call.h"
 #include "storage/base/check.h"
@@ -336,6 +337,9 @@ ApiStatus with_input(const InputSource& source, const Run& run) {
 
 ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& source,
                                       const OperationContext& context, ReplyWriter& writer) {
+    if (auto done = run_settings_operation(context, source, writer)) {
+        return std::move(*done);
+    }
     switch (operation) {
         case Operation::create_stream:
             return with_input<CreateStreamInput>(
@@ -404,11 +408,7 @@ ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& so
         case Operation::update_stream_mode:
             return with_input<UpdateStreamModeInput>(
                 source, [&](const auto& input) { return update_stream_mode(context, input); });
-        case Operation::put_record:
-        case Operation::put_records:
-        case Operation::get_shard_iterator:
-        case Operation::get_records:
-        case Operation::subscribe_to_shard:
+        default:
             break;  // not at once
     }
     return std::unexpected(internal_failure("This operation is answered elsewhere."));

@@ -241,6 +241,21 @@ Status read_consumers(Members& members, Stream& stream) {
     return members.sound() ? Status{} : fail(Errc::corrupt);
 }
 
+bool read_metrics(simdjson::dom::array json, std::uint8_t& metrics) {
+    for (const simdjson::dom::element item : json) {
+        std::string_view name;
+        if (item.get(name) != simdjson::SUCCESS) {
+            return false;
+        }
+        const auto it = std::find(shard_metric_names.begin(), shard_metric_names.end(), name);
+        if (it == shard_metric_names.end()) {
+            return false;
+        }
+        metrics |= static_cast<std::uint8_t>(1U << (it - shard_metric_names.begin()));
+    }
+    return true;
+}
+
 }  // namespace
 
 std::string_view name_of(StreamStatus status) noexcept {
@@ -295,6 +310,24 @@ std::string encode_stream(const Stream& stream) {
     write_number(writer, "max_record_kib", stream.max_record_kib);
     write_number(writer, "next_shard_number", stream.next_shard_number);
     write_tags(writer, stream.tags);
+    if (stream.shard_metrics != 0) {
+        writer.Key("shard_metrics");
+        writer.StartArray();
+        for (std::size_t i = 0; i < shard_metric_names.size(); ++i) {
+            if ((stream.shard_metrics >> i & 1) != 0) {
+                writer.String(shard_metric_names[i].data(),
+                              static_cast<rapidjson::SizeType>(shard_metric_names[i].size()));
+            }
+        }
+        writer.EndArray();
+    }
+    if (stream.warm_throughput_mibps != 0) {
+        write_number(writer, "warm_throughput_mibps", stream.warm_throughput_mibps);
+    }
+    if (stream.distribution != Distribution::by_key) {
+        write_text(writer, "distribution",
+                   distribution_names[static_cast<std::size_t>(stream.distribution)]);
+    }
     if (!stream.resource_policy.empty()) {
         write_text(writer, "resource_policy", stream.resource_policy);
     }
@@ -337,7 +370,17 @@ Result<Stream> decode_stream(std::string_view json) {
     if (members.has("resource_policy")) {
         stream.resource_policy = members.text("resource_policy");
     }
-    if (!read_times(members, "scalings_ms", stream.scalings_ms) ||
+    if (members.has("warm_throughput_mibps")) {
+        stream.warm_throughput_mibps =
+            static_cast<std::uint32_t>(members.number("warm_throughput_mibps", u32_max));
+    }
+    if (members.has("distribution")) {
+        stream.distribution =
+            static_cast<Distribution>(members.choice("distribution", distribution_names));
+    }
+    if (members.has("shard_metrics") &&
+        !read_metrics(members.array("shard_metrics"), stream.shard_metrics) ||
+        !read_times(members, "scalings_ms", stream.scalings_ms) ||
         !read_times(members, "mode_changes_ms", stream.mode_changes_ms)) {
         return fail(Errc::corrupt);
     }

@@ -5,6 +5,7 @@
 // Format: docs/formats/catalog.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -28,6 +29,17 @@ enum class StreamMode : std::uint8_t { provisioned, on_demand };
 // records, but is not listed), then open; its parents are open, then closing (listed as open, they
 // take no new records), then closed.
 enum class ShardState : std::uint8_t { creating, open, closed, closing, opening };
+
+// Who says which shard a record goes to: its partition key, or nobody, so that all get the same.
+enum class Distribution : std::uint8_t { by_key, automatic };
+// In Distribution's order.
+inline constexpr auto distribution_names =
+    std::to_array<std::string_view>({"USER_PARTITION_KEY", "AUTO"});
+// Metrics of each shard that may be switched on; bit i of Stream::shard_metrics is name i.
+inline constexpr auto shard_metric_names = std::to_array<std::string_view>(
+    {"IncomingBytes", "IncomingRecords", "OutgoingBytes", "OutgoingRecords",
+     "WriteProvisionedThroughputExceeded", "ReadProvisionedThroughputExceeded",
+     "IteratorAgeMilliseconds"});
 
 // "ACTIVE", "PROVISIONED": Kinesis' words.
 [[nodiscard]] std::string_view name_of(StreamStatus status) noexcept;
@@ -82,6 +94,9 @@ struct Stream {
     std::uint32_t next_shard_number = 0;
     std::vector<Shard> shards;  // by number
     std::map<std::string, std::string> tags;
+    std::uint8_t shard_metrics = 0;
+    std::uint32_t warm_throughput_mibps = 0;  // 0: none asked for
+    Distribution distribution = Distribution::by_key;
     std::string resource_policy;  // JSON as it was put; empty: none
     std::uint32_t next_consumer_number = 1;
     std::vector<Consumer> consumers;            // by number

@@ -289,6 +289,8 @@ Status StreamStore::create(const NewStream& wanted) {
         stream.max_record_kib = wanted.max_record_kib;
         stream.next_shard_number = wanted.shard_count;
         stream.tags = wanted.tags;
+        stream.warm_throughput_mibps = wanted.warm_throughput_mibps;
+        stream.distribution = wanted.distribution;
         const auto ranges = tile_hash_space(wanted.shard_count);
         for (std::uint32_t i = 0; i < wanted.shard_count; ++i) {
             const std::uint64_t uid = next_uid.number + 1 + i;
@@ -401,6 +403,18 @@ Status StreamStore::set_resource_policy(std::string_view name, std::string_view 
         }
         stream.resource_policy = policy;
         return {};
+    });
+}
+
+Status StreamStore::update(std::string_view name, const std::function<Status(Stream&)>& edit) {
+    return change(name, [&](Stream& stream) -> Status {
+        if (stream.status == StreamStatus::deleting) {
+            return fail(Errc::not_found);
+        }
+        if (stream.status == StreamStatus::creating) {
+            return fail(Errc::locked);
+        }
+        return edit(stream);
     });
 }
 
@@ -554,8 +568,12 @@ bool StreamStore::drop_shards(std::span<const std::pair<ShardUid, GroupId>> shar
     if (outcome != Errc::ok) {
         say(std::string("shards of a deleted stream could not be dropped (") + describe(outcome) +
             "); trying again");
+        return false;
     }
-    return outcome == Errc::ok;
+    for (const auto& [uid, group] : shards) {
+        meter_.forget(uid);
+    }
+    return true;
 }
 
 bool StreamStore::finish_deletion(const Stream& stream) {

@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "control/catalog/catalog.h"
+#include "control/kinesis/shard_meter.h"
 #include "control/kinesis/stream.h"
 #include "dataplane/door/routes.h"
 #include "dataplane/lane/request.h"
@@ -48,6 +49,8 @@ struct NewStream {
     std::uint32_t shard_count = 1;
     std::uint32_t max_record_kib = 1024;
     std::map<std::string, std::string> tags;
+    std::uint32_t warm_throughput_mibps = 0;
+    Distribution distribution = Distribution::by_key;
 };
 
 struct StreamStoreOptions {
@@ -123,6 +126,16 @@ public:
     using MakePlan = std::function<Result<std::vector<NewShard>>(Stream&)>;
     [[nodiscard]] Status reshard(std::string_view name, const MakePlan& make_plan);
 
+    // Changes what lanes need not hear of: tags, limits, settings. `edit` sees the stream as it is
+    // in the catalog, perhaps more than once, and its error is returned.
+    // Errors: not_found, locked (it is CREATING), unavailable.
+    [[nodiscard]] Status update(std::string_view name, const std::function<Status(Stream&)>& edit);
+
+    // What reading and refusing cost each shard whose metrics are switched on.
+    [[nodiscard]] ShardMeter& meter() noexcept { return meter_; }
+    // For what is kept beside the streams.
+    [[nodiscard]] Catalog& catalog() noexcept { return catalog_; }
+    [[nodiscard]] std::uint32_t shards_max() const noexcept { return options_.shards_max; }
     // 32 bytes, random, the same after a restart.
     [[nodiscard]] std::string_view iterator_key() const noexcept { return iterator_key_; }
     [[nodiscard]] std::uint32_t open_shard_count() const;
@@ -182,6 +195,7 @@ private:
     const StreamStoreOptions options_;
     std::map<GroupId, unsigned> lane_by_group_;
     std::string iterator_key_;
+    ShardMeter meter_;
 
     mutable std::mutex table_mutex_;
     std::shared_ptr<const StreamTable> table_;

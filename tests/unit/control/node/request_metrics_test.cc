@@ -90,7 +90,7 @@ TEST_F(RequestMetrics, EveryOperationIsCountedUnderItsNameAndOthersUnderOne) {
     EXPECT_EQ(sample(total("other", 400)), "1");
     EXPECT_EQ(sample(total("other", 404)), "1");
     EXPECT_EQ(sample(total("other", 403)), "1");
-    EXPECT_EQ(sent, static_cast<int>(kinesis::operation_names.size()) + 8);
+    EXPECT_EQ(sent, kinesis::operation_names.size() + 8);
     std::set<std::string_view> names;
     for (std::size_t i = 0; i < http_operation_count; ++i) {
         EXPECT_TRUE(names.insert(http_operation_name(i)).second) << http_operation_name(i);
