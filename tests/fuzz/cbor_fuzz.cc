@@ -8,6 +8,7 @@
 #include "control/kinesis/cbor_input.h"
 #include "control/kinesis/input_value.h"
 #include "control/kinesis/inputs.h"
+#include "control/kinesis/ops_settings.h"
 #include "storage/base/check.h"
 
 namespace {
@@ -20,6 +21,15 @@ void read_as(simdjson::ondemand::parser& parser, const EncodedBody& body) {
     Arena arena;
     Input input;
     static_cast<void>(read_input({parser, arena, body}, input));
+}
+
+void read_tags(simdjson::ondemand::parser& parser, const EncodedBody& body) {
+    for (const Operation operation :
+         {Operation::tag_resource, Operation::remove_tags_from_stream}) {
+        Arena arena;
+        TagsInput input;
+        static_cast<void>(read_tags_input({parser, arena, body}, operation, input));
+    }
 }
 
 }  // namespace
@@ -48,5 +58,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_as<GetShardIteratorInput>(parser, body);
     read_as<GetRecordsInput>(parser, body);
     read_as<RetentionInput>(parser, body);
+    read_as<MonitoringInput>(parser, body);
+    read_as<AccountSettingsInput>(parser, body);
+    read_tags(parser, body);
     return 0;
 }

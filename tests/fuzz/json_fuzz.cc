@@ -8,6 +8,7 @@
 #include "control/catalog/change_codec.h"
 #include "control/kinesis/base64.h"
 #include "control/kinesis/inputs.h"
+#include "control/kinesis/ops_settings.h"
 #include "control/kinesis/sequence_number.h"
 #include "control/kinesis/stream.h"
 #include "control/kinesis/token.h"
@@ -23,6 +24,15 @@ void read_as(simdjson::ondemand::parser& parser, std::string_view padded) {
     Arena arena;
     Input input;
     static_cast<void>(read_input({parser, arena, padded}, input));
+}
+
+void read_tags(simdjson::ondemand::parser& parser, std::string_view body) {
+    for (const Operation operation :
+         {Operation::tag_resource, Operation::remove_tags_from_stream}) {
+        Arena arena;
+        TagsInput input;
+        static_cast<void>(read_tags_input({parser, arena, body}, operation, input));
+    }
 }
 
 void read_tokens(std::string_view text) {
@@ -72,6 +82,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_as<ConsumerInput>(parser, padded);
     read_as<ListConsumersInput>(parser, padded);
     read_as<SubscribeInput>(parser, padded);
+    read_as<MonitoringInput>(parser, padded);
+    read_as<AccountSettingsInput>(parser, padded);
+    read_tags(parser, padded);
     read_tokens(text);
     return 0;
 }
