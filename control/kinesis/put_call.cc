@@ -256,8 +256,8 @@ ApiStatus PutCall::prepare() {
                                  " under account " + context_.options.account + " is invalid."));
         }
     }
-    auto planned = plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level, plan_,
-                            {context_.options.quotas, context_.clock.monotonic_ns()});
+    auto planned = plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level,
+                            plan_, {context_.options.quotas, context_.clock.monotonic_ns()});
     if (planned && input_.dry_run) {
         return std::unexpected(dry_run_succeeded());
     }

@@ -75,7 +75,7 @@ private:
     void add_lane_families();
     void add_storage_families();
     void add_http_families();
-    void add_part_families();  // part_metrics.cc
+    void add_part_families();      // part_metrics.cc
     void add_enhanced_families();  // enhanced_metrics.cc
     void add_port_families();
     void add_fan_out_families();  // fan_out_metrics.cc
