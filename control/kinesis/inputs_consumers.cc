@@ -1,6 +1,6 @@
 // Inputs of the operations on consumers, and of SubscribeToShard.
 #include "control/kinesis/inputs.h"
-#include "control/kinesis/json_input.h"
+#include "control/kinesis/input_value.h"
 
 namespace penstock::kinesis {
 
@@ -10,7 +10,7 @@ constexpr std::size_t page_token_max = 1U << 20;
 constexpr std::size_t consumer_tags_max = 50;
 
 InputResult read(const InputSource& source, const JsonValue::Member& member) {
-    return read_json(source.parser, source.arena, source.padded_body, member);
+    return read_body(source.parser, source.arena, source.body, member);
 }
 
 bool read_stream_arn(StreamRef& stream, std::string_view key, JsonValue& value) {

@@ -98,6 +98,7 @@ void apply_quota(std::span<const PutEntry> entries, const QuotaCheck& check, Put
 
 // Adds requests with the records that `order` names, by lane and shard.
 void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& out) {
+    const bool spreads = out.stream().distribution == Distribution::automatic;
     std::sort(out.order.begin(), out.order.end());
     AppendRequest* request = nullptr;
     std::uint64_t last_key = 0;

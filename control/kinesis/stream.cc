@@ -379,8 +379,10 @@ Result<Stream> decode_stream(std::string_view json) {
             static_cast<Distribution>(members.choice("distribution", distribution_names));
     }
     if (members.has("shard_metrics") &&
-            !read_metrics(members.array("shard_metrics"), stream.shard_metrics) ||
-        !read_times(members, "scalings_ms", stream.scalings_ms) ||
+        !read_metrics(members.array("shard_metrics"), stream.shard_metrics)) {
+        return fail(Errc::corrupt);
+    }
+    if (!read_times(members, "scalings_ms", stream.scalings_ms) ||
         !read_times(members, "mode_changes_ms", stream.mode_changes_ms)) {
         return fail(Errc::corrupt);
     }
