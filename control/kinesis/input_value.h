@@ -40,17 +40,10 @@ private:
     JsonItem json_;
     CborReader* cbor_ = nullptr;
 };
-// As operations that were written for JSON alone call it.
-using JsonValue = InputValue;
 
 // Reads a whole body. One in JSON must be followed by SIMDJSON_PADDING readable bytes
 // (http::HttpRequest gives them). Nothing when all went well.
 [[nodiscard]] std::optional<ApiError> read_body(simdjson::ondemand::parser& parser, Arena& arena,
                                                 const EncodedBody& body, const InputMember& member);
-[[nodiscard]] inline std::optional<ApiError> read_json(simdjson::ondemand::parser& parser,
-                                                       Arena& arena, const EncodedBody& body,
-                                                       const InputMember& member) {
-    return read_body(parser, arena, body, member);
-}
 
 }  // namespace penstock::kinesis

@@ -456,7 +456,7 @@ InputResult read_input(const InputSource& source, RetentionInput& out) {
 }
 
 InputResult read_input(const InputSource& source, SplitShardInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -479,7 +479,7 @@ InputResult read_input(const InputSource& source, SplitShardInput& out) {
 }
 
 InputResult read_input(const InputSource& source, MergeShardsInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -502,7 +502,7 @@ InputResult read_input(const InputSource& source, MergeShardsInput& out) {
 }
 
 InputResult read_input(const InputSource& source, UpdateShardCountInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream(out.stream, key, value)) {
             return;
         }
@@ -525,7 +525,7 @@ InputResult read_input(const InputSource& source, UpdateShardCountInput& out) {
 }
 
 InputResult read_input(const InputSource& source, UpdateStreamModeInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (key == "StreamARN") {
             out.stream.arn = value.text();
         } else if (key == "StreamId") {
@@ -534,7 +534,7 @@ InputResult read_input(const InputSource& source, UpdateStreamModeInput& out) {
             out.warm_throughput = value.integer();
         } else if (key == "StreamModeDetails") {
             out.has_mode_details = true;
-            value.structure([&](std::string_view detail, JsonValue text) {
+            value.structure([&](std::string_view detail, InputValue text) {
                 if (detail == "StreamMode") {
                     out.mode = text.text();
                 }

@@ -220,6 +220,7 @@ struct SubscribeInput {
     OptionalText type;
     OptionalText sequence;
     OptionalInteger timestamp_ms;
+    bool dry_run = false;
 };
 
 struct SplitShardInput {

@@ -1,19 +1,18 @@
 // Inputs of the operations on consumers, and of SubscribeToShard.
-#include "control/kinesis/inputs.h"
 #include "control/kinesis/input_value.h"
+#include "control/kinesis/inputs.h"
 
 namespace penstock::kinesis {
 
 namespace {
 
 constexpr std::size_t page_token_max = 1U << 20;
-constexpr std::size_t consumer_tags_max = 50;
 
-InputResult read(const InputSource& source, const JsonValue::Member& member) {
+InputResult read(const InputSource& source, const InputValue::Member& member) {
     return read_body(source.parser, source.arena, source.body, member);
 }
 
-bool read_stream_arn(StreamRef& stream, std::string_view key, JsonValue& value) {
+bool read_stream_arn(StreamRef& stream, std::string_view key, InputValue& value) {
     if (key == "StreamARN") {
         stream.arn = value.text();
     } else if (key == "StreamId") {
@@ -32,7 +31,7 @@ void check_stream_arn(Checks& checks, const StreamRef& stream) {
 }  // namespace
 
 InputResult read_input(const InputSource& source, RegisterConsumerInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream_arn(out.stream, key, value)) {
             return;
         }
@@ -40,7 +39,7 @@ InputResult read_input(const InputSource& source, RegisterConsumerInput& out) {
             out.name = value.text();
         } else if (key == "Tags") {
             out.has_tags = true;
-            value.map([&](std::string_view tag, JsonValue text) {
+            value.map([&](std::string_view tag, InputValue text) {
                 out.tags.emplace_back(source.arena.copy(tag), text.text());
             });
         }
@@ -53,20 +52,14 @@ InputResult read_input(const InputSource& source, RegisterConsumerInput& out) {
     check_stream_arn(checks, out.stream);
     checks.required("consumerName", out.name.has_value());
     checks.name("consumerName", out.name);
-    if (out.has_tags && (out.tags.empty() || out.tags.size() > consumer_tags_max)) {
-        checks.add("tags", std::to_string(out.tags.size()) + " tags",
-                   out.tags.empty() ? "Member must have length greater than or equal to 1"
-                                    : "Member must have length less than or equal to 50");
-    }
-    for (const auto& [tag, text] : out.tags) {
-        checks.length("tags", tag, 1, 128);
-        checks.length("tags." + std::string(tag) + ".member", text, 0, 256);
+    if (out.has_tags) {
+        checks.tags("tags", out.tags);
     }
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, ConsumerInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream_arn(out.stream, key, value)) {
             return;
         }
@@ -87,7 +80,7 @@ InputResult read_input(const InputSource& source, ConsumerInput& out) {
 }
 
 InputResult read_input(const InputSource& source, ListConsumersInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (read_stream_arn(out.stream, key, value)) {
             return;
         }
@@ -111,16 +104,18 @@ InputResult read_input(const InputSource& source, ListConsumersInput& out) {
 }
 
 InputResult read_input(const InputSource& source, SubscribeInput& out) {
-    auto fault = read(source, [&](std::string_view key, JsonValue value) {
+    auto fault = read(source, [&](std::string_view key, InputValue value) {
         if (key == "ConsumerARN") {
             out.consumer_arn = value.text();
         } else if (key == "ShardId") {
             out.shard = value.text();
         } else if (key == "StreamId") {
             out.stream.id = value.text();
+        } else if (key == "DryRun") {
+            out.dry_run = value.boolean();
         } else if (key == "StartingPosition") {
             out.has_position = true;
-            value.structure([&](std::string_view part, JsonValue inner) {
+            value.structure([&](std::string_view part, InputValue inner) {
                 if (part == "Type") {
                     out.type = inner.text();
                 } else if (part == "SequenceNumber") {

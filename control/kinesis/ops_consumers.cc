@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control/kinesis/operations.h"
+#include "control/kinesis/ops_settings.h"
 
 namespace penstock::kinesis {
 
@@ -150,6 +151,9 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
     }
     const Stream& stream = (*view)->stream();
     const std::string account(context.account);
+    if (auto fault = check_tags(input.tags, *input.name, account)) {
+        return std::unexpected(std::move(*fault));
+    }
     std::map<std::string, std::string> tags;
     for (const auto& [key, text] : input.tags) {
         tags.emplace(key, text);

@@ -89,7 +89,8 @@ ApiStatus Subscription::prepare(Reply& reply) {
     shard_ = *shard;
     place_ = {stream.incarnation, consumer_number_, shard_.number};
     dialect_ = event_dialect_of(reply.request());
-    return place(input);
+    auto placed = place(input);
+    return placed && input.dry_run ? ApiStatus(std::unexpected(dry_run_succeeded())) : placed;
 }
 
 ApiStatus Subscription::place(const SubscribeInput& input) {

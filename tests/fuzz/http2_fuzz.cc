@@ -56,7 +56,8 @@ void tell(std::string& seen, const HttpRequest& request) {
     }
 }
 
-std::string requests_of(std::string_view input, std::size_t step_bytes) {
+// `ended`: the connection took no more before all of it was there.
+std::string requests_of(std::string_view input, std::size_t step_bytes, bool& ended) {
     ConnectionContext context;
     set_limits(context);
     context.limits.outstanding_max = 1000;
@@ -65,6 +66,7 @@ std::string requests_of(std::string_view input, std::size_t step_bytes) {
     while (!input.empty() && connection->wants_input()) {
         input.remove_prefix(connection->feed(input.substr(0, step_bytes)));
     }
+    ended = !input.empty();
     std::string seen;
     while (const auto incoming = connection->next_request()) {
         tell(seen, *incoming->request);
@@ -164,7 +166,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
     const std::string input = (data[0] & 0x80) != 0 ? made_frames(bytes) : std::string(bytes);
     const std::size_t step_bytes = std::size_t{data[0] % 32U} + 1;
-    demand(requests_of(input, input.size() + 1) == requests_of(input, step_bytes));
+    // A peer that says GOAWAY and has no stream open is let go before its next bytes are looked at;
+    // what came with the GOAWAY is served.
+    bool ended = false;
+    const std::string stepwise = requests_of(input, step_bytes, ended);
+    bool whole_ended = false;
+    const std::string whole = requests_of(input, input.size() + 1, whole_ended);
+    demand(ended ? whole.starts_with(stepwise) : whole == stepwise);
     converse(input, step_bytes);
     return 0;
 }

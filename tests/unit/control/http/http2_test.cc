@@ -412,6 +412,7 @@ TEST_F(Http2, ABodyMadeOverTimeIsSentAsItComesAndHoldsUpNobody) {
     EXPECT_TRUE(client_->answer(streamed).complete);
     EXPECT_EQ(script.alive, 0);
     connection_->resume(taken_[0]);  // of a stream that is gone
+    connection_.reset();  // its bodies know the scripts
 }
 
 TEST_F(Http2, AStreamedBodyOfAPeerThatDoesNotReadHoldsOnePiece) {
@@ -441,6 +442,7 @@ TEST_F(Http2, AStreamedBodyOfAPeerThatDoesNotReadHoldsOnePiece) {
     run(false);
     EXPECT_EQ(client_->answer(slow).error, std::uint32_t{NGHTTP2_CANCEL});
     EXPECT_EQ(script.alive, 0);
+    connection_.reset();  // its bodies know the scripts
 }
 
 TEST_F(Http2, StreamsOfOneConnectionShareItEvenly) {
@@ -465,6 +467,7 @@ TEST_F(Http2, StreamsOfOneConnectionShareItEvenly) {
     }
     EXPECT_GT(client_->answer(endless).body.size(), 300'000U);
     EXPECT_LT(client_->answer(endless).body.size(), 3'000'000U);
+    connection_.reset();  // its bodies know the scripts
 }
 
 TEST_F(Http2, AStreamedBodyEndsWithItsStreamOrWhenItBreaks) {
@@ -487,6 +490,7 @@ TEST_F(Http2, AStreamedBodyEndsWithItsStreamOrWhenItBreaks) {
     EXPECT_EQ(third.alive, 1);
     connection_.reset();
     EXPECT_EQ(third.alive, 0);
+    connection_.reset();  // its bodies know the scripts
 }
 
 TEST_F(Http2, PingsAreAnswered) {
