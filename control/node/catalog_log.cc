@@ -128,7 +128,7 @@ void CatalogLog::pump() {
     if (log_ == nullptr) {
         return;
     }
-    log_->turn();
+    log_->turn(clock_.monotonic_ns());
     engine_->submit();
     std::array<IoCompletion, 32> done;
     std::size_t count = engine_->reap(done);
@@ -139,7 +139,7 @@ void CatalogLog::pump() {
     for (std::size_t i = 0; i < count; ++i) {
         log_->complete(Cookie::unpack(done[i].cookie), done[i].result);
     }
-    log_->turn();
+    log_->turn(clock_.monotonic_ns());
     engine_->submit();
     ReplicaMask complete = 0;
     for (unsigned r = 0; r < replica_count; ++r) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "control/catalog/change_log.h"
+#include "storage/base/clock.h"
 #include "storage/base/ids.h"
 #include "storage/io/engine.h"
 #include "storage/log/cookie.h"
@@ -75,6 +76,7 @@ private:
     Options options_;
     std::unique_ptr<IoEngine> engine_;
     std::unique_ptr<StateLog> log_;
+    SystemClock clock_;
     ReplicaView view_;
     StateRead read_;
     // The state as entries: the last snapshot, then the changes behind it.

@@ -17,7 +17,8 @@ namespace {
 // large write; where the sizes come from: docs/decisions/0002-write-sizes.md.
 constexpr std::uint32_t buffer_smallest = 16U * 1024;
 constexpr std::uint32_t buffer_largest = 512U * 1024;
-// Of shards whose frames are journaled: every one holds such a buffer all the time.
+// What a shard whose frames are journaled is content with when the pool has no larger block free:
+// every such shard holds a buffer all the time.
 constexpr std::uint32_t buffer_journaled_largest = 64U * 1024;
 constexpr std::uint64_t timer_ns = 20'000'000;
 // Between two looks for what to relieve of a lane that has nothing else to do.
@@ -485,7 +486,7 @@ std::size_t GroupCore::turn() noexcept {
     if (now_ns >= next_timer_ns) {
         timers();
     }
-    work += state->turn();
+    work += state->turn(now_ns);
     return work;
 }
 

@@ -13,7 +13,11 @@ constexpr std::size_t payload_max = 256U * 1024 - sizeof(StateBlockHeader);
 constexpr std::size_t buffer_bytes = 256U * 1024;
 // Four blocks may wait for a slow replica; four more keep the others going once it has left.
 constexpr std::size_t block_count = 8;
+// So many blocks may wait for a slower replica. Those of one that was given up on keep their
+// buffers until the drive answers; the others are enough to go on with.
 constexpr std::size_t blocks_waiting_max = 4;
+// The slower replica has so much time then, as for a journal block (refill.cc).
+constexpr std::uint64_t patience_ns = 100'000'000;
 constexpr std::uint32_t fragment_continued = 0x80000000U;
 
 }  // namespace
@@ -65,6 +69,7 @@ struct StateLog::Block {
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
     std::uint64_t stream_end = 0;
+    std::uint64_t cut_ns = 0;
     std::uint64_t state_generation = 0;
     ReplicaMask outstanding = 0;
     ReplicaMask durable = 0;
@@ -241,7 +246,7 @@ void StateLog::begin_switch() {
     slot_ = next;
 }
 
-void StateLog::cut_block() {
+void StateLog::cut_block(std::uint64_t now_ns) {
     Block* block = nullptr;
     std::uint32_t number = 0;
     for (; number < blocks_.size(); ++number) {
@@ -285,6 +290,7 @@ void StateLog::cut_block() {
     block->state_generation = generation_;
     block->offset = offset_;
     block->stream_end = stream_base_;
+    block->cut_ns = now_ns;
     block->durable = 0;
     block->outstanding = 0;
     block->to_queue = options_.replicas->taking;
@@ -292,7 +298,32 @@ void StateLog::cut_block() {
     order_.push_back(number);
 }
 
-std::size_t StateLog::turn() {
+// Whether a replica that is slower than the others has to be waited for.
+bool StateLog::waits_for_slow(std::uint64_t now_ns) {
+    const ReplicaMask taking = options_.replicas->taking;
+    std::size_t waiting = 0;
+    ReplicaMask late = 0;
+    for (const std::uint32_t number : order_) {
+        const Block& block = *blocks_[number];
+        waiting += (block.outstanding & taking) != 0 ? 1U : 0U;
+        late = static_cast<ReplicaMask>(
+            late | (now_ns - block.cut_ns > patience_ns ? block.outstanding & taking : 0));
+    }
+    if (waiting < blocks_waiting_max) {
+        return order_.size() >= block_count;
+    }
+    if (late == 0) {
+        return true;
+    }
+    for (unsigned r = 0; r < replica_count; ++r) {
+        if ((late >> r & 1) != 0) {
+            options_.on_replica_failed(r, Error{Errc::unavailable, 0, r});
+        }
+    }
+    return order_.size() >= block_count;
+}
+
+std::size_t StateLog::turn(std::uint64_t now_ns) {
     std::size_t work = 0;
     for (const std::uint32_t number : order_) {
         Block& block = *blocks_[number];
@@ -328,19 +359,8 @@ std::size_t StateLog::turn() {
     if (!order_.empty() && !blocks_[order_.back()]->settled) {
         return work;
     }
-    if (order_.size() >= blocks_waiting_max) {
-        ReplicaMask slow = 0;
-        for (const std::uint32_t number : order_) {
-            slow = static_cast<ReplicaMask>(slow | blocks_[number]->outstanding);
-        }
-        for (unsigned r = 0; r < replica_count; ++r) {
-            if ((slow & options_.replicas->taking) >> r & 1) {
-                options_.on_replica_failed(r, Error{Errc::unavailable, 0, r});
-            }
-        }
-        if (order_.size() >= block_count) {
-            return work;
-        }
+    if (waits_for_slow(now_ns)) {
+        return work;
     }
     // Replicas that left are not waited for. Until a generation's snapshot is whole, the other slot
     // holds the only generation that can be read.
@@ -360,8 +380,8 @@ std::size_t StateLog::turn() {
         begin_switch();
         return work + 1;
     }
-    cut_block();
-    return work + 1 + turn();
+    cut_block(now_ns);
+    return work + 1 + turn(now_ns);
 }
 
 void StateLog::complete(const Cookie& cookie, std::int64_t result) {

@@ -73,7 +73,7 @@ public:
         const ReplicaView* replicas = nullptr;
         // Writes the whole state as entries.
         std::function<void(StateEntries&)> snapshot;
-        // An I/O of this replica failed, or it holds everybody up (Errc::unavailable).
+        // An I/O of this replica failed, or it has held everybody up for long (Errc::unavailable).
         std::function<void(unsigned replica, Error)> on_replica_failed;
     };
 
@@ -91,7 +91,7 @@ public:
     // A completion whose cookie has kind state_write or state_grow.
     void complete(const Cookie& cookie, std::int64_t result);
     // Queues what can be queued. Returns work done.
-    std::size_t turn();
+    std::size_t turn(std::uint64_t now_ns);
     [[nodiscard]] bool idle() const noexcept;  // everything appended is committed
     [[nodiscard]] bool has_in_flight() const noexcept;
     // Writes to the replica that were not answered yet.
@@ -114,7 +114,8 @@ private:
         std::function<void()> done;
     };
     [[nodiscard]] Status go_on_without(unsigned replica, const Status& status);
-    void cut_block();
+    void cut_block(std::uint64_t now_ns);
+    [[nodiscard]] bool waits_for_slow(std::uint64_t now_ns);
     void settle();
     void begin_switch();
 

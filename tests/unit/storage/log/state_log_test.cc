@@ -19,6 +19,7 @@ struct Writer {
     std::unique_ptr<StateLog> log;
     std::size_t committed = 0;  // entries whose commit was reported
     std::size_t entry_bytes;
+    std::vector<Error> failures;  // of replicas, in order
 
     Writer(SimWorld& w, std::size_t bytes)
         : world(w), engine(w.make_engine()), entry_bytes(bytes) {}
@@ -44,7 +45,11 @@ struct Writer {
                 out.add(entry);
             }
         };
-        options.on_replica_failed = [](unsigned, Error) {};
+        options.on_replica_failed = [this](unsigned replica, Error why) {
+            failures.push_back(why);
+            replicas.taking = static_cast<ReplicaMask>(replicas.taking & ~(1U << replica));
+            log->replica_lost(replica);
+        };
         PENSTOCK_TRY(opened, StateLog::open(*engine, std::move(options), read));
         log = std::move(opened);
         log->start_generation();
@@ -56,7 +61,7 @@ struct Writer {
             if (world.down()) {
                 return false;
             }
-            log->turn();
+            log->turn(world.now_ns());
             engine->submit();
             engine->wait(1'000'000);
             const std::size_t count = engine->reap(completions);
@@ -142,6 +147,39 @@ TEST(StateLog, PowerLossAtEveryIoOfGenerationsOfManyBlocks) {
 
 // Asked for twice, a generation may not begin before the one before it is whole: the slot it would
 // overwrite holds the only one that can be read.
+// A drive that takes a few milliseconds for a while is no reason to be left out and copied anew.
+TEST(StateLog, AReplicaThatIsOnlySlowerIsWaitedFor) {
+    SimWorld world(SimOptions{.seed = 5});
+    Writer writer(world, 60);
+    ASSERT_TRUE(writer.open(1));
+    world.faults(1).latency_factor = 60;
+    for (unsigned i = 0; i < 40; ++i) {
+        writer.append();
+        ASSERT_TRUE(writer.pump([&] { return writer.log->idle(); }));
+    }
+    EXPECT_TRUE(writer.failures.empty());
+    ASSERT_TRUE(writer.pump([&] { return !writer.log->has_in_flight(); }));
+    EXPECT_TRUE(writer.log->holds(1));
+}
+
+// One that does not answer holds up nobody for long.
+TEST(StateLog, AReplicaThatStallsIsLeftBehind) {
+    SimWorld world(SimOptions{.seed = 6});
+    Writer writer(world, 60);
+    ASSERT_TRUE(writer.open(1));
+    const std::uint64_t begin = world.now_ns();
+    world.stall(1, 60'000'000'000);
+    for (unsigned i = 0; i < 40; ++i) {
+        writer.append();
+        ASSERT_TRUE(writer.pump([&] { return writer.log->idle(); }));
+    }
+    ASSERT_EQ(writer.failures.size(), 1U);
+    EXPECT_EQ(writer.failures[0].code, Errc::unavailable);
+    EXPECT_EQ(writer.failures[0].detail, 1U);
+    EXPECT_LT(world.now_ns() - begin, 1'000'000'000U);
+    EXPECT_EQ(writer.committed, 40U);
+}
+
 TEST(StateLog, AGenerationBeginsOnlyWhenTheOneBeforeIsWhole) {
     for (std::uint64_t n = 1; n < 40; ++n) {
         SimWorld world(SimOptions{.seed = n});
