@@ -1,5 +1,7 @@
 #include "control/node/node.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -45,6 +47,19 @@ UringOptions engine_options(const ReplicaSet& set, bool huge_pages, int wake_fd)
     options.huge_pages = huge_pages;
     options.wake_fd = wake_fd;
     return options;
+}
+
+// Where the storage layer's helpers run: beside the lanes, or anywhere if lanes have every CPU.
+std::optional<cpu_set_t> cpus_beside(const std::vector<unsigned>& lane_cpus) {
+    cpu_set_t cpus;
+    if (::sched_getaffinity(0, sizeof cpus, &cpus) != 0) {
+        return std::nullopt;
+    }
+    cpu_set_t beside = cpus;
+    for (const unsigned cpu : lane_cpus) {
+        CPU_CLR(cpu, &beside);
+    }
+    return CPU_COUNT(&beside) == 0 ? cpus : beside;
 }
 
 std::string recovery_failure(GroupId group, const Error& error) {
@@ -359,6 +374,7 @@ private:
         LaneSetOptions lanes;
         if (options_.pin_lanes) {
             lanes.cpus = options_.lane_cpus;
+            helper_cpus_ = cpus_beside(options_.lane_cpus);
         }
         lanes.lane_count = static_cast<unsigned>(options_.lane_cpus.size());
         lanes.group_count = geometry.data_groups;
@@ -395,7 +411,9 @@ private:
     // On the lane's thread: its engine, its memory, its groups.
     Status prepare(Lane& lane) {
         std::string& failure = failures_[lane.index()];
-        auto engine = UringEngine::open(engine_options(*set_, true, lane.wake_fd()));
+        UringOptions wanted = engine_options(*set_, true, lane.wake_fd());
+        wanted.helper_cpus = helper_cpus_;
+        auto engine = UringEngine::open(wanted);
         if (!engine) {
             failure = UringEngine::explain_open_failure(engine.error());
             return std::unexpected(engine.error());
@@ -644,6 +662,7 @@ private:
     std::unique_ptr<Eal> eal_;
     std::vector<std::unique_ptr<Port>> ports_;
     // The lanes' threads use these until they end, and the groups before them.
+    std::optional<cpu_set_t> helper_cpus_;  // of the engines of pinned lanes
     std::vector<std::unique_ptr<UringEngine>> engines_;
     std::vector<std::unique_ptr<FramePool>> pools_;
     std::vector<std::string> failures_;

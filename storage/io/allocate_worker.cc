@@ -35,7 +35,8 @@ int keep_space(int fd, const struct stat& file, std::uint64_t end) noexcept {
 
 }  // namespace
 
-Result<std::unique_ptr<AllocateWorker>> AllocateWorker::open(std::size_t capacity) {
+Result<std::unique_ptr<AllocateWorker>> AllocateWorker::open(std::size_t capacity,
+                                                             const std::optional<cpu_set_t>& cpus) {
     std::unique_ptr<AllocateWorker> worker(new AllocateWorker);
     worker->event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (worker->event_fd_ < 0) {
@@ -43,10 +44,7 @@ Result<std::unique_ptr<AllocateWorker>> AllocateWorker::open(std::size_t capacit
     }
     worker->waiting_.reserve(capacity);
     worker->finished_.reserve(capacity);
-    cpu_set_t cpus;
-    if (::sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
-        worker->cpus_ = cpus;
-    }
+    worker->cpus_ = cpus;
     return worker;
 }
 
@@ -136,8 +134,8 @@ void AllocateWorker::hurry() noexcept {
     given_.notify_one();
 }
 
-bool AllocateWorker::reserve_waits() const noexcept {
-    return std::ranges::any_of(waiting_, &Job::reserve);
+bool AllocateWorker::unpaced_waits() const noexcept {
+    return std::ranges::any_of(waiting_, [](const Job& job) { return job.pace_ns == 0; });
 }
 
 void AllocateWorker::finish(Job& job) noexcept {
@@ -220,15 +218,15 @@ std::int64_t AllocateWorker::allocate(const Job& job) noexcept {
     return result;
 }
 
-// Until `due`, or until there is reason not to wait.
+// Until `due`, or until there is reason not to wait: a job that has no pace stands behind this one.
 void AllocateWorker::pause_until(std::chrono::steady_clock::time_point due) noexcept {
     std::unique_lock lock(mutex_);
     while (true) {
         do_reserves(lock);
-        if (stop_ || hurry_ || std::chrono::steady_clock::now() >= due) {
+        if (stop_ || hurry_ || unpaced_waits() || std::chrono::steady_clock::now() >= due) {
             return;
         }
-        given_.wait_until(lock, due, [&] { return stop_ || hurry_ || reserve_waits(); });
+        given_.wait_until(lock, due, [&] { return stop_ || hurry_ || unpaced_waits(); });
     }
 }
 

@@ -33,13 +33,16 @@ public:
         std::uint64_t end = 0;  // the file shall be at least this long, or have space up to here
         bool reserve = false;   // only keep the space; done before and amid the others: it is quick
         // The zeroes are spread over so much time, so that writes that are waited for have the
-        // drive between them; 0: as fast as they can be written.
+        // drive between them, unless a job without a pace waits behind; 0: as fast as they can be
+        // written.
         std::uint64_t pace_ns = 0;
         std::int64_t result = 0;  // 0 or -errno
     };
 
-    // `capacity`: jobs given and not taken, at most.
-    [[nodiscard]] static Result<std::unique_ptr<AllocateWorker>> open(std::size_t capacity);
+    // `capacity`: jobs given and not taken, at most. `cpus`: where the thread runs; none: where the
+    // one that gives the first job does.
+    [[nodiscard]] static Result<std::unique_ptr<AllocateWorker>> open(
+        std::size_t capacity, const std::optional<cpu_set_t>& cpus);
     // Gives up the job it is at, leaving that file at its old size.
     ~AllocateWorker();
     AllocateWorker(const AllocateWorker&) = delete;
@@ -60,7 +63,7 @@ private:
     static void* run(void* self) noexcept;
     void work() noexcept;
     // With the mutex held, when they are called and when they return.
-    [[nodiscard]] bool reserve_waits() const noexcept;
+    [[nodiscard]] bool unpaced_waits() const noexcept;
     void finish(Job& job) noexcept;
     void do_reserves(std::unique_lock<std::mutex>& lock) noexcept;
     // Without it.

@@ -467,10 +467,12 @@ void UringEngine::enter() noexcept {
     } while (result == -EINTR);
     // Short of memory or behind with completions: the entries stay and go with the next call.
     PENSTOCK_CHECK(result >= 0 || result == -EAGAIN || result == -EBUSY);
-    if (!ring_workers_placed_ && opener_cpus_) {
-        // The kernel's workers for this ring would otherwise share the CPU a lane is pinned to.
+    if (!ring_workers_placed_ && helper_cpus_) {
+        // What the kernel's workers for this ring begin on a CPU, the block layer ends there: on a
+        // polling lane's, a flush waits until the lane's slice is over, and with it every other
+        // flush of the drive.
         ring_workers_placed_ = true;
-        io_uring_register_iowq_aff(&ring_, sizeof(*opener_cpus_), &*opener_cpus_);
+        io_uring_register_iowq_aff(&ring_, sizeof(*helper_cpus_), &*helper_cpus_);
     }
 }
 

@@ -16,8 +16,8 @@
 // Locks: `lock_fds` become registered files of the ring. An open-file-description lock on them is
 // released only when the ring is gone, which is after its last write ended (LOG-PROTOCOL 2).
 //
-// Runs on: the owning thread; see above. `allocate` works on one thread of the engine, which has
-// the affinity of the thread that opened the engine, not of a pinned lane.
+// Runs on: the owning thread; see above. `allocate` works on one thread of the engine. That thread
+// and the kernel's workers for the ring run on `helper_cpus`.
 // Allocates: in open(), allocate_buffer() and when files are opened.
 // Guarantees: every accepted request is answered exactly once; a short write is continued or fails
 // with -EIO; a read is short only at the end of the file.
@@ -53,6 +53,9 @@ struct UringOptions {
     // wait() also returns when this event descriptor is readable. Its owner reads it to clear it,
     // otherwise wait() returns at once again. Not owned.
     int wake_fd = -1;
+    // CPUs of the engine's thread and of the kernel's workers; none: those of the opening thread.
+    // A lane that polls names others than its own.
+    std::optional<cpu_set_t> helper_cpus;
 };
 
 // Another user of an engine's ring, told of the completions of its own entries.
@@ -216,7 +219,7 @@ private:
     std::unique_ptr<AllocateWorker> worker_;
     std::size_t allocating_ = 0;
     bool allocated_armed_ = false;
-    std::optional<cpu_set_t> opener_cpus_;
+    std::optional<cpu_set_t> helper_cpus_;
     bool ring_workers_placed_ = false;
 };
 

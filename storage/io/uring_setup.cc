@@ -36,9 +36,10 @@ UringEngine::UringEngine(const UringOptions& options)
     for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
         push(free_, slot);
     }
+    helper_cpus_ = options.helper_cpus;
     cpu_set_t cpus;
-    if (::sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
-        opener_cpus_ = cpus;
+    if (!helper_cpus_ && ::sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
+        helper_cpus_ = cpus;
     }
 }
 
@@ -100,7 +101,7 @@ Status UringEngine::start(const UringOptions& options) {
     if (registered != 0) {
         return fail(Errc::io_failed, -registered);
     }
-    auto worker = AllocateWorker::open(slots_.size());
+    auto worker = AllocateWorker::open(slots_.size(), helper_cpus_);
     if (!worker) {
         return std::unexpected(worker.error());
     }

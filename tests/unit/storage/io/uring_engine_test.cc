@@ -244,20 +244,26 @@ TEST(UringEngine, ReserveKeepsSpaceAndNotTheSize) {
 
 // An hour's pace, so that nothing here can come of waiting: space is kept between two parts of it,
 // and it ends when it is wanted.
+// An allocate that would take an hour at its pace, and has begun.
+void begin_paced(IoEngine& engine, FileHandle file, std::uint64_t cookie) {
+    ASSERT_TRUE(engine.queue({.kind = IoKind::allocate,
+                              .file = file,
+                              .length = 16U << 20,
+                              .cookie = cookie,
+                              .pace_ns = 3'600'000'000'000}));
+    engine.submit();
+    for (int turn = 0; turn < 10'000 && *engine.size_bytes(file) == 0; ++turn) {
+        engine.wait(1'000'000);
+    }
+    ASSERT_GT(*engine.size_bytes(file), 0U);
+}
+
 TEST(UringEngine, AnAllocateThatIsPacedHoldsUpNoReserveAndCanBeHurried) {
     const TempDir dir;
     auto engine = open_engine(options_for(dir));
     const auto paced = *engine->open(0, "a", OpenMode::create_or_existing);
     const auto kept = *engine->open(0, "b", OpenMode::create_or_existing);
-    ASSERT_TRUE(engine->queue({.kind = IoKind::allocate,
-                               .file = paced,
-                               .length = 16U << 20,
-                               .cookie = 1,
-                               .pace_ns = 3'600'000'000'000}));
-    engine->submit();
-    while (*engine->size_bytes(paced) == 0) {
-        std::this_thread::yield();  // until it has begun
-    }
+    begin_paced(*engine, paced, 1);
     ASSERT_TRUE(
         engine->queue({.kind = IoKind::reserve, .file = kept, .length = 1U << 20, .cookie = 2}));
     const auto first = collect(*engine, 1);
@@ -271,19 +277,29 @@ TEST(UringEngine, AnAllocateThatIsPacedHoldsUpNoReserveAndCanBeHurried) {
     EXPECT_EQ(second[0].cookie, 1U);
     EXPECT_EQ(second[0].result, 16 << 20);
     // And one that is given up ends at once, at its old size.
-    ASSERT_TRUE(engine->queue({.kind = IoKind::allocate,
-                               .file = kept,
-                               .length = 16U << 20,
-                               .cookie = 3,
-                               .pace_ns = 3'600'000'000'000}));
-    engine->submit();
-    while (*engine->size_bytes(kept) == 0) {
-        std::this_thread::yield();
-    }
+    begin_paced(*engine, kept, 3);
     engine.reset();
     struct stat status{};
     ASSERT_EQ(::stat((dir.path() + "/b").c_str(), &status), 0);
     EXPECT_EQ(status.st_size, 0);
+}
+
+// A replica that comes back waits for its containers; what is made ahead for later doesn't delay
+// it.
+TEST(UringEngine, AnAllocateWithoutAPaceDoesNotWaitForPacedOnes) {
+    const TempDir dir;
+    auto engine = open_engine(options_for(dir));
+    const auto paced = *engine->open(0, "a", OpenMode::create_or_existing);
+    const auto wanted = *engine->open(1, "a", OpenMode::create_or_existing);
+    begin_paced(*engine, paced, 1);
+    ASSERT_TRUE(
+        engine->queue({.kind = IoKind::allocate, .file = wanted, .length = 1U << 20, .cookie = 2}));
+    const auto done = collect(*engine, 2);
+    ASSERT_EQ(done.size(), 2U);
+    EXPECT_EQ(done[0].cookie, 1U);
+    EXPECT_EQ(done[0].result, 16 << 20);
+    EXPECT_EQ(done[1].cookie, 2U);
+    EXPECT_EQ(done[1].result, 1 << 20);
 }
 
 TEST(UringEngine, AllocationsOverlapWithOtherRequests) {
