@@ -4,10 +4,13 @@
 // Runs on: one thread.
 #pragma once
 
+#include <sched.h>
+
 #include <array>
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +30,8 @@ public:
         std::string directory;  // holds replica-0 to replica-2
         std::uint64_t memory_mib = 128;
         std::uint64_t container_mib = 256;
+        int cpu = -1;  // the opening thread is pinned there, and the engine's helpers run beside it
+        std::optional<FlushMode> flush;  // none: what each drive was measured to need
         GroupOptions group;
     };
 
@@ -41,7 +46,7 @@ public:
         }
         set.for_new.container_bytes = options.container_mib << 20;
         set.for_new.data_groups = 1;
-        if (!open_set(set, why) || !open_engine(why)) {
+        if (!open_set(set, why) || !pin(options.cpu, why) || !open_engine(options.flush, why)) {
             return false;
         }
         auto pool = FramePool::open(*engine_, options.memory_mib << 20);
@@ -69,6 +74,7 @@ public:
 
     // The part of a lane's turn that is about storage, in the lane's order.
     void turn() noexcept {
+        ++turns_;
         (void)group_->turn();
         engine_->submit();
         std::array<IoCompletion, 256> done;
@@ -126,8 +132,10 @@ public:
         return known;
     }
     [[nodiscard]] ShardGroup& group() noexcept { return *group_; }
+    [[nodiscard]] const UringEngine& engine() const noexcept { return *engine_; }
     [[nodiscard]] const ReplicaSet& set() const noexcept { return *set_; }
     [[nodiscard]] Clock& clock() noexcept { return clock_; }
+    [[nodiscard]] std::uint64_t turns() const noexcept { return turns_; }
     [[nodiscard]] std::uint64_t first_uid() const noexcept { return first_uid_; }
 
 private:
@@ -162,16 +170,36 @@ private:
         return true;
     }
 
-    bool open_engine(std::string& why) {
+    bool pin(int cpu, std::string& why) {
+        cpu_set_t before;
+        if (cpu < 0 || sched_getaffinity(0, sizeof before, &before) != 0) {
+            return true;
+        }
+        cpu_set_t own;
+        CPU_ZERO(&own);
+        CPU_SET(cpu, &own);
+        if (sched_setaffinity(0, sizeof own, &own) != 0) {
+            why = "--cpu: CPU " + std::to_string(cpu) + " cannot be used by this process";
+            return false;
+        }
+        CPU_CLR(cpu, &before);
+        if (CPU_COUNT(&before) != 0) {
+            beside_ = before;
+        }
+        return true;
+    }
+
+    bool open_engine(std::optional<FlushMode> flush, std::string& why) {
         UringOptions engine;
         for (unsigned r = 0; r < replica_count; ++r) {
             const ReplicaPlace place = set_->directory(r);
             engine.directory_fds[r] = place.fd;
-            engine.flush_modes[r] = set_->durability(r).mode;
+            engine.flush_modes[r] = flush.value_or(set_->durability(r).mode);
             engine.lock_fds[r] = place.lock_fd;
         }
         engine.entries = 1024;
         engine.huge_pages = true;
+        engine.helper_cpus = beside_;
         auto ring = UringEngine::open(engine);
         if (!ring) {
             why = UringEngine::explain_open_failure(ring.error());
@@ -202,6 +230,8 @@ private:
     std::unique_ptr<FramePool> pool_;
     std::unique_ptr<ShardGroup> group_;
     std::uint64_t first_uid_ = 0;
+    std::uint64_t turns_ = 0;
+    std::optional<cpu_set_t> beside_;
 };
 
 }  // namespace penstock::bench

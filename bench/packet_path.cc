@@ -10,15 +10,11 @@
 #include <cstdio>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "bench/null_engine.h"
-#include "dataplane/eal.h"
-#include "dataplane/lane/lane_set.h"
-#include "dataplane/port/port.h"
-#include "storage/log/frame_pool.h"
+#include "bench/one_lane.h"
 
-namespace penstock {
+namespace penstock::bench {
 namespace {
 
 struct Options {
@@ -49,43 +45,17 @@ public:
     explicit PacketPath(const Options& options) : options_(options) {}
 
     bool open(std::string& why) {
-        EalOptions eal;
-        eal.cpus = {options_.cpu};
-        eal.memory_mb = eal_memory_mb(1, 1);
-        auto started = Eal::start(eal, why);
-        if (!started) {
-            return false;
-        }
-        eal_ = std::move(*started);
-        PortOptions port;
-        port.device = options_.device;
-        port.udp_ports = {options_.udp_port};
-        auto opened = open_port(port, why);
-        if (!opened) {
-            return false;
-        }
-        port_ = std::move(*opened);
-        DoorSpec door;
-        door.port = options_.udp_port;
-        door.stream = "bench";
-        LaneSetOptions lanes;
-        lanes.cpus = {options_.cpu};
-        lanes.doors = {door};
-        lanes.ports = {port_.get()};
-        lanes.idle.policy = IdlePolicy::busy;
-        lanes.clock = &clock_;
-        lanes.stop_deadline_ns = 1'000'000'000;
-        auto made = LaneSet::make(std::move(lanes), why);
-        if (!made) {
-            return false;
-        }
-        lanes_ = std::move(*made);
-        const Status running = lanes_->start([this](Lane& lane) { return prepare(lane); }, why);
-        if (!running) {
-            return false;
-        }
-        publish();
-        return true;
+        return lane_.open({.device = options_.device,
+                           .address = {},
+                           .udp_port = options_.udp_port,
+                           .cpu = options_.cpu,
+                           .shards = options_.shards,
+                           .memory_mib = options_.memory_mib,
+                           .idle = IdlePolicy::busy,
+                           .make_engine = [](Lane&) -> Result<std::unique_ptr<IoEngine>> {
+                               return std::make_unique<NullEngine>();
+                           }},
+                          why);
     }
 
     bool measure(Look& before, Look& after, std::string& why) {
@@ -105,84 +75,29 @@ public:
         return true;
     }
 
-    void close() {
-        lanes_->stop();
-        lanes_.reset();
-        port_.reset();
-        eal_.reset();
-    }
+    void close() { lane_.close(); }
 
 private:
     static std::chrono::nanoseconds seconds(double value) {
         return std::chrono::nanoseconds(static_cast<std::int64_t>(value * 1e9));
     }
 
-    Status prepare(Lane& lane) {
-        engine_ = std::make_unique<bench::NullEngine>();
-        PENSTOCK_TRY(pool, FramePool::open(*engine_, options_.memory_mib << 20));
-        pool_ = std::move(pool);
-        lane.set_engine(*engine_, false);
-        GroupOptions group;
-        group.group = GroupId{1};
-        group.epoch = Epoch{1};
-        group.geometry.set_id = 1;
-        group.geometry.data_groups = 1;
-        PENSTOCK_TRY(recovered, ShardGroup::recover(group, *engine_, clock_, *pool_));
-        for (std::uint64_t uid = 1; uid <= options_.shards; ++uid) {
-            // Freed soon, so that space is used again as in a node that has run for long.
-            recovered->add_shard(ShardUid{uid}, 1000, added_);
-        }
-        lane.add_group(std::move(recovered), GroupId{1});
-        return {};
-    }
-
-    void publish() {
-        std::vector<ShardRoute> shards(options_.shards);
-        const std::uint64_t step = UINT64_MAX / options_.shards;
-        for (std::uint64_t i = 0; i < options_.shards; ++i) {
-            const bool last = i + 1 == options_.shards;
-            shards[i] = {{i * step, 0},
-                         {last ? UINT64_MAX : (i + 1) * step - 1, UINT64_MAX},
-                         ShardUid{i + 1},
-                         GroupId{1},
-                         0};
-        }
-        std::vector<StreamRoute> streams;
-        streams.push_back(StreamRoute::make("bench", std::move(shards)).value());
-        const std::vector<std::string> doors{"bench"};
-        lanes_->publish(RouteTable::make(std::move(streams), doors).value());
-    }
-
     Look look() {
-        const LaneCounters& counters = lanes_->lane(0).counters();
+        const LaneCounters& counters = lane_.counters();
         Look found;
         found.packets = counters.packets.get();
         found.bytes = counters.packet_bytes.get();
         found.records = counters.records_from_doors.get();
-        for (unsigned i = 1; i < static_cast<unsigned>(DropReason::count_); ++i) {
-            found.drops += counters.drops.get(static_cast<DropReason>(i));
-        }
-        found.missed = port_->stats().missed;
+        found.drops = lane_.drops();
+        found.missed = lane_.missed();
         found.turns = counters.turns.get();
         found.busy_ns = counters.busy_ns.get();
         found.at = std::chrono::steady_clock::now();
         return found;
     }
 
-    struct Added : CommitWaiter {
-        Added() {
-            on_done = [](CommitWaiter&, Errc) noexcept {};
-        }
-    };
-
     const Options& options_;
-    SystemClock clock_;
-    std::unique_ptr<Eal> eal_;
-    std::unique_ptr<Port> port_;
-    std::unique_ptr<bench::NullEngine> engine_;
-    std::unique_ptr<FramePool> pool_;
-    Added added_;
-    std::unique_ptr<LaneSet> lanes_;
+    OneLane lane_;
 };
 
 int run(const Options& options) {
@@ -215,10 +130,10 @@ int run(const Options& options) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::bench
 
 int main(int argc, char** argv) {
-    penstock::Options options;
+    penstock::bench::Options options;
     CLI::App app{
         "Takes datagrams of a port into shards on drives that cost nothing, and prints the rate as "
         "one line of JSON."};
@@ -233,5 +148,5 @@ int main(int argc, char** argv) {
     app.add_option("--wait", options.wait_seconds, "Longest wait for the first record");
     app.add_option("--memory-mib", options.memory_mib, "The lane's buffers");
     CLI11_PARSE(app, argc, argv);
-    return penstock::run(options);
+    return penstock::bench::run(options);
 }

@@ -24,13 +24,10 @@
 #include <vector>
 
 #include "bench/null_engine.h"
-#include "dataplane/eal.h"
-#include "dataplane/lane/lane_set.h"
-#include "dataplane/port/port.h"
+#include "bench/one_lane.h"
 #include "storage/io/uring_engine.h"
-#include "storage/log/frame_pool.h"
 
-namespace penstock {
+namespace penstock::bench {
 namespace {
 
 struct Options {
@@ -103,133 +100,14 @@ public:
     }
 
 private:
-    bench::NullEngine drives_;
+    NullEngine drives_;
     std::unique_ptr<UringEngine> ring_;
 };
 
-// A lane with one stream of 16 shards behind one door.
-class NullLane {
-public:
-    explicit NullLane(const Options& options) : options_(options) {}
-
-    bool open(std::string& why) {
-        const auto kind = port_kind(options_.device, why);
-        if (!kind || (*kind != PortKind::kernel && !start_eal(why))) {
-            return false;
-        }
-        PortOptions port;
-        port.device = options_.device;
-        port.udp_ports = {options_.udp_port};
-        if (!options_.address.empty()) {
-            const auto prefix = parse_prefix(options_.address);
-            if (!prefix) {
-                why = "--address: expected IP/PREFIX, found " + options_.address;
-                return false;
-            }
-            port.addresses.push_back(*prefix);
-        }
-        auto opened = open_port(port, why);
-        if (!opened) {
-            return false;
-        }
-        port_ = std::move(*opened);
-        DoorSpec door;
-        door.port = options_.udp_port;
-        door.stream = "bench";
-        LaneSetOptions lanes;
-        lanes.cpus = {options_.cpu};
-        lanes.doors = {door};
-        lanes.ports = {port_.get()};
-        lanes.idle.policy = options_.poll == "busy" ? IdlePolicy::busy : IdlePolicy::adaptive;
-        lanes.clock = &clock_;
-        lanes.stop_deadline_ns = 1'000'000'000;
-        auto made = LaneSet::make(std::move(lanes), why);
-        if (!made) {
-            return false;
-        }
-        lanes_ = std::move(*made);
-        if (!lanes_->start([this](Lane& lane) { return prepare(lane); }, why)) {
-            return false;
-        }
-        publish();
-        return true;
-    }
-
-    void close() {
-        lanes_->stop();
-        lanes_.reset();
-        port_.reset();
-        eal_.reset();
-    }
-    [[nodiscard]] const LaneCounters& counters() { return lanes_->lane(0).counters(); }
-    [[nodiscard]] std::uint64_t taken() { return counters().records_from_doors.get(); }
-
-private:
-    static constexpr unsigned shard_count = 16;
-
-    bool start_eal(std::string& why) {
-        EalOptions eal;
-        eal.cpus = {options_.cpu};
-        eal.memory_mb = eal_memory_mb(1, 1);
-        auto started = Eal::start(eal, why);
-        if (!started) {
-            return false;
-        }
-        eal_ = std::move(*started);
-        return true;
-    }
-
-    Status prepare(Lane& lane) {
-        PENSTOCK_TRY(engine, RingEngine::open(lane.wake_fd()));
-        engine_ = std::move(engine);
-        PENSTOCK_TRY(pool, FramePool::open(*engine_, 128U << 20));
-        pool_ = std::move(pool);
-        lane.set_engine(*engine_, true);
-        GroupOptions group;
-        group.group = GroupId{1};
-        group.epoch = Epoch{1};
-        group.geometry.set_id = 1;
-        group.geometry.data_groups = 1;
-        PENSTOCK_TRY(recovered, ShardGroup::recover(group, *engine_, clock_, *pool_));
-        for (std::uint64_t uid = 1; uid <= shard_count; ++uid) {
-            recovered->add_shard(ShardUid{uid}, 1000, added_);
-        }
-        lane.add_group(std::move(recovered), GroupId{1});
-        return {};
-    }
-
-    void publish() {
-        std::vector<ShardRoute> shards(shard_count);
-        const std::uint64_t step = UINT64_MAX / shard_count;
-        for (std::uint64_t i = 0; i < shard_count; ++i) {
-            const bool last = i + 1 == shard_count;
-            shards[i] = {{i * step, 0},
-                         {last ? UINT64_MAX : (i + 1) * step - 1, UINT64_MAX},
-                         ShardUid{i + 1},
-                         GroupId{1},
-                         0};
-        }
-        std::vector<StreamRoute> streams;
-        streams.push_back(StreamRoute::make("bench", std::move(shards)).value());
-        const std::vector<std::string> doors{"bench"};
-        lanes_->publish(RouteTable::make(std::move(streams), doors).value());
-    }
-
-    struct Added : CommitWaiter {
-        Added() {
-            on_done = [](CommitWaiter&, Errc) noexcept {};
-        }
-    };
-
-    const Options& options_;
-    SystemClock clock_;
-    std::unique_ptr<Eal> eal_;
-    std::unique_ptr<Port> port_;
-    std::unique_ptr<RingEngine> engine_;
-    std::unique_ptr<FramePool> pool_;
-    Added added_;
-    std::unique_ptr<LaneSet> lanes_;
-};
+// What the lane took from its door so far.
+std::uint64_t taken(OneLane& lane) {
+    return lane.counters().records_from_doors.get();
+}
 
 // CPU time of the lane's thread so far.
 std::uint64_t lane_cpu_ns() {
@@ -247,7 +125,7 @@ std::uint64_t lane_cpu_ns() {
 
 class Sender {
 public:
-    Sender(const Options& options, NullLane& lane)
+    Sender(const Options& options, OneLane& lane)
         : options_(options), lane_(lane), payload_(options.bytes, 'x') {}
     ~Sender() {
         if (socket_ >= 0) {
@@ -324,7 +202,7 @@ private:
 
     bool first(std::string& why) {
         const std::uint64_t until = now_ns() + 10'000'000'000;
-        while (lane_.taken() == 0) {
+        while (taken(lane_) == 0) {
             send(1);
             std::this_thread::sleep_for(std::chrono::milliseconds(10));
             if (now_ns() > until) {
@@ -345,10 +223,10 @@ private:
             }
         };
         flood(0.5);
-        const std::uint64_t before = lane_.taken();
+        const std::uint64_t before = taken(lane_);
         const std::uint64_t begin = now_ns();
         flood(std::min(options_.seconds, 3.0));
-        return static_cast<double>(lane_.taken() - before) * 1e9 /
+        return static_cast<double>(taken(lane_) - before) * 1e9 /
                static_cast<double>(now_ns() - begin);
     }
 
@@ -374,7 +252,7 @@ private:
         const LaneCounters& counters = lane_.counters();
         const std::uint64_t length = static_cast<std::uint64_t>(options_.seconds * 1e9);
         const std::uint64_t cpu = lane_cpu_ns();
-        const std::uint64_t taken = lane_.taken();
+        const std::uint64_t first = taken(lane_);
         const std::uint64_t sleeps = counters.sleeps.get();
         const std::uint64_t begin = now_ns();
         if (rate > 0) {
@@ -387,7 +265,7 @@ private:
             return number(static_cast<double>(count) * 1e9 / took);
         };
         return "{\"share\":" + number(share) + ",\"sent_per_s\":" + number(rate) +
-               ",\"taken_per_s\":" + per_s(lane_.taken() - taken) +
+               ",\"taken_per_s\":" + per_s(taken(lane_) - first) +
                ",\"cpu\":" + number(static_cast<double>(lane_cpu_ns() - cpu) / took) +
                ",\"sleeps_per_s\":" + per_s(counters.sleeps.get() - sleeps) + "}";
     }
@@ -414,14 +292,14 @@ private:
             while (now_ns() < quiet_since + gap_ns) {
                 _mm_pause();
             }
-            const std::uint64_t before = lane_.taken();
+            const std::uint64_t before = taken(lane_);
             const std::uint64_t sent = now_ns();
             send(1);
             std::uint64_t now = now_ns();
-            while (lane_.taken() == before && now < sent + patience_ns) {
+            while (taken(lane_) == before && now < sent + patience_ns) {
                 now = now_ns();
             }
-            if (lane_.taken() == before) {
+            if (taken(lane_) == before) {
                 ++lost;
             } else {
                 waits.push_back(now - sent);
@@ -441,7 +319,7 @@ private:
     }
 
     const Options& options_;
-    NullLane& lane_;
+    OneLane& lane_;
     std::string payload_;
     int socket_ = -1;
     std::array<iovec, batch> pieces_{};
@@ -449,10 +327,20 @@ private:
 };
 
 int run(const Options& options) {
-    NullLane lane(options);
+    OneLane lane;
     std::string why;
     std::string out;
-    if (!lane.open(why)) {
+    const OneLane::Options wanted{
+        .device = options.device,
+        .address = options.address,
+        .udp_port = options.udp_port,
+        .cpu = options.cpu,
+        .idle = options.poll == "busy" ? IdlePolicy::busy : IdlePolicy::adaptive,
+        .make_engine = [](Lane& own) -> Result<std::unique_ptr<IoEngine>> {
+            return RingEngine::open(own.wake_fd());
+        },
+        .engine_waits = true};
+    if (!lane.open(wanted, why)) {
         std::fprintf(stderr, "polling: %s\n", why.c_str());
         return 1;
     }
@@ -471,10 +359,10 @@ int run(const Options& options) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::bench
 
 int main(int argc, char** argv) {
-    penstock::Options options;
+    penstock::bench::Options options;
     CLI::App app{
         "Sends datagrams to a lane on drives that cost nothing, and prints the lane's CPU at "
         "shares of its maximum, and how long single datagrams wait after a silence, as one line "
@@ -498,5 +386,5 @@ int main(int argc, char** argv) {
     app.add_option("--gap-seconds", options.gap_seconds, "Time for each silence");
     app.add_option("--seconds", options.seconds, "Time for each share")->check(CLI::PositiveNumber);
     CLI11_PARSE(app, argc, argv);
-    return penstock::run(options);
+    return penstock::bench::run(options);
 }

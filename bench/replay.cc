@@ -8,7 +8,6 @@
 // Runs on: one thread, pinned with --cpu. It owns the group too; a plan costs the lane
 // microseconds.
 #include <CLI/CLI.hpp>
-#include <sched.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -37,7 +36,6 @@ struct Options {
     std::uint32_t plan_mib = 11;  // as GetRecords plans a full answer
     double seconds = 5;
     double warm_seconds = 0.5;
-    int cpu = -1;
     bool keep = false;
 };
 
@@ -242,16 +240,6 @@ private:
 };
 
 int run(const Options& options) {
-    if (options.cpu >= 0) {
-        cpu_set_t cpus;
-        CPU_ZERO(&cpus);
-        CPU_SET(options.cpu, &cpus);
-        if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
-            std::fprintf(stderr, "replay: --cpu: CPU %d cannot be used by this process\n",
-                         options.cpu);
-            return 2;
-        }
-    }
     Replay replay(options);
     Totals totals;
     Times used;
@@ -298,7 +286,7 @@ int main(int argc, char** argv) {
     app.add_option("--plan-mib", options.plan_mib, "Read for one call")->check(CLI::Range(1, 1024));
     app.add_option("--seconds", options.seconds, "Time measured")->check(CLI::PositiveNumber);
     app.add_option("--warm", options.warm_seconds, "Time before that");
-    app.add_option("--cpu", options.cpu, "CPU to run on; -1: any");
+    app.add_option("--cpu", options.group.cpu, "CPU to run on; -1: any");
     app.add_option("--memory-mib", options.group.memory_mib, "The lane's buffers");
     app.add_option("--container-mib", options.group.container_mib, "Segment files grow by one");
     app.add_flag("--keep", options.keep, "Leave the log for the next run");

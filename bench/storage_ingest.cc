@@ -11,33 +11,22 @@
 //
 // Runs on: one thread, pinned with --cpu.
 #include <CLI/CLI.hpp>
-#include <sched.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
-#include "storage/base/clock.h"
+#include "bench/one_group.h"
 #include "storage/base/histogram.h"
-#include "storage/io/durability_probe.h"
-#include "storage/io/uring_engine.h"
-#include "storage/log/frame_pool.h"
-#include "storage/log/group.h"
-#include "storage/replica/set.h"
 
-namespace penstock {
+namespace penstock::bench {
 namespace {
 
 constexpr std::uint64_t second_ns = 1'000'000'000;
@@ -50,21 +39,16 @@ constexpr std::uint64_t turn_bytes_max = 1U << 20;
 constexpr std::size_t refused_max = 16;
 
 struct Options {
-    std::string directory;
+    OneGroup::Options node;
     double seconds = 5;
     double warm_seconds = 1;
     unsigned shards = 1;
     std::uint32_t record_bytes = 1024;
-    std::uint64_t memory_mib = 128;
-    std::uint64_t container_mib = 256;
     std::uint64_t ready_gib = 4;
     std::uint32_t direct_threshold_kib = GroupOptions{}.direct_threshold_bytes >> 10;
     std::uint64_t linger_us = GroupOptions{}.linger_ns / 1000;
     std::int64_t retention_ms = 1500;
-    double rate = 0;                 // records a second; 0: as many as it takes
-    std::optional<FlushMode> flush;  // none: what each drive was measured to need
-    int cpu = -1;
-    GroupOptions group;
+    double rate = 0;  // records a second; 0: as many as it takes
 };
 
 struct Measured {
@@ -103,14 +87,20 @@ public:
         }
     }
 
-    bool open(std::string& why);
+    bool open(std::string& why) {
+        if (!node_.open(options_.node, why)) {
+            return false;
+        }
+        node_.group().observe_commits(&Ingest::on_commit, this);
+        return true;
+    }
     bool make_ready(std::string& why);
     bool measure(Measured& out, std::string& why);
     bool close(std::string& why);
     [[nodiscard]] const DurabilityReport& durability(unsigned r) const {
-        return set_->durability(r);
+        return node_.set().durability(r);
     }
-    [[nodiscard]] const UringEngine& engine() const noexcept { return *engine_; }
+    [[nodiscard]] const UringEngine& engine() const noexcept { return node_.engine(); }
 
 private:
     // A shard of the measurement and the schedule its records follow.
@@ -119,9 +109,6 @@ private:
         std::uint64_t committed = 0;
     };
 
-    void turn() noexcept;
-    bool change(bool add, ShardUid shard, std::int64_t retention_ms, std::string& why);
-    bool drop_all(std::string& why);
     AppendVerdict append(ShardLog& shard) noexcept;
     void append_what_fits() noexcept;
     void append_what_is_due() noexcept;
@@ -130,14 +117,9 @@ private:
                           std::uint32_t records, std::uint64_t bytes) noexcept;
 
     Options options_;
-    SystemClock clock_;
+    OneGroup node_;
     std::vector<std::byte> source_;
     std::size_t source_at_ = 0;
-    std::unique_ptr<ReplicaSet> set_;
-    std::unique_ptr<UringEngine> engine_;
-    std::unique_ptr<FramePool> pool_;
-    std::unique_ptr<ShardGroup> group_;
-    std::uint64_t first_uid_ = 0;
     std::vector<Target> targets_;
     std::size_t next_target_ = 0;
     std::uint64_t key_ = 0;
@@ -146,7 +128,6 @@ private:
     Histogram latency_;
     std::uint64_t records_ = 0;
     std::uint64_t frames_ = 0;
-    std::uint64_t turns_ = 0;
     std::uint64_t refused_turns_ = 0;
     // Open loop: record i of the schedule is due at start + i × interval and goes to shard i mod n.
     std::uint64_t schedule_start_ns_ = 0;
@@ -155,73 +136,10 @@ private:
     std::uint64_t behind_ns_max_ = 0;
 };
 
-bool Ingest::open(std::string& why) {
-    ReplicaSetOptions set;
-    for (unsigned r = 0; r < replica_count; ++r) {
-        const auto place =
-            std::filesystem::path(options_.directory) / ("replica-" + std::to_string(r));
-        std::error_code error;
-        std::filesystem::create_directories(place, error);
-        set.directories[r] = place.string();
-    }
-    set.for_new.container_bytes = options_.container_mib << 20;
-    set.for_new.data_groups = 1;
-    auto opened = ReplicaSet::open(set, why);
-    // The kernel takes a moment to end the ring of a run that has just exited, and the locks with
-    // it.
-    const std::uint64_t deadline = clock_.monotonic_ns() + 5 * second_ns;
-    while (!opened && opened.error().code == Errc::locked && clock_.monotonic_ns() < deadline) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        why.clear();
-        opened = ReplicaSet::open(set, why);
-    }
-    if (!opened) {
-        why = why.empty() ? describe(opened.error()) : why;
-        return false;
-    }
-    set_ = std::move(*opened);
-    UringOptions engine;
-    for (unsigned r = 0; r < replica_count; ++r) {
-        const ReplicaPlace place = set_->directory(r);
-        engine.directory_fds[r] = place.fd;
-        engine.flush_modes[r] = options_.flush.value_or(set_->durability(r).mode);
-        engine.lock_fds[r] = place.lock_fd;
-    }
-    engine.entries = 1024;
-    engine.huge_pages = true;
-    auto ring = UringEngine::open(engine);
-    if (!ring) {
-        why = UringEngine::explain_open_failure(ring.error());
-        return false;
-    }
-    engine_ = std::move(*ring);
-    auto pool = FramePool::open(*engine_, options_.memory_mib << 20);
-    if (!pool) {
-        why = "no memory for frames: " + describe(pool.error());
-        return false;
-    }
-    pool_ = std::move(*pool);
-    options_.group.group = GroupId{1};
-    options_.group.epoch = set_->epoch();
-    options_.group.geometry = set_->geometry();
-    options_.group.voting = set_->voting();
-    options_.group.filling = set_->filling();
-    auto group = ShardGroup::recover(options_.group, *engine_, clock_, *pool_);
-    if (!group) {
-        why = "recovery: " + describe(group.error());
-        return false;
-    }
-    group_ = std::move(*group);
-    group_->observe_commits(&Ingest::on_commit, this);
-    // Uids are never reused: each run has its own range.
-    first_uid_ = value(set_->epoch()) << 20;
-    return true;
-}
-
 void Ingest::on_commit(void* self, ShardUid shard, std::uint64_t latency_ns, std::uint32_t records,
                        std::uint64_t) noexcept {
     auto& own = *static_cast<Ingest*>(self);
-    const std::uint64_t index = value(shard) - own.first_uid_;
+    const std::uint64_t index = value(shard) - own.node_.first_uid();
     if (!own.measuring_ || index >= own.targets_.size()) {
         return;
     }
@@ -232,7 +150,7 @@ void Ingest::on_commit(void* self, ShardUid shard, std::uint64_t latency_ns, std
         own.latency_.add(latency_ns, records);
         return;
     }
-    const std::uint64_t now = own.clock_.monotonic_ns();
+    const std::uint64_t now = own.node_.clock().monotonic_ns();
     for (std::uint32_t i = 0; i < records; ++i) {
         const std::uint64_t number = target.committed++ * own.targets_.size() + index;
         const std::uint64_t due =
@@ -240,18 +158,6 @@ void Ingest::on_commit(void* self, ShardUid shard, std::uint64_t latency_ns, std
             static_cast<std::uint64_t>(static_cast<double>(number) * own.interval_ns_);
         own.latency_.add(now > due ? now - due : 0);
     }
-}
-
-// The part of a lane's turn that is about storage, in the lane's order.
-void Ingest::turn() noexcept {
-    (void)group_->turn();
-    engine_->submit();
-    std::array<IoCompletion, 256> done;
-    const std::size_t count = engine_->reap(done);
-    for (std::size_t i = 0; i < count; ++i) {
-        group_->complete(done[i]);
-    }
-    ++turns_;
 }
 
 AppendVerdict Ingest::append(ShardLog& shard) noexcept {
@@ -266,7 +172,7 @@ AppendVerdict Ingest::append(ShardLog& shard) noexcept {
     record.partition_key = as_bytes({key.data(), key.size()});
     record.data = {source_.data() + source_at_, options_.record_bytes};
     Appended appended;
-    const AppendVerdict verdict = group_->append(shard, record, AckLevel::quorum, appended);
+    const AppendVerdict verdict = node_.group().append(shard, record, AckLevel::quorum, appended);
     if (verdict == AppendVerdict::accepted) {
         ++key_;
         source_at_ += options_.record_bytes;
@@ -290,7 +196,7 @@ void Ingest::append_what_fits() noexcept {
 }
 
 void Ingest::append_what_is_due() noexcept {
-    const std::uint64_t now = clock_.monotonic_ns();
+    const std::uint64_t now = node_.clock().monotonic_ns();
     std::uint64_t bytes = 0;
     while (bytes < turn_bytes_max) {
         const std::uint64_t due =
@@ -310,129 +216,90 @@ void Ingest::append_what_is_due() noexcept {
 }
 
 void Ingest::run_until(std::uint64_t end_ns) noexcept {
-    while (clock_.monotonic_ns() < end_ns) {
+    while (node_.clock().monotonic_ns() < end_ns) {
         if (interval_ns_ == 0) {
             append_what_fits();
         } else {
             append_what_is_due();
         }
-        turn();
+        node_.turn();
     }
-}
-
-bool Ingest::change(bool add, ShardUid shard, std::int64_t retention_ms, std::string& why) {
-    struct Waiter : CommitWaiter {
-        bool done = false;
-        Errc outcome = Errc::ok;
-    } waiter;
-    waiter.on_done = [](CommitWaiter& self, Errc outcome) noexcept {
-        static_cast<Waiter&>(self).outcome = outcome;
-        static_cast<Waiter&>(self).done = true;
-    };
-    if (add) {
-        group_->add_shard(shard, retention_ms, waiter);
-    } else {
-        group_->drop_shard(shard, waiter);
-    }
-    const std::uint64_t deadline = clock_.monotonic_ns() + 30 * second_ns;
-    while (!waiter.done) {
-        turn();
-        if (clock_.monotonic_ns() > deadline) {
-            std::fprintf(stderr, "storage_ingest: shard %s took more than 30 s\n",
-                         add ? "add" : "drop");
-            std::_Exit(1);  // the group still knows the waiter
-        }
-    }
-    if (waiter.outcome != Errc::ok) {
-        why = std::string(add ? "adding" : "dropping") + " a shard: " + describe(waiter.outcome);
-    }
-    return waiter.outcome == Errc::ok;
-}
-
-bool Ingest::drop_all(std::string& why) {
-    std::vector<ShardUid> known(1U << 16);
-    std::size_t count = 0;
-    group_->list_shards(known, count);
-    for (std::size_t i = 0; i < count; ++i) {
-        if (!change(false, known[i], 0, why)) {
-            return false;
-        }
-    }
-    return true;
 }
 
 // Frees what earlier runs left, and fills the set once so far that all space the measurement will
 // use was written before.
 bool Ingest::make_ready(std::string& why) {
-    if (!drop_all(why)) {
+    if (!node_.drop_all(why)) {
         return false;
     }
-    const std::uint64_t filler = first_uid_ + (1U << 19);
-    if (group_->gauges().segment_size_bytes < options_.ready_gib << 30) {
-        if (!change(true, ShardUid{filler}, day_ms, why)) {
+    const std::uint64_t filler = node_.first_uid() + (1U << 19);
+    if (node_.group().gauges().segment_size_bytes < options_.ready_gib << 30) {
+        if (!node_.add_shard(ShardUid{filler}, day_ms, why)) {
             return false;
         }
-        ShardLog* log = group_->find(ShardUid{filler});
-        const std::uint64_t deadline = clock_.monotonic_ns() + 600 * second_ns;
-        while (group_->gauges().segment_size_bytes < options_.ready_gib << 30) {
+        ShardLog* log = node_.group().find(ShardUid{filler});
+        const std::uint64_t deadline = node_.clock().monotonic_ns() + 600 * second_ns;
+        while (node_.group().gauges().segment_size_bytes < options_.ready_gib << 30) {
             for (int i = 0; i < 512 && append(*log) == AppendVerdict::accepted; ++i) {
             }
-            turn();
-            if (group_->gauges().disk_full || clock_.monotonic_ns() > deadline) {
+            node_.turn();
+            if (node_.group().gauges().disk_full || node_.clock().monotonic_ns() > deadline) {
                 why = "the directory has no room for " + std::to_string(3 * options_.ready_gib) +
                       " GiB; lower --ready-gib";
                 return false;
             }
         }
-        if (!change(false, ShardUid{filler}, 0, why)) {
+        if (!node_.drop_all(why)) {
             return false;
         }
     }
     for (unsigned i = 0; i < options_.shards; ++i) {
-        const ShardUid uid{first_uid_ + i};
-        if (!change(true, uid, options_.retention_ms, why)) {
+        const ShardUid uid{node_.first_uid() + i};
+        if (!node_.add_shard(uid, options_.retention_ms, why)) {
             return false;
         }
-        targets_.push_back({group_->find(uid), 0});
+        targets_.push_back({node_.group().find(uid), 0});
     }
     return true;
 }
 
 bool Ingest::measure(Measured& out, std::string& why) {
-    run_until(clock_.monotonic_ns() + static_cast<std::uint64_t>(options_.warm_seconds * 1e9));
+    run_until(node_.clock().monotonic_ns() +
+              static_cast<std::uint64_t>(options_.warm_seconds * 1e9));
     if (options_.rate > 0) {
         // The schedule begins with nothing pending, so that committed record n is scheduled record
         // n.
-        while (!group_->drain()) {
-            turn();
+        while (!node_.group().drain()) {
+            node_.turn();
         }
-        schedule_start_ns_ = clock_.monotonic_ns();
+        schedule_start_ns_ = node_.clock().monotonic_ns();
         interval_ns_ = 1e9 / options_.rate;
     }
     measuring_ = true;
-    turns_ = refused_turns_ = 0;
-    out.before = group_->counters();
-    out.segment_bytes_before = group_->gauges().segment_size_bytes;
+    refused_turns_ = 0;
+    const std::uint64_t turns_before = node_.turns();
+    out.before = node_.group().counters();
+    out.segment_bytes_before = node_.group().gauges().segment_size_bytes;
     std::uint64_t system_before = 0;
     const std::uint64_t cpu_before = thread_cpu_ns(&system_before);
-    const std::uint64_t begin = clock_.monotonic_ns();
+    const std::uint64_t begin = node_.clock().monotonic_ns();
     run_until(begin + static_cast<std::uint64_t>(options_.seconds * 1e9));
-    out.elapsed_ns = clock_.monotonic_ns() - begin;
+    out.elapsed_ns = node_.clock().monotonic_ns() - begin;
     std::uint64_t system_after = 0;
     out.cpu_ns = thread_cpu_ns(&system_after) - cpu_before;
     out.system_ns = system_after - system_before;
     out.records = records_;
     out.frames = frames_;
-    out.turns = turns_;
+    out.turns = node_.turns() - turns_before;
     out.refused_turns = refused_turns_;
     out.behind_ns_max = behind_ns_max_;
-    out.after = group_->counters();
-    out.segment_bytes_after = group_->gauges().segment_size_bytes;
+    out.after = node_.group().counters();
+    out.segment_bytes_after = node_.group().gauges().segment_size_bytes;
     if (options_.rate > 0) {
         // What was appended and is not committed yet belongs to the distribution too.
         while (records_ < scheduled_) {
-            turn();
-            if (clock_.monotonic_ns() > begin + out.elapsed_ns + 30 * second_ns) {
+            node_.turn();
+            if (node_.clock().monotonic_ns() > begin + out.elapsed_ns + 30 * second_ns) {
                 why = "records appended were not committed within 30 s";
                 return false;
             }
@@ -444,22 +311,11 @@ bool Ingest::measure(Measured& out, std::string& why) {
 }
 
 bool Ingest::close(std::string& why) {
-    const std::uint64_t deadline = clock_.monotonic_ns() + 30 * second_ns;
-    while (!group_->drain()) {
-        turn();
-        if (clock_.monotonic_ns() > deadline) {
-            why = "draining took more than 30 s";
-            return false;
-        }
+    if (!node_.drain(why)) {
+        return false;
     }
-    const bool dropped = drop_all(why);
-    while (engine_->in_flight() != 0) {
-        turn();
-    }
-    group_.reset();
-    pool_.reset();
-    engine_.reset();
-    set_.reset();
+    const bool dropped = node_.drop_all(why);
+    node_.close();
     return dropped;
 }
 
@@ -504,23 +360,13 @@ void print_json(const Options& options, const Ingest& ingest, const Measured& m)
     std::printf(
         "\"flush\":\"%s\",\"huge_pages\":%s,\"buffers_registered\":%s,\"file_system\":\"%s\","
         "\"device\":\"%s\"}\n",
-        options.flush.value_or(drive.mode) == FlushMode::dsync ? "dsync" : "flush",
+        options.node.flush.value_or(drive.mode) == FlushMode::dsync ? "dsync" : "flush",
         ingest.engine().huge_pages() ? "true" : "false",
         ingest.engine().buffers_registered() ? "true" : "false", drive.file_system.c_str(),
         drive.device.c_str());
 }
 
 int run(const Options& options) {
-    if (options.cpu >= 0) {
-        cpu_set_t cpus;
-        CPU_ZERO(&cpus);
-        CPU_SET(options.cpu, &cpus);
-        if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
-            std::fprintf(stderr, "storage_ingest: --cpu: CPU %d cannot be used by this process\n",
-                         options.cpu);
-            return 2;
-        }
-    }
     Ingest ingest(options);
     Measured measured;
     std::string why;
@@ -538,41 +384,42 @@ int run(const Options& options) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::bench
 
 int main(int argc, char** argv) {
-    penstock::Options options;
+    penstock::bench::Options options;
     CLI::App app{
         "Appends records to one shard group on the three replicas DIR/replica-0..2 and prints what "
         "was committed as one line of JSON. Keeps DIR, so that the next run finds its space "
         "written."};
     app.option_defaults()->always_capture_default();
-    app.add_option("--dir", options.directory, "Where the replicas are")->required();
+    app.add_option("--dir", options.node.directory, "Where the replicas are")->required();
     app.add_option("--seconds", options.seconds, "Time measured")->check(CLI::PositiveNumber);
     app.add_option("--warm", options.warm_seconds, "Time before that");
     app.add_option("--shards", options.shards, "Filled in turn")->check(CLI::Range(1, 1 << 18));
     app.add_option("--record-bytes", options.record_bytes, "Payload of a record")
         ->check(CLI::Range(1, 1 << 20));
     app.add_option("--rate", options.rate, "Records a second, open loop; 0: all that is taken");
-    app.add_option("--cpu", options.cpu, "CPU to run on; -1: any");
-    app.add_option("--memory-mib", options.memory_mib, "The lane's buffers");
-    app.add_option("--container-mib", options.container_mib, "Segment files grow by one of these");
+    app.add_option("--cpu", options.node.cpu, "CPU to run on; -1: any");
+    app.add_option("--memory-mib", options.node.memory_mib, "The lane's buffers");
+    app.add_option("--container-mib", options.node.container_mib,
+                   "Segment files grow by one of these");
     app.add_option("--ready-gib", options.ready_gib, "Space written before measuring");
     app.add_option("--retention-ms", options.retention_ms, "After which space is used again");
     app.add_option("--direct-threshold-kib", options.direct_threshold_kib,
                    "From so much pending a shard writes to its segment directly");
-    app.add_option("--in-flight", options.group.writes_in_flight_enough,
+    app.add_option("--in-flight", options.node.group.writes_in_flight_enough,
                    "While so many direct writes are under way, no shard starts another");
     app.add_option("--linger-us", options.linger_us, "Least time between journal blocks");
     std::string flush;
     app.add_option("--flush", flush, "Default: what each drive was measured to need")
         ->check(CLI::IsMember({"dsync", "flush"}));
     CLI11_PARSE(app, argc, argv);
-    options.group.direct_threshold_bytes = options.direct_threshold_kib << 10;
-    options.group.linger_ns = options.linger_us * 1000;
+    options.node.group.direct_threshold_bytes = options.direct_threshold_kib << 10;
+    options.node.group.linger_ns = options.linger_us * 1000;
     if (!flush.empty()) {
-        options.flush =
+        options.node.flush =
             flush == "dsync" ? penstock::FlushMode::dsync : penstock::FlushMode::write_then_flush;
     }
-    return penstock::run(options);
+    return penstock::bench::run(options);
 }

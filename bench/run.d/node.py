@@ -124,8 +124,8 @@ def listens(port):
 class Node(Program):
     def __init__(self, settings, directory, log, more=()):
         self.port = free_port()
-        command = [settings.penstock, 'serve', '--data', directory, '--unsigned', '--http',
-                   f'127.0.0.1:{self.port}', *more]
+        command = [settings.penstock, 'serve', '--data', directory, '--unsigned', '--shard-quota', 'unlimited',
+                   '--http', f'127.0.0.1:{self.port}', *more]
         super().__init__(command, log)
 
     def until_ready(self, timeout_s=120):
