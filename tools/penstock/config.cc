@@ -335,9 +335,9 @@ constexpr std::array specs{
         "all three (all).",
         [](O& o, V v) { return store_choice(o.ack_level, v, ack_levels); }},
     SettingSpec{"shard-quota", Shape::single, "QUOTA",
-                "What a shard of a PROVISIONED stream takes and gives per second: unlimited "
-                "(default), aws (1 MiB and 1000 records in, 2 MiB and 5 reads out), or parts of "
-                "it, such as in=4MiB,out-calls=50.",
+                "What a shard of a PROVISIONED stream takes and gives per second through the API: "
+                "aws (default: 1 MiB and 1000 records in, 2 MiB and 5 reads out), parts of it, "
+                "such as in=4MiB,out-calls=50, or unlimited.",
                 [](O& o, V v) { return read_shard_quota(v, o.shard_quota); }},
     SettingSpec{"poll", Shape::single, "MODE",
                 "How an idle lane waits: adaptive (default) sleeps, busy spins.",

@@ -54,7 +54,8 @@ struct ServeOptions {
     std::vector<unsigned> lane_cpus;  // what `lanes` names, one lane each, never empty
     std::vector<std::string> doors;   // each accepted by parse_door()
     AckLevel ack_level = AckLevel::quorum;
-    std::optional<kinesis::ShardQuotaLimits> shard_quota;  // empty: unlimited
+    // Empty: unlimited.
+    std::optional<kinesis::ShardQuotaLimits> shard_quota = kinesis::ShardQuotaLimits{};
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
     unsigned http_threads = 1;

@@ -166,6 +166,8 @@ class Node:
         for directory in self.data:
             line += ["--data", directory]
         line += ["--key-file", self.key_file] if self.key_file else ["--unsigned"]
+        if "--shard-quota" not in self.arguments and "--shard-quota" not in more:
+            line += ["--shard-quota", "unlimited"]
         return line + self.arguments + list(more)
 
     def start(self, *more, seconds=15.0, ready=True):

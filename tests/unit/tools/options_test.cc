@@ -182,6 +182,17 @@ struct BadLine {
     std::vector<std::string> said;  // each must stand in the one line
 };
 
+TEST(Options, ShardsHaveTheQuotaOfAwsUnlessSaidOtherwise) {
+    const auto quota = [](std::vector<std::string> more) {
+        more.insert(more.begin(), {"serve", "--data", "/d", "--unsigned"});
+        return parse(more).serve.shard_quota;
+    };
+    EXPECT_EQ(quota({}), kinesis::ShardQuotaLimits{});
+    EXPECT_EQ(quota({"--shard-quota", "unlimited"}), std::nullopt);
+    EXPECT_EQ(quota({"--shard-quota", "in=2MiB"}),
+              (kinesis::ShardQuotaLimits{2U << 20, 1000, 2U << 20, 5}));
+}
+
 TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
     const std::string kernel = "kernel:127.0.0.1";
     const std::vector<BadLine> table{
