@@ -63,6 +63,8 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "the shard went away between routing and appending: its stream was deleted"},
     {DropReason::shard_closed, true, "shard_closed",
      "the shard was closed by a split or merge between routing and appending"},
+    {DropReason::key_unavailable, true, "key_unavailable",
+     "the stream is encrypted and its key is not to be had; see `penstock keys list`"},
     {DropReason::segment_chain_too_long, true, "segment_chain_too_long",
      "a packet in more pieces than one packet buffer holds; lower the link's MTU"},
     {DropReason::tx_full, false, "tx_full",

@@ -43,6 +43,7 @@ enum class DropReason : std::uint8_t {
     needs_all,
     unknown_shard,
     shard_closed,
+    key_unavailable,
     // The port.
     segment_chain_too_long,
     tx_full,

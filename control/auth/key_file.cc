@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -68,8 +67,8 @@ std::string place_problem(const std::string& path, std::span<const std::string> 
 
 }  // namespace
 
-std::expected<std::string, KeyFileProblem> read_key_file(
-    const std::string& path, std::span<const std::string> data_directories) {
+std::expected<std::string, KeyFileProblem> read_secret_file(
+    const std::string& path, std::span<const std::string> data_directories, std::size_t bytes_max) {
     if (std::string problem = place_problem(path, data_directories); !problem.empty()) {
         return refused(std::move(problem));
     }
@@ -87,9 +86,34 @@ std::expected<std::string, KeyFileProblem> read_key_file(
     if ((info.st_mode & 077) != 0) {
         return refused("others than its owner may use it; run: chmod 600 " + path);
     }
-    std::array<char, 2 * key_bytes + 2> text{};
-    const ssize_t got = ::read(file.fd(), text.data(), text.size());
-    std::string_view digits(text.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    std::string text(bytes_max + 1, '\0');
+    std::size_t size = 0;
+    while (size < text.size()) {
+        const ssize_t got = ::read(file.fd(), text.data() + size, text.size() - size);
+        if (got < 0 && errno != EINTR) {
+            return refused(std::string("cannot be read: ") + std::strerror(errno));
+        }
+        if (got == 0) {
+            break;
+        }
+        size += static_cast<std::size_t>(std::max<ssize_t>(got, 0));
+    }
+    if (size > bytes_max) {
+        return refused("is larger than " + std::to_string(bytes_max) +
+                       " bytes, which no such file is");
+    }
+    text.resize(size);
+    return text;
+}
+
+std::expected<std::string, KeyFileProblem> read_key_file(
+    const std::string& path, std::span<const std::string> data_directories) {
+    // Room for a little more than there may be, so that what is wrong is told as such.
+    const auto text = read_secret_file(path, data_directories, 4096);
+    if (!text) {
+        return std::unexpected(text.error());
+    }
+    std::string_view digits = *text;
     if (digits.ends_with('\n')) {
         digits.remove_suffix(1);
     }

@@ -4,6 +4,7 @@
 // Runs on: the thread that starts the node.
 #pragma once
 
+#include <cstddef>
 #include <expected>
 #include <span>
 #include <string>
@@ -16,6 +17,10 @@ struct KeyFileProblem {
     std::string why;  // one line for people, without the option's name
 };
 
+// The whole text of a file that holds secrets. Refused: a path within one of `data_directories`, a
+// file that others than its owner may use, one of more than `bytes_max`.
+[[nodiscard]] std::expected<std::string, KeyFileProblem> read_secret_file(
+    const std::string& path, std::span<const std::string> data_directories, std::size_t bytes_max);
 // The 32 bytes. Refused: a path within one of `data_directories`, a file that others may read, or
 // that holds something else.
 [[nodiscard]] std::expected<std::string, KeyFileProblem> read_key_file(

@@ -18,6 +18,7 @@
 
 #include "storage/base/ids.h"
 #include "storage/base/result.h"
+#include "storage/format/seal.h"
 
 namespace penstock {
 
@@ -28,6 +29,16 @@ struct ShardRoute {
     GroupId group{};
     std::uint32_t lane = 0;
     friend bool operator==(const ShardRoute&, const ShardRoute&) = default;
+};
+
+// What seals the records of an encrypted stream, by lane. Empty while its key is not to be had: its
+// records are refused then, and none is stored in clear.
+struct StreamSealers {
+    std::vector<std::unique_ptr<RecordSealer>> by_lane;
+
+    [[nodiscard]] RecordSealer* of_lane(unsigned lane) const noexcept {
+        return lane < by_lane.size() ? by_lane[lane].get() : nullptr;
+    }
 };
 
 class StreamRoute {
@@ -41,10 +52,17 @@ public:
     // Never null: the ranges cover every hash.
     [[nodiscard]] const ShardRoute* find(const Hash128& hash) const noexcept;
 
+    // Null for a stream whose records are stored in clear.
+    [[nodiscard]] const StreamSealers* sealers() const noexcept { return sealers_.get(); }
+    void set_sealers(std::shared_ptr<const StreamSealers> sealers) noexcept {
+        sealers_ = std::move(sealers);
+    }
+
 private:
     StreamRoute() = default;
     std::string name_;
     std::vector<ShardRoute> shards_;  // by first hash
+    std::shared_ptr<const StreamSealers> sealers_;
 };
 
 class RouteTable {

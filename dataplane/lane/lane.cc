@@ -316,6 +316,10 @@ std::size_t Lane::turn() noexcept {
     return work;
 }
 
+void Lane::enter_routes() noexcept {
+    routes_ = options_.routes == nullptr ? nullptr : &options_.routes->enter(options_.index);
+}
+
 std::size_t Lane::receive() noexcept {
     if (!packets_wanted_ || ports_.empty()) {
         return 0;
@@ -326,7 +330,7 @@ std::size_t Lane::receive() noexcept {
         }
         hold_packets_until_ns_ = 0;
     }
-    routes_ = options_.routes == nullptr ? nullptr : &options_.routes->enter(options_.index);
+    enter_routes();
     std::size_t work = 0;
     bool empty = true;
     shard_refused_ = false;
@@ -430,7 +434,8 @@ void Lane::take_record(std::size_t door, const DoorRecord& record) noexcept {
         hand_over(door, *route, record);
         return;
     }
-    append_from_door(door, route->group, route->shard, {record.key, record.data, nullptr, nullptr});
+    append_from_door(door, *stream, route->group, route->shard,
+                     {record.key, record.data, nullptr, nullptr});
 }
 
 void Lane::hand_over(std::size_t door, const ShardRoute& route, const DoorRecord& record) noexcept {
@@ -456,8 +461,15 @@ void Lane::hand_over(std::size_t door, const ShardRoute& route, const DoorRecord
     counters_.handed_over.add();
 }
 
-void Lane::append_from_door(std::size_t door, GroupId group_id, ShardUid shard,
-                            RecordIn record) noexcept {
+void Lane::append_from_door(std::size_t door, const StreamRoute& stream, GroupId group_id,
+                            ShardUid shard, RecordIn record) noexcept {
+    if (const StreamSealers* sealers = stream.sealers(); sealers != nullptr) {
+        record.sealer = sealers->of_lane(options_.index);
+        if (record.sealer == nullptr) {
+            drop_record(door, DropReason::key_unavailable);
+            return;
+        }
+    }
     if (shard != last_shard_) {
         last_shard_ = shard;
         last_found_.group = group(group_id);
@@ -524,9 +536,18 @@ std::size_t Lane::take_over() noexcept {
 void Lane::take_handed(SpscByteRing& ring, Bytes bytes) noexcept {
     const auto head = load<HandedRecord>(bytes.data());
     const Bytes body = bytes.subspan(sizeof head);
-    append_from_door(head.door, static_cast<GroupId>(head.group), static_cast<ShardUid>(head.shard),
-                     {body.first(head.key_bytes), body.subspan(head.key_bytes, head.data_bytes),
-                      nullptr, nullptr});
+    // Whether it must be sealed its stream says, and by routes no older than those by which it came
+    // here: entered now. A stream that they don't have is being deleted.
+    enter_routes();
+    const StreamRoute* stream = routes_ == nullptr ? nullptr : routes_->of_door(head.door);
+    if (stream == nullptr) {
+        drop_record(head.door, DropReason::stream_missing);
+    } else {
+        append_from_door(head.door, *stream, static_cast<GroupId>(head.group),
+                         static_cast<ShardUid>(head.shard),
+                         {body.first(head.key_bytes), body.subspan(head.key_bytes, head.data_bytes),
+                          nullptr, nullptr});
+    }
     ring.pop();
 }
 

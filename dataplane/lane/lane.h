@@ -181,8 +181,9 @@ private:
     void take_record(std::size_t door, const DoorRecord& record) noexcept;
     void hand_over(std::size_t door, const ShardRoute& route, const DoorRecord& record) noexcept;
     // `record.yields` is set here.
-    void append_from_door(std::size_t door, GroupId group, ShardUid shard,
-                          RecordIn record) noexcept;
+    void append_from_door(std::size_t door, const StreamRoute& stream, GroupId group,
+                          ShardUid shard, RecordIn record) noexcept;
+    void enter_routes() noexcept;
     void hold_packets() noexcept;
     void drop_record(std::size_t door, DropReason reason) noexcept;
     [[nodiscard]] std::size_t take_over() noexcept;

@@ -89,20 +89,22 @@ FrameFault check_frame(Bytes bytes, std::uint64_t set_id, FrameHeader& out) noex
 
 std::uint64_t record_bytes(const RecordIn& record) noexcept {
     return sizeof(RecordHeader) + (record.explicit_hash != nullptr ? sizeof(Hash128) : 0) +
-           (record.producer != nullptr ? sizeof(ProducerMark) : 0) + record.partition_key.size() +
+           (record.producer != nullptr ? sizeof(ProducerMark) : 0) +
+           (record.sealer != nullptr ? sizeof(RecordSeal) : 0) + record.partition_key.size() +
            record.data.size();
 }
 
 static_assert(sizeof(ProducerMark) == 24 && std::has_unique_object_representations_v<ProducerMark>);
 static_assert(sizeof(Hash128) == 16 && std::has_unique_object_representations_v<Hash128>);
 
-std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_ms,
-                            std::byte* to) noexcept {
+std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_ms, std::byte* to,
+                            const RecordPlace& place) noexcept {
     RecordHeader header;
     header.length = static_cast<std::uint32_t>(record_bytes(record));
     header.flags =
         static_cast<std::uint8_t>((record.explicit_hash != nullptr ? record_has_hash : 0) |
-                                  (record.producer != nullptr ? record_has_producer : 0));
+                                  (record.producer != nullptr ? record_has_producer : 0) |
+                                  (record.sealer != nullptr ? record_is_sealed : 0));
     header.key_bytes = static_cast<std::uint16_t>(record.partition_key.size());
     header.arrival_delta_ms = arrival_delta_ms;
     header.data_bytes = static_cast<std::uint32_t>(record.data.size());
@@ -116,6 +118,14 @@ std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_
     if (record.producer != nullptr) {
         store(at, *record.producer);
         at += sizeof(ProducerMark);
+    }
+    if (record.sealer != nullptr) {
+        const Bytes extras(to + sizeof header, at);
+        RecordSeal seal;
+        record.sealer->seal({place, header.flags, extras, record.partition_key, record.data}, seal,
+                            at + sizeof seal);
+        store(at, seal);
+        return header.length;
     }
     if (!record.partition_key.empty()) {
         std::memcpy(at, record.partition_key.data(), record.partition_key.size());
@@ -147,11 +157,12 @@ bool RecordWalker::next(RecordView& out) noexcept {
     const std::uint64_t extras =
         ((header.flags & record_has_hash) != 0 ? sizeof(Hash128) : 0) +
         ((header.flags & record_has_producer) != 0 ? sizeof(ProducerMark) : 0);
+    const std::uint64_t seal = (header.flags & record_is_sealed) != 0 ? sizeof(RecordSeal) : 0;
     const std::uint64_t expected =
-        sizeof(RecordHeader) + extras + header.key_bytes + std::uint64_t{header.data_bytes};
+        sizeof(RecordHeader) + extras + seal + header.key_bytes + std::uint64_t{header.data_bytes};
     if (header.type != RecordType::data || header.length != expected ||
         header.length > rest_.size() ||
-        (header.flags & ~(record_has_hash | record_has_producer)) != 0) {
+        (header.flags & ~(record_has_hash | record_has_producer | record_is_sealed)) != 0) {
         malformed_ = true;
         left_ = 0;
         return false;
@@ -161,7 +172,10 @@ bool RecordWalker::next(RecordView& out) noexcept {
     if (out.has_explicit_hash) {
         out.explicit_hash = load<Hash128>(at);
     }
-    at += extras;
+    out.extras = {at, extras};
+    out.seal = {at + extras, seal};
+    out.flags = header.flags;
+    at += extras + seal;
     out.sequence = sequence_;
     out.arrival_ms = first_arrival_ms_ + header.arrival_delta_ms;
     out.partition_key = {at, header.key_bytes};

@@ -15,6 +15,7 @@
 
 #include "storage/base/bytes.h"
 #include "storage/base/ids.h"
+#include "storage/format/seal.h"
 #include "storage/log/append.h"
 #include "storage/log/read_plan.h"
 
@@ -54,9 +55,9 @@ struct FrameHeader {
     std::int64_t last_arrival_ms = 0;
     std::uint32_t previous_crc = 0;  // and its header CRC; 0 for a shard's first frame
     std::uint32_t group = 0;
-    std::uint32_t key_id = 0;    // encryption key of the payload, 0 = clear
+    std::uint32_t key_id = 0;    // 0: payloads are not encrypted as a whole, records may be sealed
     std::uint32_t reserved = 0;  // 0
-    std::uint8_t tag[16] = {};   // AEAD tag of an encrypted payload
+    std::uint8_t tag[16] = {};   // 0, of the same
     std::uint64_t set_id = 0;
 
     [[nodiscard]] std::uint64_t last_sequence() const noexcept {
@@ -104,6 +105,7 @@ enum class RecordType : std::uint8_t { none = 0, data = 1 };
 
 inline constexpr std::uint8_t record_has_hash = 1;
 inline constexpr std::uint8_t record_has_producer = 2;
+inline constexpr std::uint8_t record_is_sealed = 4;
 
 struct RecordHeader {
     std::uint32_t length = 0;  // of the whole record, this header included
@@ -118,9 +120,10 @@ static_assert(std::has_unique_object_representations_v<RecordHeader>);
 
 // Bytes `record` takes in a frame.
 [[nodiscard]] std::uint64_t record_bytes(const RecordIn& record) noexcept;
-// Writes it at `to`, which has room for record_bytes(record). Returns the bytes written.
-std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_ms,
-                            std::byte* to) noexcept;
+// Writes it at `to`, which has room for record_bytes(record). Returns the bytes written. A record
+// with a sealer is sealed for `place`.
+std::uint64_t encode_record(const RecordIn& record, std::uint32_t arrival_delta_ms, std::byte* to,
+                            const RecordPlace& place = {}) noexcept;
 
 // Walks the records of a frame that check_frame() accepted.
 class RecordWalker {

@@ -7,6 +7,7 @@
 #include "storage/base/bytes.h"
 #include "storage/base/ids.h"
 #include "storage/base/result.h"
+#include "storage/format/seal.h"
 
 namespace penstock {
 
@@ -29,6 +30,8 @@ struct RecordIn {
     // Nobody waits for this record and its kind comes in plenty: where memory is short it gives way
     // to those that don't say so.
     bool yields = false;
+    // Of an encrypted stream, on the lane that appends: key and data go into the frame sealed.
+    RecordSealer* sealer = nullptr;
 };
 
 // Largest data + key of one record that the format takes (10 MiB, Kinesis' largest).

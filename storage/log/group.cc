@@ -183,7 +183,8 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
         shard.frame_first = shard.next_sequence;
     }
     std::byte* to = buffer->data + buffer->used;
-    encode_record(record, static_cast<std::uint32_t>(arrival - shard.frame_first_arrival_ms), to);
+    encode_record(record, static_cast<std::uint32_t>(arrival - shard.frame_first_arrival_ms), to,
+                  {value(shard.uid), shard.next_sequence, arrival});
     buffer->used += static_cast<std::uint32_t>(bytes);
     if (buffer->used - shard.frame_crc_at >= crc_piece_bytes) {
         extend_frame_crc(shard);

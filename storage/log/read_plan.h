@@ -85,6 +85,11 @@ struct RecordView {
     Bytes data;
     bool has_explicit_hash = false;
     Hash128 explicit_hash;
+    // Of a sealed record (storage/format/seal.h), whose key and data above are not in clear: its
+    // RecordSeal, and what was authenticated with it. Empty for one that is not sealed.
+    Bytes seal;
+    Bytes extras;
+    std::uint8_t flags = 0;
 };
 
 }  // namespace penstock

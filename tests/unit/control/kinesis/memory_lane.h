@@ -15,6 +15,7 @@
 #include "control/kinesis/record_source.h"
 #include "dataplane/lane/request.h"
 #include "storage/base/clock.h"
+#include "storage/format/frame.h"
 
 namespace penstock {
 
@@ -25,6 +26,9 @@ public:
         std::int64_t arrival_ms;
         std::string key;
         std::string data;
+        // Of a record that came with a sealer: its bytes as they stand in a frame; key and data
+        // above are empty then.
+        std::vector<std::byte> sealed = {};
     };
     struct ShardData {
         GroupId group{};
@@ -281,7 +285,14 @@ private:
                 ShardData& shard = it->second;
                 shard.last_arrival_ms = std::max(clock_.wall_ms(), shard.last_arrival_ms);
                 item.appended = {shard.next++, shard.last_arrival_ms};
-                if (faults_.commit_outcome == Errc::ok) {
+                if (faults_.commit_outcome == Errc::ok && item.record.sealer != nullptr) {
+                    Stored& stored = shard.records.emplace_back();
+                    stored.sequence = item.appended.sequence;
+                    stored.arrival_ms = item.appended.arrival_ms;
+                    stored.sealed.resize(record_bytes(item.record));
+                    encode_record(item.record, 0, stored.sealed.data(),
+                                  {value(run.shard), stored.sequence, stored.arrival_ms});
+                } else if (faults_.commit_outcome == Errc::ok) {
                     shard.records.push_back({item.appended.sequence, item.appended.arrival_ms,
                                              std::string(as_text(item.record.partition_key)),
                                              std::string(as_text(item.record.data))});
@@ -370,12 +381,22 @@ public:
                 return {};
             }
             if (stored.arrival_ms >= plan.timestamp_ms) {
-                const RecordView view{stored.sequence,
-                                      stored.arrival_ms,
-                                      as_bytes(stored.key),
-                                      as_bytes(stored.data),
-                                      false,
-                                      {}};
+                RecordView view;
+                if (stored.sealed.empty()) {
+                    view.sequence = stored.sequence;
+                    view.arrival_ms = stored.arrival_ms;
+                    view.partition_key = as_bytes(stored.key);
+                    view.data = as_bytes(stored.data);
+                } else {
+                    FrameHeader header;
+                    header.record_count = 1;
+                    header.first_sequence = stored.sequence;
+                    header.first_arrival_ms = stored.arrival_ms;
+                    RecordWalker walker(header, stored.sealed);
+                    if (!walker.next(view)) {
+                        return fail(Errc::corrupt);
+                    }
+                }
                 if (!take(view)) {
                     return {};
                 }

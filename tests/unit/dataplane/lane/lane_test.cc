@@ -240,6 +240,72 @@ TEST_F(LaneTest, DatagramsBecomeRecordsOfTheDoorsStream) {
     EXPECT_EQ(port.queue(0).lent(), 0U) << "packets were not given back";
 }
 
+// Marks what it was given instead of encrypting it.
+class MarkingSealer final : public RecordSealer {
+public:
+    void seal(const SealInput& input, RecordSeal& seal, std::byte* to) noexcept override {
+        places.push_back(input.place);
+        seal.generation = 7;
+        std::fill_n(to, input.partition_key.size() + input.data.size(), std::byte{'#'});
+    }
+    std::vector<RecordPlace> places;
+};
+
+std::unique_ptr<const RouteTable> sealed_routes(std::shared_ptr<const StreamSealers> sealers) {
+    auto shards = test::even_routes("logs", {{{}, {}, shard_a, GroupId{1}, 0}});
+    StreamRoute route = *shards->stream("logs");
+    route.set_sealers(std::move(sealers));
+    const std::vector<std::string> doors{"logs"};
+    auto made = RouteTable::make({route}, doors);
+    return std::move(*made);
+}
+
+TEST_F(LaneTest, RecordsOfADoorIntoAnEncryptedStreamAreSealedWhereverTheyCameIn) {
+    add_shard(shard_a);
+    const Sequence before = end_of(shard_a);
+    SpscByteRing out(1U << 20);
+    SpscByteRing in(1U << 20);
+    WakeFlag wake(false);
+    lane->connect(1, out, in, wake);
+    auto sealers = std::make_shared<StreamSealers>();
+    auto made = std::make_unique<MarkingSealer>();
+    const MarkingSealer& sealer = *made;
+    sealers->by_lane.push_back(std::move(made));
+    routes.publish(sealed_routes(sealers));
+    send("first\nsecond\n");
+    std::byte* at = in.claim(sizeof(HandedRecord) + 2, 0);
+    ASSERT_NE(at, nullptr);
+    store(at, HandedRecord{value(shard_a), 1, 0, 1, 1});
+    EXPECT_TRUE(in.commit());
+    turns(100);
+    EXPECT_EQ(end_of(shard_a), before + 3);
+    ASSERT_EQ(sealer.places.size(), 3U);
+    for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(sealer.places[i].shard, value(shard_a));
+        EXPECT_EQ(sealer.places[i].sequence, before + i);
+        EXPECT_GT(sealer.places[i].arrival_ms, 0);
+    }
+}
+
+TEST_F(LaneTest, WithoutItsKeyRecordsOfAnEncryptedStreamAreRefusedNotStoredInClear) {
+    add_shard(shard_a);
+    const Sequence before = end_of(shard_a);
+    SpscByteRing out(1U << 20);
+    SpscByteRing in(1U << 20);
+    WakeFlag wake(false);
+    lane->connect(1, out, in, wake);
+    routes.publish(sealed_routes(std::make_shared<StreamSealers>()));
+    send("first\nsecond\n");
+    std::byte* at = in.claim(sizeof(HandedRecord) + 2, 0);
+    ASSERT_NE(at, nullptr);
+    store(at, HandedRecord{value(shard_a), 1, 0, 1, 1});
+    EXPECT_TRUE(in.commit());
+    turns(100);
+    EXPECT_EQ(end_of(shard_a), before);
+    EXPECT_EQ(drops(DropReason::key_unavailable), 3U);
+    EXPECT_EQ((*lane->doors())[0].counters().drops.get(DropReason::key_unavailable), 3U);
+}
+
 TEST_F(LaneTest, AShardIsClosedBehindWhatWasHandedOver) {
     add_shard(shard_a);
     const Sequence before = end_of(shard_a);
@@ -247,6 +313,7 @@ TEST_F(LaneTest, AShardIsClosedBehindWhatWasHandedOver) {
     SpscByteRing in(1U << 20);
     WakeFlag wake(false);
     lane->connect(1, out, in, wake);
+    routes.publish(test::even_routes("logs", {{{}, {}, shard_a, GroupId{1}, 0}}));
     const auto hand_over = [&](std::uint32_t count) {
         for (std::uint32_t i = 0; i < count; ++i) {
             std::byte* at = in.claim(sizeof(HandedRecord) + 2, 0);

@@ -49,6 +49,55 @@ std::vector<std::byte> sample_frame(FrameHeader* out = nullptr) {
     return frame;
 }
 
+// Turns every byte round instead of encrypting it.
+class TurningSealer final : public RecordSealer {
+public:
+    void seal(const SealInput& input, RecordSeal& seal, std::byte* to) noexcept override {
+        EXPECT_EQ(input.flags, record_is_sealed | record_has_hash | record_has_producer);
+        EXPECT_EQ(input.extras.size(), sizeof(Hash128) + sizeof(ProducerMark));
+        seal.generation = 3;
+        for (const Bytes part : {input.partition_key, input.data}) {
+            for (const std::byte one : part) {
+                *to++ = ~one;
+            }
+        }
+    }
+};
+
+TEST(Frame, ASealedRecordHasItsSealBeforeItsContents) {
+    TurningSealer sealer;
+    const Hash128 hash{1, 2};
+    const ProducerMark mark{3, 4, 5, 6};
+    RecordIn in{as_bytes("key"), as_bytes("data"), &hash, &mark};
+    const std::uint64_t clear_bytes = record_bytes(in);
+    in.sealer = &sealer;
+    std::vector<std::byte> record(record_bytes(in));
+    EXPECT_EQ(record.size(), clear_bytes + sizeof(RecordSeal));
+    EXPECT_EQ(encode_record(in, 0, record.data(), {1, 2, 3}), record.size());
+    FrameHeader header;
+    header.record_count = 1;
+    RecordView view;
+    RecordWalker walker(header, record);
+    ASSERT_TRUE(walker.next(view));
+    EXPECT_EQ(view.seal.size(), sizeof(RecordSeal));
+    EXPECT_EQ(load<RecordSeal>(view.seal.data()).generation, 3U);
+    EXPECT_EQ(view.extras.size(), sizeof(Hash128) + sizeof(ProducerMark));
+    EXPECT_EQ(view.explicit_hash, hash);
+    EXPECT_EQ(view.partition_key.size(), 3U);
+    EXPECT_EQ(view.partition_key[0], ~std::byte{'k'});
+    EXPECT_EQ(view.data[3], ~std::byte{'a'});
+    EXPECT_FALSE(walker.next(view));
+    EXPECT_FALSE(walker.malformed());
+    // Lengths that leave no room for the seal, and a flag that nobody knows.
+    for (const std::size_t at : {std::size_t{0}, std::size_t{5}}) {
+        auto damaged = record;
+        damaged[at] = at == 0 ? damaged[at] ^ std::byte{32} : damaged[at] | std::byte{8};
+        RecordWalker over(header, damaged);
+        EXPECT_FALSE(over.next(view));
+        EXPECT_TRUE(over.malformed());
+    }
+}
+
 TEST(Frame, AnIntactOneGivesItsRecordsBack) {
     const auto frame = sample_frame();
     FrameHeader header;
