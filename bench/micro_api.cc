@@ -10,11 +10,13 @@
 
 #include "control/auth/policy.h"
 #include "control/auth/sigv4.h"
+#include "control/keys/stream_crypt.h"
 #include "control/kinesis/arena.h"
 #include "control/kinesis/base64.h"
 #include "control/kinesis/inputs.h"
 #include "control/kinesis/record_reply.h"
 #include "storage/base/check.h"
+#include "storage/format/frame.h"
 
 namespace penstock::kinesis {
 namespace {
@@ -144,8 +146,11 @@ void write_get_records(benchmark::State& state) {
         Writer writer(body);
         NumberWriter numbers;
         for (unsigned i = 0; i < 500; ++i) {
-            write_record(writer, numbers, {1'700'000'000, 3, i, 1'700'000'100}, 1'700'000'100'123,
-                         data, as_bytes("some-key"));
+            RecordView record;
+            record.arrival_ms = 1'700'000'100'123;
+            record.data = data;
+            record.partition_key = as_bytes("some-key");
+            write_record(writer, numbers, {1'700'000'000, 3, i, 1'700'000'100}, record, false);
         }
         benchmark::DoNotOptimize(body.data());
     }
@@ -153,6 +158,53 @@ void write_get_records(benchmark::State& state) {
 }
 BENCHMARK(write_get_records<JsonWriter>)->Arg(100)->Arg(1024);
 BENCHMARK(write_get_records<CborWriter>)->Arg(100)->Arg(1024);
+
+// A record into a frame, in clear and sealed: the difference is what encryption costs a lane.
+void append_record(benchmark::State& state, bool seals) {
+    const auto data = filled(static_cast<std::size_t>(state.range(0)));
+    const auto sealer = keys::make_record_sealer(std::string(keys::data_key_bytes, 'k'), 1);
+    RecordIn record;
+    record.partition_key = as_bytes("some-key");
+    record.data = data;
+    record.sealer = seals ? sealer.get() : nullptr;
+    std::vector<std::byte> frame(record_bytes(record));
+    RecordPlace place{1, 1, 1'700'000'100'123};
+    for (auto _ : state) {
+        ++place.sequence;
+        encode_record(record, 0, frame.data(), place);
+        benchmark::ClobberMemory();
+    }
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK_CAPTURE(append_record, clear, false)->Arg(100)->Arg(1024)->Arg(1 << 16);
+BENCHMARK_CAPTURE(append_record, sealed, true)->Arg(100)->Arg(1024)->Arg(1 << 16);
+
+void open_record(benchmark::State& state) {
+    const auto data = filled(static_cast<std::size_t>(state.range(0)));
+    keys::StreamCrypt::Opened key;
+    key.generation = 1;
+    key.secret = std::string(keys::data_key_bytes, 'k');
+    const auto sealer = keys::make_record_sealer(key.secret, 1);
+    RecordIn record;
+    record.partition_key = as_bytes("some-key");
+    record.data = data;
+    record.sealer = sealer.get();
+    std::vector<std::byte> frame(record_bytes(record));
+    encode_record(record, 0, frame.data(), {1, 1, 0});
+    FrameHeader header;
+    header.record_count = 1;
+    header.first_sequence = 1;
+    RecordView sealed;
+    PENSTOCK_CHECK(RecordWalker(header, frame).next(sealed));
+    keys::RecordOpener opener;
+    for (auto _ : state) {
+        RecordView view = sealed;
+        PENSTOCK_CHECK(opener.open(key, ShardUid{1}, view));
+        benchmark::DoNotOptimize(view.data.data());
+    }
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(open_record)->Arg(100)->Arg(1024)->Arg(1 << 16);
 
 // A PutRecords signed as boto3 signs it, with a body of so many bytes.
 std::unique_ptr<http::HttpRequest> signed_request(std::size_t bytes, std::string_view signature) {

@@ -44,7 +44,7 @@ EventWriter::EventWriter(EventDialect /*dialect*/, std::size_t reserve_bytes)
     out_ += "{\"Records\":[";
 }
 
-void EventWriter::add(const Shard& shard, const RecordView& record) {
+void EventWriter::add(const Shard& shard, const RecordView& record, bool was_sealed) {
     out_ += records_ == 0 ? "{\"SequenceNumber\":\"" : ",{\"SequenceNumber\":\"";
     numbers_.append(out_, shard.sequence_number(record.sequence, record.arrival_ms));
     out_ += "\",\"ApproximateArrivalTimestamp\":";
@@ -53,7 +53,7 @@ void EventWriter::add(const Shard& shard, const RecordView& record) {
     base64_append(out_, record.data);
     out_ += "\",\"PartitionKey\":";
     append_json_string(out_, as_text(record.partition_key));
-    out_ += '}';
+    out_ += was_sealed ? ",\"EncryptionType\":\"KMS\"}" : "}";
     ++records_;
     bytes_ += record.data.size() + record.partition_key.size();
     last_arrival_ms_ = record.arrival_ms;

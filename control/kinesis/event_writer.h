@@ -28,7 +28,8 @@ enum class EventDialect : std::uint8_t { json };
 class EventWriter {
 public:
     EventWriter(EventDialect dialect, std::size_t reserve_bytes);
-    void add(const Shard& shard, const RecordView& record);
+    // `record` in clear, whether or not it was sealed.
+    void add(const Shard& shard, const RecordView& record, bool was_sealed);
     [[nodiscard]] std::uint32_t records() const noexcept { return records_; }
     // Data and keys of the records.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }

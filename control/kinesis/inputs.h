@@ -63,6 +63,8 @@ enum class Operation : std::uint8_t {
     update_max_record_size,
     update_stream_warm_throughput,
     update_stream_record_distribution_strategy,
+    start_stream_encryption,
+    stop_stream_encryption,
 };
 // In the enum's order.
 inline constexpr auto operation_names = std::to_array<std::string_view>({
@@ -104,6 +106,8 @@ inline constexpr auto operation_names = std::to_array<std::string_view>({
     "UpdateMaxRecordSize",
     "UpdateStreamWarmThroughput",
     "UpdateStreamRecordDistributionStrategy",
+    "StartStreamEncryption",
+    "StopStreamEncryption",
 });
 // "CreateStream"; nothing for what this server does not have.
 [[nodiscard]] std::optional<Operation> find_operation(std::string_view name) noexcept;

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "control/kinesis/operations.h"
+#include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/ops_settings.h"
 #include "control/kinesis/shard_id.h"
 
@@ -44,8 +45,7 @@ void write_settings(const Stream& stream, ReplyWriter& reply) {
     write_metrics(reply, stream.shard_metrics);
     reply.end_object();
     reply.end_array();
-    reply.key("EncryptionType");
-    reply.plain("NONE");
+    write_encryption(reply, stream);
 }
 
 }  // namespace

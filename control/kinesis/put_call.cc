@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/record_reply.h"
 #include "control/kinesis/shard_id.h"
 #include "dataplane/wire/partition_hash.h"
+#include "storage/base/check.h"
 
 namespace penstock::kinesis {
 
@@ -99,6 +101,8 @@ void apply_quota(std::span<const PutEntry> entries, const QuotaCheck& check, Put
 // Adds requests with the records that `order` names, by lane and shard.
 void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& out) {
     const bool spreads = out.stream().distribution == Distribution::automatic;
+    // The views, which keep the sealers, live until every request is back.
+    const StreamSealers* sealers = out.views.back()->route()->sealers();
     std::sort(out.order.begin(), out.order.end());
     AppendRequest* request = nullptr;
     std::uint64_t last_key = 0;
@@ -129,6 +133,8 @@ void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& o
         item.record.partition_key = as_bytes(entry.partition_key.value_or(""));
         item.record.data = *entry.data;
         item.record.explicit_hash = entry.explicit_hash && !spreads ? &out.hashes[record] : nullptr;
+        item.record.sealer = sealers == nullptr ? nullptr : sealers->of_lane(lane);
+        PENSTOCK_CHECK(sealers == nullptr || item.record.sealer != nullptr);
         ++request->runs.back().item_count;
         out.places[record].request = static_cast<std::uint32_t>(out.lanes.size() - 1);
         out.places[record].item = static_cast<std::uint32_t>(request->items.size() - 1);
@@ -248,6 +254,9 @@ ApiStatus PutCall::prepare() {
         // As Kinesis: a stream that is not ACTIVE yet, or is going, is not there for records.
         return std::unexpected(stream_not_found((*view)->stream().name, context.account));
     }
+    if (auto refusal = key_refusal(**view, context_.streams.keys())) {
+        return std::unexpected(std::move(*refusal));
+    }
     if (for_ordering) {
         const auto number = parse_sequence_number(*for_ordering);
         if (!number || number->written_s > context_.clock.wall_ms() / 1000) {
@@ -303,7 +312,8 @@ bool PutCall::follow_reshard() {
     // A shard is closed only after the routes around it were published.
     auto view = context_.streams.find(plan_.stream().name);
     if (!view || view == plan_.views.back() || !view->takes_records() ||
-        view->stream().incarnation != plan_.stream().incarnation) {
+        view->stream().incarnation != plan_.stream().incarnation ||
+        key_refusal(*view, context_.streams.keys())) {
         return false;
     }
     const std::size_t first = plan_.lanes.size();
@@ -408,6 +418,9 @@ void PutCall::answer_one() {
         writer.key("SequenceNumber");
         writer.plain(
             format_sequence_number(shard.sequence_number(appended.sequence, appended.arrival_ms)));
+        if (plan_.seals()) {
+            write_sealed(writer);
+        }
         writer.end_object();
     });
     reply_->send(std::move(body));
@@ -457,6 +470,9 @@ void PutCall::write_answers(Writer& writer) const {
     writer.end_array();
     writer.key("FailedRecordCount");
     writer.number(failed);
+    if (plan_.seals()) {
+        write_sealed(writer);
+    }
     writer.end_object();
 }
 

@@ -26,6 +26,8 @@ struct PutPlan {
         bool over_quota = false;       // refused without asking the lane
     };
     [[nodiscard]] const Stream& stream() const { return views.back()->stream(); }
+    // Whether its records are stored sealed.
+    [[nodiscard]] bool seals() const { return views.back()->route()->sealers() != nullptr; }
     std::vector<Place> places;                             // by record
     std::vector<Hash128> hashes;                           // by record
     std::vector<unsigned> lanes;                           // by request

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/shard_id.h"
 
 namespace penstock::kinesis {
@@ -312,7 +313,7 @@ void ReadCall::on_plan() {
     holds_lease_ ? release() : finish();
 }
 
-bool ReadCall::take(const RecordView& record) {
+bool ReadCall::take(RecordsOfShard& records, const RecordView& record) {
     if (record.sequence >= plan_request_.plan.end_sequence) {
         return false;
     }
@@ -325,11 +326,17 @@ bool ReadCall::take(const RecordView& record) {
         is_full_ = true;
         return false;
     }
+    RecordView clear = record;
+    const bool was_sealed = !record.seal.empty();
+    if (!records.open(clear)) {
+        is_full_ = true;
+        return false;
+    }
     const SequenceNumber number = shard_->sequence_number(record.sequence, record.arrival_ms);
     if (dialect_ == Dialect::json) [[likely]] {
-        write_record(json_, numbers_, number, record.arrival_ms, record.data, record.partition_key);
+        write_record(json_, numbers_, number, clear, was_sealed);
     } else {
-        write_record(cbor_, numbers_, number, record.arrival_ms, record.data, record.partition_key);
+        write_record(cbor_, numbers_, number, clear, was_sealed);
     }
     ++count_;
     bytes_ += size;
@@ -342,8 +349,9 @@ ReadCall::Next ReadCall::read_plan() {
     const ReadPlan& plan = plan_request_.plan;
     next_ = std::max(next_, plan.first_sequence);
     ReadOutcome outcome;
+    RecordsOfShard records(context_, view_->stream().name, *shard_);
     const Status done = context_.records.read(
-        plan, [this](const RecordView& record) { return take(record); }, outcome);
+        plan, [&](const RecordView& record) { return take(records, record); }, outcome);
     if (!is_full_) {
         next_ = std::max(next_, std::min(outcome.next_sequence, plan.end_sequence));
     }
@@ -365,6 +373,10 @@ ReadCall::Next ReadCall::read_plan() {
                 : internal_failure("Shard " + where() +
                                    " could not be read: " + describe(done.error()) + ".");
         failure_.type = "InternalFailureException";
+        return Next::failed;
+    }
+    if (records.is_refused() && count_ == 0) {
+        failure_ = records.refuse();
         return Next::failed;
     }
     if (is_full_) {

@@ -14,6 +14,8 @@ namespace penstock::kinesis {
 inline constexpr std::int64_t get_records_count_max = 10'000;
 inline constexpr std::uint64_t get_records_bytes_max = 10U << 20;
 
+class RecordsOfShard;
+
 class ReadCall final : public LaneCall {
 public:
     explicit ReadCall(ServiceContext& context) : context_(context) {}
@@ -40,7 +42,7 @@ private:
     void ask_plan();
     void on_plan();
     [[nodiscard]] Next read_plan();
-    [[nodiscard]] bool take(const RecordView& record);
+    [[nodiscard]] bool take(RecordsOfShard& records, const RecordView& record);
     [[nodiscard]] ApiError lane_failure(Errc why) const;
     [[nodiscard]] std::string where() const;
     [[nodiscard]] ApiError throttled_read() const;

@@ -11,6 +11,7 @@
 #include "control/kinesis/sequence_number.h"
 #include "control/kinesis/shard_id.h"
 #include "storage/base/bytes.h"
+#include "storage/log/read_plan.h"
 
 namespace penstock::kinesis {
 
@@ -45,35 +46,45 @@ inline void write_stored(CborWriter& reply, NumberWriter& numbers, const Sequenc
     reply.end_object();
 }
 
+// The member EncryptionType of what is stored sealed; of what is not it is left out.
+template <typename Writer>
+void write_sealed(Writer& reply) {
+    reply.key("EncryptionType");
+    reply.plain("KMS");
+}
+
 // A record, as GetRecords gives it. One of a stream that spreads its records may have no key.
 inline void write_record(JsonWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
-                         std::int64_t arrival_ms, Bytes data, Bytes partition_key) {
+                         const RecordView& record, bool was_sealed) {
     std::string& out = reply.begin_raw();
     out += "{\"SequenceNumber\":\"";
     numbers.numbers.append(out, number);
     out += "\",\"ApproximateArrivalTimestamp\":";
-    append_json_seconds(out, arrival_ms);
+    append_json_seconds(out, record.arrival_ms);
     out += ",\"Data\":\"";
-    base64_append(out, data);
+    base64_append(out, record.data);
     out += '"';
-    if (!partition_key.empty()) {
+    if (!record.partition_key.empty()) {
         out += ",\"PartitionKey\":";
-        append_json_string(out, as_text(partition_key));
+        append_json_string(out, as_text(record.partition_key));
     }
-    out += '}';
+    out += was_sealed ? ",\"EncryptionType\":\"KMS\"}" : "}";
 }
 inline void write_record(CborWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
-                         std::int64_t arrival_ms, Bytes data, Bytes partition_key) {
+                         const RecordView& record, bool was_sealed) {
     reply.begin_object();
     reply.key("SequenceNumber");
     reply.plain(numbers(number));
     reply.key("ApproximateArrivalTimestamp");
-    reply.timestamp_ms(arrival_ms);
+    reply.timestamp_ms(record.arrival_ms);
     reply.key("Data");
-    reply.blob(data);
-    if (!partition_key.empty()) {
+    reply.blob(record.data);
+    if (!record.partition_key.empty()) {
         reply.key("PartitionKey");
-        reply.text(as_text(partition_key));
+        reply.text(as_text(record.partition_key));
+    }
+    if (was_sealed) {
+        write_sealed(reply);
     }
     reply.end_object();
 }

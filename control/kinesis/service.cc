@@ -8,6 +8,7 @@
 #include "control/kinesis/base64.h"
 #include "control/kinesis/fan_out.h"
 #include "control/kinesis/input_value.h"
+#include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/ops_settings.h"
 #include "control/kinesis/put_call.h"
 #include "control/kinesis/read_call.h"
@@ -149,8 +150,9 @@ KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, Sha
       sealer_(streams.iterator_key()),
       records_(record_sources()),
       lanes_(std::make_unique<LaneClient>(loop, lanes, options_.lane_requests_max)),
-      context_(std::make_unique<ServiceContext>(ServiceContext{
-          *this, streams_, clock_, options_, sealer_, *lanes_, *records_, parser_, loop_, gate_})),
+      context_(std::make_unique<ServiceContext>(ServiceContext{*this, streams_, clock_, options_,
+                                                               sealer_, *lanes_, *records_, parser_,
+                                                               loop_, gate_, opener_})),
       fan_out_(std::make_unique<FanOut>(*context_, lanes)) {
     PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) ==
                    1);
@@ -338,6 +340,9 @@ ApiStatus with_input(const InputSource& source, const Run& run) {
 ApiStatus KinesisHandler::run_at_once(Operation operation, const InputSource& source,
                                       const OperationContext& context, ReplyWriter& writer) {
     if (auto done = run_settings_operation(context, source, writer)) {
+        return std::move(*done);
+    }
+    if (auto done = run_encryption_operation(context, source)) {
         return std::move(*done);
     }
     switch (operation) {

@@ -16,6 +16,7 @@
 #include "control/auth/gate.h"
 #include "control/http/loop.h"
 #include "control/http/server.h"
+#include "control/keys/stream_crypt.h"
 #include "control/kinesis/lane_client.h"
 #include "control/kinesis/operations.h"
 #include "control/kinesis/record_source.h"
@@ -89,6 +90,7 @@ struct ServiceContext {
     simdjson::ondemand::parser& parser;
     http::LoopThread& loop;
     auth::Gate* gate;  // null: requests are not signed
+    keys::RecordOpener& opener;
 };
 
 // The answer to one request: how it is headed, and where it goes.
@@ -158,6 +160,7 @@ private:
     simdjson::ondemand::parser parser_;
     Arena arena_;
     std::unique_ptr<RecordSource> records_;
+    keys::RecordOpener opener_;
     std::array<std::uint64_t, 2> random_{};
     http::TimerId deadline_timer_{};
     std::unordered_map<PutCall*, std::unique_ptr<PutCall>> puts_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/subscription.h"
 
 namespace penstock::kinesis {
@@ -166,6 +167,7 @@ bool ShardTail::deliver(const ReadPlan& plan) {
     event.from = end_;
     bool is_full = false;
     ReadOutcome outcome;
+    RecordsOfShard records(context, live_.front()->stream_name(), shard_);
     const Status read = context.records.read(
         plan,
         [&](const RecordView& record) {
@@ -179,16 +181,21 @@ bool ShardTail::deliver(const ReadPlan& plan) {
             if (is_full) {
                 return false;
             }
+            RecordView clear = record;
+            is_full = !records.open(clear);
+            if (is_full) {
+                return false;
+            }
             if (writer.records() == 0) {
                 event.first_arrival_ms = record.arrival_ms;
             }
-            writer.add(shard_, record);
+            writer.add(shard_, clear, !record.seal.empty());
             event.next = record.sequence + 1;
             return true;
         },
         outcome);
     if (writer.records() == 0) {
-        return false;  // trimmed, lost or moved meanwhile: each finds out for itself
+        return false;  // trimmed, lost, moved or without a key: each finds out for itself
     }
     if (read && !is_full) {
         event.next = std::max(event.next, std::min(outcome.next_sequence, plan.end_sequence));

@@ -8,13 +8,17 @@
 #include <array>
 #include <unordered_map>
 
+#include "control/auth/crypto.h"
 #include "control/kinesis/reshard.h"
 
 namespace penstock::kinesis {
 
 namespace {
 
-constexpr unsigned current_version = 1;
+// Of a stream that was encrypted once, so that a build from before that does not take its records
+// for clear ones.
+constexpr unsigned current_version = 2;
+constexpr unsigned version_before_encryption = 1;
 constexpr std::array<std::string_view, 4> status_names = {"CREATING", "ACTIVE", "DELETING",
                                                           "UPDATING"};
 constexpr std::array<std::string_view, 2> mode_names = {"PROVISIONED", "ON_DEMAND"};
@@ -66,6 +70,30 @@ void write_times(Writer& writer, const char* key, const std::vector<std::int64_t
         writer.Int64(at_ms);
     }
     writer.EndArray();
+}
+
+void write_encryption(Writer& writer, const keys::Encryption& encryption) {
+    writer.Key("encryption");
+    writer.StartObject();
+    if (!encryption.key_id.empty()) {
+        write_text(writer, "key_id", encryption.key_id);
+    }
+    write_times(writer, "applied_ms", encryption.applied_ms);
+    writer.Key("data_keys");
+    writer.StartArray();
+    for (const keys::DataKey& key : encryption.data_keys) {
+        writer.StartObject();
+        write_number(writer, "generation", key.generation);
+        write_text(writer, "key_id", key.key_id);
+        write_text(writer, "sealed", auth::to_base64(key.sealed));
+        write_number(writer, "made_ms", static_cast<std::uint64_t>(key.made_ms));
+        if (key.ended_ms != 0) {
+            write_number(writer, "ended_ms", static_cast<std::uint64_t>(key.ended_ms));
+        }
+        writer.EndObject();
+    }
+    writer.EndArray();
+    writer.EndObject();
 }
 
 void write_shard(Writer& writer, const Shard& shard) {
@@ -241,6 +269,41 @@ Status read_consumers(Members& members, Stream& stream) {
     return members.sound() ? Status{} : fail(Errc::corrupt);
 }
 
+Status read_encryption(simdjson::dom::object json, keys::Encryption& encryption) {
+    Members members(json);
+    if (members.has("key_id")) {
+        encryption.key_id = members.text("key_id");
+    }
+    if (!read_times(members, "applied_ms", encryption.applied_ms)) {
+        return fail(Errc::corrupt);
+    }
+    for (const simdjson::dom::element item : members.array("data_keys")) {
+        simdjson::dom::object object;
+        if (item.get(object) != simdjson::SUCCESS) {
+            return fail(Errc::corrupt);
+        }
+        Members of_one(object);
+        keys::DataKey key;
+        key.generation = static_cast<std::uint32_t>(of_one.number("generation", u32_max));
+        key.key_id = of_one.text("key_id");
+        const auto sealed = auth::from_base64(of_one.text("sealed"));
+        key.made_ms = static_cast<std::int64_t>(of_one.number("made_ms", i63_max));
+        if (of_one.has("ended_ms")) {
+            key.ended_ms = static_cast<std::int64_t>(of_one.number("ended_ms", i63_max));
+        }
+        const std::uint32_t last =
+            encryption.data_keys.empty() ? 0 : encryption.data_keys.back().generation;
+        if (!of_one.sound() || !sealed || key.generation <= last) {
+            return fail(Errc::corrupt);
+        }
+        key.sealed = *sealed;
+        encryption.data_keys.push_back(std::move(key));
+    }
+    // A key without a data key would leave records in clear.
+    const bool whole = encryption.key_id.empty() || !encryption.data_keys.empty();
+    return members.sound() && whole ? Status{} : fail(Errc::corrupt);
+}
+
 bool read_metrics(simdjson::dom::array json, std::uint8_t& metrics) {
     for (const simdjson::dom::element item : json) {
         std::string_view name;
@@ -300,7 +363,8 @@ std::string encode_stream(const Stream& stream) {
     rapidjson::StringBuffer buffer;
     Writer writer(buffer);
     writer.StartObject();
-    write_number(writer, "version", current_version);
+    const bool was_encrypted = !stream.encryption.data_keys.empty();
+    write_number(writer, "version", was_encrypted ? current_version : version_before_encryption);
     write_text(writer, "name", stream.name);
     write_number(writer, "incarnation", stream.incarnation);
     write_text(writer, "status", name_of(stream.status));
@@ -333,6 +397,9 @@ std::string encode_stream(const Stream& stream) {
     }
     write_times(writer, "scalings_ms", stream.scalings_ms);
     write_times(writer, "mode_changes_ms", stream.mode_changes_ms);
+    if (was_encrypted) {
+        write_encryption(writer, stream.encryption);
+    }
     writer.Key("shards");
     writer.StartArray();
     for (const Shard& shard : stream.shards) {
@@ -354,7 +421,7 @@ Result<Stream> decode_stream(std::string_view json) {
     }
     Members members(document);
     const std::uint64_t version = members.number("version", u32_max);
-    if (members.sound() && version != current_version) {
+    if (members.sound() && (version == 0 || version > current_version)) {
         return fail(Errc::unsupported, 0, static_cast<std::uint32_t>(version));
     }
     Stream stream;
@@ -386,6 +453,9 @@ Result<Stream> decode_stream(std::string_view json) {
         !read_times(members, "mode_changes_ms", stream.mode_changes_ms)) {
         return fail(Errc::corrupt);
     }
+    if (members.has("encryption")) {
+        PENSTOCK_TRY_VOID(read_encryption(members.object("encryption"), stream.encryption));
+    }
     const auto shards = members.array("shards");
     const auto tags = members.object("tags");
     if (!members.sound() || !read_tags(tags, stream.tags)) {
@@ -409,8 +479,9 @@ Result<Stream> decode_stream(std::string_view json) {
     return stream;
 }
 
-Result<std::shared_ptr<const StreamView>> StreamView::make(
-    Stream stream, const std::map<GroupId, unsigned>& lanes) {
+Result<std::shared_ptr<const StreamView>> StreamView::make(Stream stream,
+                                                           const std::map<GroupId, unsigned>& lanes,
+                                                           keys::KeyStore* keys) {
     std::shared_ptr<StreamView> view(new StreamView);
     view->stream_ = std::move(stream);
     view->lanes_ = lanes;
@@ -421,6 +492,15 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(
             return fail(Errc::corrupt);
         }
         view->resource_policy_ = std::move(*policy);
+    }
+    if (!s.encryption.data_keys.empty()) {
+        unsigned lane_count = 1;
+        for (const auto& [group, lane] : lanes) {
+            lane_count = std::max(lane_count, lane + 1);
+        }
+        view->crypt_ = keys != nullptr ? keys->crypt_of(s.encryption, s.incarnation, lane_count)
+                                       : std::make_shared<const keys::StreamCrypt>(
+                                             s.encryption, s.incarnation, nullptr, lane_count);
     }
     if (s.status != StreamStatus::active && s.status != StreamStatus::updating) {
         return view;
@@ -439,6 +519,9 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(
     }
     for (const ShardRoute& target : route.shards()) {
         view->shard_of_route_.push_back(index_of.at(target.shard));
+    }
+    if (view->crypt_) {
+        route.set_sealers(view->crypt_->sealers());
     }
     view->route_ = std::move(route);
     return view;

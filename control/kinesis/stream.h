@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "control/auth/policy.h"
+#include "control/keys/key_store.h"
 #include "control/kinesis/hash_key.h"
 #include "control/kinesis/sequence_number.h"
 #include "dataplane/door/routes.h"
@@ -102,6 +103,7 @@ struct Stream {
     std::vector<Consumer> consumers;            // by number
     std::vector<std::int64_t> scalings_ms;      // UpdateShardCount, those of the last day
     std::vector<std::int64_t> mode_changes_ms;  // UpdateStreamMode, the same
+    keys::Encryption encryption;
     friend bool operator==(const Stream&, const Stream&) = default;
 
     [[nodiscard]] const Shard* shard(std::uint32_t number) const noexcept;
@@ -124,9 +126,9 @@ struct Stream {
 class StreamView {
 public:
     // Errors: invalid_argument when the open shards don't tile the hash space, corrupt when the
-    // resource policy cannot be read.
+    // resource policy cannot be read. Without `keys` no key of the stream can be used.
     [[nodiscard]] static Result<std::shared_ptr<const StreamView>> make(
-        Stream stream, const std::map<GroupId, unsigned>& lanes);
+        Stream stream, const std::map<GroupId, unsigned>& lanes, keys::KeyStore* keys = nullptr);
 
     [[nodiscard]] const Stream& stream() const noexcept { return stream_; }
     // False until the stream was ACTIVE once, and when it is being deleted.
@@ -144,6 +146,8 @@ public:
         return shard_of_route_[route_index];
     }
     [[nodiscard]] unsigned lane_of(const Shard& shard) const noexcept;
+    // Null for a stream that never was encrypted.
+    [[nodiscard]] const keys::StreamCrypt* crypt() const noexcept { return crypt_.get(); }
     // Null when the stream has none.
     [[nodiscard]] const auth::Policy* resource_policy() const noexcept {
         return resource_policy_ ? &*resource_policy_ : nullptr;
@@ -154,6 +158,7 @@ private:
     Stream stream_;
     std::optional<auth::Policy> resource_policy_;
     std::optional<StreamRoute> route_;
+    std::shared_ptr<const keys::StreamCrypt> crypt_;
     std::vector<std::uint32_t> shard_of_route_;
     std::map<GroupId, unsigned> lanes_;
 };

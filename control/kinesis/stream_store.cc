@@ -44,6 +44,7 @@ StreamStore::StreamStore(Catalog& catalog, ShardService& lanes, Clock& clock,
       lanes_(lanes),
       clock_(clock),
       options_(std::move(options)),
+      keys_(options_.keys != nullptr ? *options_.keys : no_keys_),
       table_(std::make_shared<StreamTable>()),
       replies_(in_flight_max) {
     for (unsigned i = 1; i <= lanes_.group_count(); ++i) {
@@ -96,7 +97,7 @@ Status StreamStore::load() {
                 "way");
         }
         const std::string name = stream.name;
-        PENSTOCK_TRY(view, StreamView::make(std::move(stream), lane_by_group_));
+        PENSTOCK_TRY(view, make_view(std::move(stream)));
         table->emplace(name, std::move(view));
     }
     PENSTOCK_TRY(tombstones, catalog_.list(tombstone_prefix));
@@ -170,12 +171,12 @@ void StreamStore::replace(std::string_view name, std::shared_ptr<const StreamVie
 
 void StreamStore::on_stream_event(const CatalogEvent& event) {
     const std::string_view name = event.key.substr(stream_prefix.size());
+    std::unique_lock lock(replace_mutex_);
     const auto before = find(name);
     std::shared_ptr<const StreamView> after;
     if (event.value != nullptr) {
         auto stream = decode_stream(*event.value);
-        auto view = stream ? StreamView::make(std::move(*stream), lane_by_group_)
-                           : std::unexpected(stream.error());
+        auto view = stream ? make_view(std::move(*stream)) : std::unexpected(stream.error());
         if (!view) {
             say("stream " + std::string(name) + ": the catalog's entry was changed to one that " +
                 "cannot be used (" + describe(view.error()) + "); keeping the one before");
@@ -187,13 +188,40 @@ void StreamStore::on_stream_event(const CatalogEvent& event) {
     const auto shards_of = [](const auto& view) {
         return view && view->route() ? view->route()->shards() : std::span<const ShardRoute>{};
     };
+    const auto sealers_of = [](const auto& view) {
+        return view && view->route() ? view->route()->sealers() : nullptr;
+    };
     const auto old_shards = shards_of(before);
     const auto new_shards = shards_of(after);
-    if (!std::equal(old_shards.begin(), old_shards.end(), new_shards.begin(), new_shards.end())) {
+    if (sealers_of(before) != sealers_of(after) ||
+        !std::equal(old_shards.begin(), old_shards.end(), new_shards.begin(), new_shards.end())) {
         publish_routes();
     }
+    lock.unlock();
     tell_listeners(name);
     wake();
+}
+
+Result<std::shared_ptr<const StreamView>> StreamStore::make_view(Stream stream) {
+    return StreamView::make(std::move(stream), lane_by_group_, &keys_);
+}
+
+void StreamStore::keys_changed() {
+    const std::lock_guard lock(replace_mutex_);
+    bool any = false;
+    const auto now = table();
+    for (const auto& [name, view] : *now) {
+        if (view->crypt() == nullptr) {
+            continue;
+        }
+        if (auto again = make_view(view->stream())) {
+            any = any || (*again)->crypt() != view->crypt();
+            replace(name, std::move(*again));
+        }
+    }
+    if (any) {
+        publish_routes();
+    }
 }
 
 class StreamStore::Listening final : public StreamListening {

@@ -64,6 +64,8 @@ struct StreamStoreOptions {
     std::function<void(std::string_view)> log;
     // How long the worker waits before it tries again what failed.
     std::uint64_t retry_ms = 200;
+    // Keys of encrypted streams; null: there are none. Must outlive the store.
+    keys::KeyStore* keys = nullptr;
     // How often it looks for closed shards whose records have all expired.
     std::uint64_t look_every_ms = 60'000;
 };
@@ -133,6 +135,10 @@ public:
 
     // What reading and refusing cost each shard whose metrics are switched on.
     [[nodiscard]] ShardMeter& meter() noexcept { return meter_; }
+    // What streams may be encrypted with.
+    [[nodiscard]] keys::KeyStore& keys() noexcept { return keys_; }
+    // Has each encrypted stream use the keys as they are now: after KeyStore::reload().
+    void keys_changed();
     // For what is kept beside the streams.
     [[nodiscard]] Catalog& catalog() noexcept { return catalog_; }
     [[nodiscard]] std::uint32_t shards_max() const noexcept { return options_.shards_max; }
@@ -147,6 +153,7 @@ private:
     [[nodiscard]] Status load();
     [[nodiscard]] Status load_iterator_key();
     void on_stream_event(const CatalogEvent& event);
+    [[nodiscard]] Result<std::shared_ptr<const StreamView>> make_view(Stream stream);
     void replace(std::string_view name, std::shared_ptr<const StreamView> view);
     void publish_routes();
     void tell_listeners(std::string_view stream);
@@ -197,6 +204,11 @@ private:
     std::string iterator_key_;
     ShardMeter meter_;
 
+    keys::KeyStore no_keys_;
+    keys::KeyStore& keys_;
+
+    // Held by whoever makes the next table and publishes it.
+    std::mutex replace_mutex_;
     mutable std::mutex table_mutex_;
     std::shared_ptr<const StreamTable> table_;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/shard_id.h"
 #include "control/kinesis/shard_tail.h"
 
@@ -497,7 +498,7 @@ void Subscription::on_plan() {
 }
 
 // False: the record is left for the next event.
-bool Subscription::take(EventWriter& writer, const RecordView& record) {
+bool Subscription::take(EventWriter& writer, RecordsOfShard& records, const RecordView& record) {
     const bool was_sent =
         record.sequence == passed_index_ && record.arrival_ms / 1000 < passed_before_s_;
     if (record.arrival_ms >= from_ms_ && !was_sent) {
@@ -506,7 +507,11 @@ bool Subscription::take(EventWriter& writer, const RecordView& record) {
                                       writer.records() == event_records_max)) {
             return false;
         }
-        writer.add(shard_, record);
+        RecordView clear = record;
+        if (!records.open(clear)) {
+            return false;
+        }
+        writer.add(shard_, clear, !record.seal.empty());
     }
     next_ = record.sequence + 1;
     return true;
@@ -521,13 +526,14 @@ void Subscription::read_plan() {
     bool is_full = false;
     ReadOutcome outcome;
     EventWriter writer(dialect_, message_bytes);
+    RecordsOfShard records(context, stream_name(), shard_);
     const Status done = context.records.read(
         plan,
         [&](const RecordView& record) {
             if (record.sequence >= plan.end_sequence) {
                 return false;
             }
-            is_full = !take(writer, record);
+            is_full = !take(writer, records, record);
             return !is_full;
         },
         outcome);
@@ -548,6 +554,9 @@ void Subscription::read_plan() {
         return fail({"InternalFailureException",
                      "Shard " + where() + " could not be read: " + describe(done.error()) + "."},
                     SubscriptionEnd::failed);
+    }
+    if (records.is_refused() && writer.records() == 0) {
+        return fail(records.refuse(), SubscriptionEnd::failed);
     }
     const bool moved = next_ != before || writer.records() != 0;
     idle_rounds_ = moved ? 0 : idle_rounds_ + 1;

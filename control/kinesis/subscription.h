@@ -12,6 +12,8 @@
 
 namespace penstock::kinesis {
 
+class RecordsOfShard;
+
 class Subscription final : public LaneCall {
 public:
     static constexpr std::uint32_t event_records_max = 10'000;
@@ -65,7 +67,7 @@ private:
     void ask_plan();
     void on_plan();
     void read_plan();
-    [[nodiscard]] bool take(EventWriter& writer, const RecordView& record);
+    [[nodiscard]] bool take(EventWriter& writer, RecordsOfShard& records, const RecordView& record);
     void release();
     void retry_after(std::uint64_t delay_ms);
     void leave_tail();

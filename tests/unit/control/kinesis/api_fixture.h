@@ -50,6 +50,7 @@ protected:
         StreamStoreOptions store_options;
         store_options.retry_ms = 5;
         store_options.shards_max = 5000;
+        store_options.keys = &key_store;
         store_options.publish = [this](std::unique_ptr<const RouteTable> table) {
             const std::lock_guard lock(routes_mutex);
             routes = std::move(table);
@@ -184,6 +185,7 @@ protected:
     ManualClock clock;
     MemoryLog log;
     MemoryLanes lanes{clock, 2, 4};
+    keys::KeyStore key_store;  // without a keys file
     std::unique_ptr<EmbeddedCatalog> catalog;
     std::unique_ptr<StreamStore> store;
     std::unique_ptr<http::LoopThread> loop;

@@ -105,6 +105,9 @@ protected:
             return R"({"StreamARN":")" + arn + stream +
                    R"(","StreamModeDetails":{"StreamMode":"ON_DEMAND"}})";
         }
+        if (operation.ends_with("StreamEncryption")) {
+            return "{" + name + R"(,"EncryptionType":"KMS","KeyId":"alias/none"})";
+        }
         // Everything another operation may need: what one does not know is ignored.
         return "{" + name + R"(,"StreamARN":")" + arn + stream + R"(","ResourceARN":")" + arn +
                stream +

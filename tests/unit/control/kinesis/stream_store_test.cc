@@ -52,7 +52,7 @@ TEST(StreamFormat, VersionOneIsWhatItAlwaysWas) {
 TEST(StreamFormat, UnknownVersionsAndBrokenEntriesAreRefused) {
     const std::string good = encode_stream(sample());
     std::string later = good;
-    later.replace(later.find(":1,"), 3, ":2,");
+    later.replace(later.find(":1,"), 3, ":3,");
     EXPECT_EQ(decode_stream(later).error().code, Errc::unsupported);
     for (std::size_t size = 0; size < good.size(); ++size) {
         EXPECT_FALSE(decode_stream(good.substr(0, size))) << size;

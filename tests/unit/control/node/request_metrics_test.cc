@@ -76,7 +76,7 @@ TEST_F(RequestMetrics, EveryOperationIsCountedUnderItsNameAndOthersUnderOne) {
     ask("GET", "/metrics", {}, 200);
     ask("GET", "/v1/replicas", {}, 200);
     ask("DELETE", "/v1/credentials/reader", {}, 200);
-    ask("POST", "/", asks_for("StartStreamEncryption"), 400);
+    ask("POST", "/", asks_for("CreateChannel"), 400);
     ask("POST", "/", {{"X-Amz-Target", "DynamoDB_20120810.PutItem"}}, 404);
     ask("GET", "/" + std::string(300, 'x'), {}, 403);
     for (const std::string_view name : kinesis::operation_names) {
