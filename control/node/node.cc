@@ -12,6 +12,7 @@
 #include "control/catalog/embedded_catalog.h"
 #include "control/http/guard.h"
 #include "control/http/server.h"
+#include "control/keys/key_store.h"
 #include "control/kinesis/service.h"
 #include "control/node/capture.h"
 #include "control/node/catalog_log.h"
@@ -146,10 +147,10 @@ public:
     ~NodeImpl() override { stop(); }
 
     bool start(std::string& why) {
-        // A certificate that cannot be used is found before anything is locked.
-        return open_tls(why) && open_set(why) && open_catalog(why) && open_credentials(why) &&
-               open_ports(why) && start_lanes(why) && start_streams(why) && start_http(why) &&
-               start_local(why);
+        // A certificate or key that cannot be used is found before anything is locked.
+        return open_tls(why) && open_keys(why) && open_set(why) && open_catalog(why) &&
+               open_credentials(why) && open_ports(why) && start_lanes(why) && start_streams(why) &&
+               start_http(why) && start_local(why);
     }
 
     StopReport stop() override {
@@ -202,6 +203,18 @@ public:
         } else {
             say(true, loaded.error() + "; the one loaded before stays in use");
         }
+    }
+
+    void reload_keys() override {
+        if (!keys_->has_file()) {
+            return;
+        }
+        if (const auto read = keys_->reload(); !read) {
+            say(true, read.error() + "; the keys read before stay in use");
+            return;
+        }
+        streams_->keys_changed();
+        say_keys();
     }
 
 private:
@@ -310,6 +323,32 @@ private:
         }
         credentials_ = std::move(*opened);
         return true;
+    }
+
+    bool open_keys(std::string& why) {
+        if (options_.keys_file.empty()) {
+            keys_ = std::make_unique<keys::KeyStore>();
+            return true;
+        }
+        std::vector<std::string> data = options_.data_roots;
+        data.insert(data.end(), options_.directories.begin(), options_.directories.end());
+        auto opened = keys::KeyStore::open(options_.keys_file, std::move(data));
+        if (!opened) {
+            why = opened.error();
+            return false;
+        }
+        keys_ = std::move(*opened);
+        say_keys();
+        return true;
+    }
+
+    void say_keys() const {
+        const auto ring = keys_->ring();
+        const auto disabled = std::count_if(ring->keys().begin(), ring->keys().end(),
+                                            [](const keys::Key& key) { return !key.enabled; });
+        say(false, "keys file " + options_.keys_file + ": " + std::to_string(ring->keys().size()) +
+                       " keys" +
+                       (disabled == 0 ? "" : ", " + std::to_string(disabled) + " disabled"));
     }
 
     bool open_ports(std::string& why) {
@@ -467,6 +506,7 @@ private:
         streams.publish = [this](std::unique_ptr<const RouteTable> table) {
             lanes_->publish(std::move(table));
         };
+        streams.keys = keys_.get();
         streams.log = [this](std::string_view line) { say(true, std::string(line)); };
         auto opened = kinesis::StreamStore::open(*catalog_, *lanes_, clock_, std::move(streams));
         if (!opened) {
@@ -659,6 +699,7 @@ private:
     std::unique_ptr<CatalogLog> catalog_log_;
     std::unique_ptr<EmbeddedCatalog> catalog_;
     std::unique_ptr<auth::CredentialStore> credentials_;
+    std::unique_ptr<keys::KeyStore> keys_;
     std::unique_ptr<Eal> eal_;
     std::vector<std::unique_ptr<Port>> ports_;
     // The lanes' threads use these until they end, and the groups before them.

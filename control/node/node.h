@@ -39,7 +39,8 @@ struct NodeOptions {
     bool accept_loss = false;
     // Requests need no signature: loopback only, and no secret is asked of anybody on this machine.
     bool unsigned_requests = false;
-    std::string key_file;  // seals the credentials; must be given unless unsigned_requests
+    std::string key_file;   // seals the credentials; must be given unless unsigned_requests
+    std::string keys_file;  // the keys of encrypted streams; empty: none can be
     // Where no key file may be, besides `directories`: what an operator takes for the data.
     std::vector<std::string> data_roots;
     // Start without the credentials that the key file cannot open, and forget them.
@@ -102,6 +103,9 @@ public:
     // Reads certificate and key again and logs what came of it. Open connections go on, and if the
     // files are not good, new ones too, with what was there before. From any thread.
     virtual void reload_certificate() = 0;
+    // Reads the keys file again and logs what came of it. With an error the keys before stay in
+    // use. From any thread, one at a time.
+    virtual void reload_keys() = 0;
 };
 
 }  // namespace penstock

@@ -58,6 +58,7 @@ NodeMetrics::NodeMetrics(Sources sources) : sources_(std::move(sources)), caller
     add_part_families();
     add_fan_out_families();
     add_enhanced_families();
+    add_key_families();
 }
 
 void NodeMetrics::add(Kind kind, const char* name, const char* help, metrics::Collector collector) {

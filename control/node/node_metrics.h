@@ -79,6 +79,7 @@ private:
     void add_enhanced_families();  // enhanced_metrics.cc
     void add_port_families();
     void add_fan_out_families();  // fan_out_metrics.cc
+    void add_key_families();      // key_metrics.cc
     void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
 
     Sources sources_;

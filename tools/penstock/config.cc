@@ -292,6 +292,10 @@ constexpr std::array specs{
                 "The key that seals credentials, outside the data directories. A first start makes "
                 "it. Needed unless --unsigned.",
                 store_key_file},
+    SettingSpec{"keys-file", Shape::single, "FILE",
+                "Keys that streams can be encrypted with, outside the data directories. SIGHUP "
+                "reads it again. 'penstock keys make' makes it.",
+                [](O& o, V v) { return store_file(o.keys_file, v); }},
     SettingSpec{"unsigned", Shape::flag, "",
                 "Answer requests without a signature: no credentials are needed, and only programs "
                 "on this machine are answered, on a loopback address.",

@@ -12,6 +12,7 @@
 #include "tools/penstock/credentials_command.h"
 #include "tools/penstock/doctor.h"
 #include "tools/penstock/inspect_command.h"
+#include "tools/penstock/keys_command.h"
 #include "tools/penstock/options.h"
 #include "tools/penstock/port_command.h"
 #include "tools/penstock/replica_command.h"
@@ -49,6 +50,8 @@ int run(const CommandLine& line) {
             return run_top(line.top);
         case CommandKind::credentials:
             return run_credentials(line.credentials, std::cout, std::cerr);
+        case CommandKind::keys:
+            return run_keys(line.keys, std::cout, std::cerr);
         case CommandKind::port_release:
             return port_release(line.arguments.ports, std::cout, std::cerr);
         case CommandKind::version:

@@ -47,6 +47,7 @@ public:
         add_capture();
         add_top();
         add_credentials();
+        add_keys();
         add_port();
         version_ = app_.add_subcommand("version",
                                        "Print versions: this program, what it was built "
@@ -356,6 +357,44 @@ private:
         add_key_output(session);
     }
 
+    CLI::App* add_keys_action(const char* name, const char* help, KeysAction action) {
+        CLI::App* command = keys_->add_subcommand(name, help);
+        KeysArguments& to = line_.keys;
+        command->callback([&to, action] { to.action = action; });
+        command->add_option("--file", to.file, "The keys file, as --keys-file of serve")
+            ->type_name("FILE")
+            ->required();
+        if (action != KeysAction::make && action != KeysAction::list) {
+            command->add_option("KEY", to.id, "A key's id or alias")->type_name("")->required();
+        }
+        return command;
+    }
+
+    void add_keys() {
+        KeysArguments& to = line_.keys;
+        keys_ = app_.add_subcommand("keys", "Make, list and disable keys of encrypted streams");
+        keys_->require_subcommand(1);
+        auto* make = add_keys_action("make", "Make a key, and the file where there is none",
+                                     KeysAction::make);
+        make->add_option("--alias", to.aliases,
+                         "A name for it, such as alias/orders; repeatable. Default of the first "
+                         "key: alias/aws/kinesis")
+            ->type_name("ALIAS");
+        make->add_flag("--json", to.json, "Print one JSON object");
+        auto* list = add_keys_action("list", "List keys, without their secrets", KeysAction::list);
+        list->add_flag("--json", to.json, "Print one JSON object");
+        add_keys_action("enable", "Let a key be used again", KeysAction::enable);
+        add_keys_action("disable", "Let nothing be written or read with a key",
+                        KeysAction::disable);
+        auto* alias = add_keys_action("alias", "Give a key a name, which another may lose by it",
+                                      KeysAction::alias);
+        alias->add_option("ALIAS", to.alias, "The name, such as alias/orders")
+            ->type_name("")
+            ->required();
+        add_keys_action("remove", "Forget a disabled key: what it sealed can never be read again",
+                        KeysAction::remove);
+    }
+
     void add_port() {
         port_ = app_.add_subcommand("port", "Give ports back");
         port_->require_subcommand(1);
@@ -409,6 +448,8 @@ private:
             line_.kind = CommandKind::top;
         } else if (credentials_->parsed()) {
             line_.kind = CommandKind::credentials;
+        } else if (keys_->parsed()) {
+            line_.kind = CommandKind::keys;
         } else if (port_->parsed()) {
             line_.kind = CommandKind::port_release;
         } else {
@@ -499,6 +540,7 @@ private:
     CLI::App* capture_ = nullptr;
     CLI::App* top_ = nullptr;
     CLI::App* credentials_ = nullptr;
+    CLI::App* keys_ = nullptr;
     CLI::App* port_ = nullptr;
     CLI::App* release_ = nullptr;
     CLI::App* version_ = nullptr;

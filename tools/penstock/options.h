@@ -24,6 +24,7 @@
 #include "tools/penstock/capture_command.h"
 #include "tools/penstock/certificate_command.h"
 #include "tools/penstock/credentials_command.h"
+#include "tools/penstock/keys_command.h"
 #include "tools/penstock/top_command.h"
 
 namespace penstock {
@@ -47,6 +48,7 @@ struct ServeOptions {
     std::string tls_key;
     bool unsigned_requests = false;
     std::string key_file;
+    std::string keys_file;     // empty: no stream can be encrypted
     std::string local_socket;  // empty: named after the HTTP port
     bool discard_credentials = false;
     std::vector<PortOption> ports;
@@ -114,6 +116,7 @@ enum class CommandKind : std::uint8_t {
     capture,
     top,
     credentials,
+    keys,
     port_release,
     version
 };
@@ -136,6 +139,7 @@ struct CommandLine {
     TopArguments top;
     CertificateOptions certificate;
     CredentialsArguments credentials;
+    KeysArguments keys;
     int exit_code = 0;
     std::string out;  // for standard output
     std::string err;  // for standard error

@@ -72,6 +72,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
     }
     node.unsigned_requests = serve.unsigned_requests;
     node.key_file = serve.key_file;
+    node.keys_file = serve.keys_file;
     node.data_roots = serve.data;
     node.local_socket = serve.local_socket;
     node.discard_credentials = serve.discard_credentials;
@@ -172,6 +173,7 @@ int run_serve(const ServeOptions& options) {
     int signal = 0;
     while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) {
         node->reload_certificate();
+        node->reload_keys();
     }
     logger->info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
     // A second signal while draining ends the process at once; a SIGHUP is no such signal.
