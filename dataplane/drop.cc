@@ -43,7 +43,8 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "the door's stream does not exist; create it"},
     {DropReason::empty_datagram, true, "empty_datagram",
      "a datagram without payload, or of empty lines only: there is nothing to record"},
-    {DropReason::too_large, true, "too_large", "a record above the stream's record size limit"},
+    {DropReason::too_large, true, "too_large",
+     "a record above the stream's record size limit, or a quarter of the lane's memory"},
     {DropReason::lane_ring_full, true, "lane_ring_full",
      "the ring to the lane that owns the shard was full"},
     {DropReason::no_memory, true, "no_memory",
@@ -65,6 +66,13 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "the shard was closed by a split or merge between routing and appending"},
     {DropReason::key_unavailable, true, "key_unavailable",
      "the stream is encrypted and its key is not to be had; see `penstock keys list`"},
+    {DropReason::producer_fenced, true, "producer_fenced",
+     "its producer has put records of a newer epoch: an older life of it still sends"},
+    {DropReason::producer_window, true, "producer_window",
+     "its producer's sequence number is not remembered any more: too many calls were under way"},
+    {DropReason::producers_full, true, "producers_full",
+     "no room to remember more producers: fewer names, or wait until some have been silent for an "
+     "hour"},
     {DropReason::segment_chain_too_long, true, "segment_chain_too_long",
      "a packet in more pieces than one packet buffer holds; lower the link's MTU"},
     {DropReason::tx_full, false, "tx_full",
@@ -126,6 +134,12 @@ DropReason drop_reason(AppendVerdict verdict) noexcept {
             return DropReason::shard_closed;
         case AppendVerdict::too_large:
             return DropReason::too_large;
+        case AppendVerdict::producer_fenced:
+            return DropReason::producer_fenced;
+        case AppendVerdict::producer_window:
+            return DropReason::producer_window;
+        case AppendVerdict::producers_full:
+            return DropReason::producers_full;
         case AppendVerdict::count_:
             break;
     }

@@ -44,6 +44,9 @@ enum class DropReason : std::uint8_t {
     unknown_shard,
     shard_closed,
     key_unavailable,
+    producer_fenced,
+    producer_window,
+    producers_full,
     // The port.
     segment_chain_too_long,
     tx_full,

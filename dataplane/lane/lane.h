@@ -206,6 +206,7 @@ private:
     void cancel_tails() noexcept;
     void answer_tails() noexcept;
     void close_shard(CloseShardRequest& request) noexcept;
+    void look_up(ProducerLookupRequest& request) noexcept;
     void begin_append(AppendRequest& request) noexcept;
     // True when all its runs are appended; false when the budget ended before.
     [[nodiscard]] bool go_on_appending(AppendRequest& request, std::uint64_t& budget) noexcept;

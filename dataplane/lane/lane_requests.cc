@@ -118,8 +118,9 @@ bool Lane::append_run(AppendRequest& request, AppendRequest::Run& run,
             counters_.refused_api.add(drop_reason(item.verdict), items.size() - request.next_item);
             break;
         }
-        counters_.records_from_api.add();
-        run.waiter.sequence = item.appended.sequence;
+        counters_.records_from_api.add(item.appended.repeated ? 0 : 1);
+        // What was there already may stand before what was appended just now.
+        run.waiter.sequence = std::max(run.waiter.sequence, item.appended.sequence);
         budget -= std::min(
             budget, item.record.data.size() + item.record.partition_key.size() + record_cost_bytes);
         ++request.next_item;
@@ -160,6 +161,9 @@ void Lane::serve_control(LaneRequest& request) noexcept {
             return;
         case RequestKind::close_shard:
             close_shard(static_cast<CloseShardRequest&>(request));
+            return;
+        case RequestKind::producer_lookup:
+            look_up(static_cast<ProducerLookupRequest&>(request));
             return;
         case RequestKind::turn:
             static_cast<TurnRequest&>(request).turn = turn_number_;
@@ -265,6 +269,31 @@ void Lane::close_shard(CloseShardRequest& request) noexcept {
     request.waiter.next = nullptr;
     await(request);
     owner->close_shard(request.shard, request.waiter);
+}
+
+void Lane::look_up(ProducerLookupRequest& request) noexcept {
+    const Found found = locate(request.shard);
+    if (found.shard == nullptr) {
+        reply(request, Errc::not_found);
+        return;
+    }
+    request.waiter.sequence = 0;
+    for (ProducerLookupRequest::Item& item : request.items) {
+        item.verdict = found.group->look_up(*found.shard, item.mark, item.appended);
+        if (item.appended.repeated) {
+            request.waiter.sequence = std::max(request.waiter.sequence, item.appended.sequence);
+        }
+    }
+    if (request.waiter.sequence == 0) {
+        reply(request, Errc::ok);
+        return;
+    }
+    request.waiter.level = request.level;
+    request.waiter.request = &request;
+    request.waiter.on_done = &Lane::on_control_committed;
+    request.waiter.next = nullptr;
+    await(request);
+    found.group->wait_commit(*found.shard, request.waiter);
 }
 
 void Lane::on_closed(CommitWaiter& waiter, Errc outcome) noexcept {

@@ -38,6 +38,7 @@ enum class RequestKind : std::uint8_t {
     close_shard,
     set_retention,
     shard_status,
+    producer_lookup,
     snapshot,
     turn,
     call
@@ -174,6 +175,22 @@ struct ShardStatusRequest : LaneRequest {
     ShardStatusRequest() noexcept : LaneRequest(RequestKind::shard_status) {}
     ShardUid shard{};
     ShardStatus status;  // out
+};
+
+// Whether a shard that is closed, or about to be, has records of producers that come again. From
+// then on it takes no new records with marks: what it does not have may go to its children.
+// Answered when what it has is committed. Outcomes besides: not_found.
+struct ProducerLookupRequest : LaneRequest {
+    ProducerLookupRequest() noexcept : LaneRequest(RequestKind::producer_lookup) {}
+    struct Item {
+        ProducerMark mark;
+        AppendVerdict verdict = AppendVerdict::accepted;  // out; see ShardGroup::look_up
+        Appended appended;                                // out, if repeated
+    };
+    ShardUid shard{};
+    AckLevel level = AckLevel::quorum;
+    std::vector<Item> items;
+    RequestWaiter waiter;  // the lane's
 };
 
 // Counters and gauges of one group. Outcome not_found if this lane does not run it.

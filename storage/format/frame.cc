@@ -172,6 +172,10 @@ bool RecordWalker::next(RecordView& out) noexcept {
     if (out.has_explicit_hash) {
         out.explicit_hash = load<Hash128>(at);
     }
+    out.has_producer = (header.flags & record_has_producer) != 0;
+    if (out.has_producer) {
+        out.producer = load<ProducerMark>(at + (out.has_explicit_hash ? sizeof(Hash128) : 0));
+    }
     out.extras = {at, extras};
     out.seal = {at + extras, seal};
     out.flags = header.flags;

@@ -30,6 +30,7 @@ enum class ManifestType : std::uint8_t {
     seal_chunk = 14,     // nothing more is written to the chunk
     replica_blank = 15,  // the replica begins with nothing: it lacks every chunk
     close_shard = 16,    // takes no more records; everything appended is committed
+    producer_run = 17,   // records of a producer that are known if they come again
 };
 
 struct EpochBegunEntry {
@@ -134,6 +135,20 @@ struct CloseShardEntry {
     static constexpr auto type = ManifestType::close_shard;
     std::uint64_t uid = 0;
     std::uint64_t end_sequence = 0;  // first one it will never have
+};
+
+inline constexpr std::uint32_t producer_run_offsets = 512;
+struct ProducerRunEntry {
+    static constexpr auto type = ManifestType::producer_run;
+    std::uint64_t uid = 0;
+    std::uint64_t producer = 0;
+    std::uint64_t batch = 0;
+    std::uint64_t floor = 0;  // batches up to this one are not known any more
+    std::uint64_t first_sequence = 0;
+    std::int64_t arrival_ms = 0;  // of each of the records
+    std::uint32_t epoch = 0;
+    std::uint32_t base = 0;                              // offset in the batch of bit 0
+    std::uint64_t bits[producer_run_offsets / 64] = {};  // which offsets, in sequence
 };
 
 // Encodes an entry into a small buffer; view it with bytes().

@@ -49,13 +49,17 @@ enum class AppendVerdict : std::uint8_t {
     unknown_shard,
     shard_closed,
     too_large,
-    count_  // number of verdicts, for counters
+    producer_fenced,  // its epoch is over
+    producer_window,  // its batch is not remembered any more: it may be stored, or not
+    producers_full,   // no room to remember it: push back
+    count_            // number of verdicts, for counters
 };
 [[nodiscard]] const char* describe(AppendVerdict verdict) noexcept;
 
 struct Appended {
     Sequence sequence = 0;
     std::int64_t arrival_ms = 0;  // max(clock, the shard's last)
+    bool repeated = false;        // its producer had put it before: these are the first one's
 };
 
 // Waits until a shard's commit point reaches `sequence` at `level`. The caller owns it and keeps it

@@ -271,6 +271,7 @@ void GroupCore::pop_settled(ShardLog& shard) noexcept {
                        buffer.last->last_sequence() <= shard.committed);
         // Chunks left behind are full: nothing more is written to them.
         while (shard.settled_ordinal < buffer.ordinal) {
+            write_producer_runs(shard);
             record(PointEntry{.uid = value(shard.uid),
                               .ordinal = shard.settled_ordinal,
                               .offset = shard.settled_offset,

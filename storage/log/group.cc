@@ -66,6 +66,12 @@ const char* describe(AppendVerdict verdict) noexcept {
             return "the shard is closed";
         case AppendVerdict::too_large:
             return "the record is too large";
+        case AppendVerdict::producer_fenced:
+            return "its producer has begun a newer epoch";
+        case AppendVerdict::producer_window:
+            return "its producer's batch is not remembered any more";
+        case AppendVerdict::producers_full:
+            return "there are too many producers to remember it";
         case AppendVerdict::count_:
             break;
     }
@@ -149,10 +155,11 @@ AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLe
         return over_share && has_room(shard, bytes, 0) ? AppendVerdict::shard_behind
                                                        : AppendVerdict::no_room;
     }
-    const std::uint64_t most =
-        pool.size_bytes() / shard_part - (yields ? pool.size_bytes() / yielding_part : 0);
+    const std::uint64_t part = pool.size_bytes() / shard_part;
+    const std::uint64_t most = part - (yields ? pool.size_bytes() / yielding_part : 0);
     if (shard.pending_bytes + bytes > most) {
-        return AppendVerdict::shard_behind;
+        // What exceeds it alone would be pushed back for ever.
+        return bytes > part ? AppendVerdict::too_large : AppendVerdict::shard_behind;
     }
     return AppendVerdict::accepted;
 }
@@ -163,8 +170,16 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
         record.partition_key.size() > max_key_bytes) {
         return AppendVerdict::too_large;
     }
+    AppendVerdict verdict = AppendVerdict::accepted;
+    out.repeated = false;
+    if (record.producer != nullptr) {
+        verdict = look_for_repeat(shard, *record.producer, out);
+        if (out.repeated || verdict != AppendVerdict::accepted) {
+            return verdict;
+        }
+    }
     const std::uint64_t bytes = record_bytes(record);
-    AppendVerdict verdict = admit(shard, bytes, level, record.yields);
+    verdict = admit(shard, bytes, level, record.yields);
     if (verdict != AppendVerdict::accepted) {
         return verdict;
     }
@@ -194,6 +209,9 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
     shard.last_arrival_ms = arrival;
     out.sequence = shard.next_sequence++;
     out.arrival_ms = arrival;
+    if (record.producer != nullptr) {
+        producers.note(shard.uid, *record.producer, out.sequence, arrival);
+    }
     add_unsubmitted(shard, bytes);
     shard.pending_bytes += bytes;
     pending_total += bytes;
@@ -801,6 +819,8 @@ GroupGauges ShardGroup::gauges() const noexcept {
     out.segment_size_bytes =
         core.table.space().total_units() * core.options.geometry.chunk_unit_bytes;
     out.shards = static_cast<std::uint32_t>(core.shards.size());
+    out.producers = core.producers.producer_count();
+    out.producer_runs = core.producers.run_count();
     out.taking_writes = core.replicas.taking;
     out.disk_full = core.disk_full;
     out.retention_held = core.retention_held;

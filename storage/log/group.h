@@ -54,6 +54,7 @@ struct GroupOptions {
 // Counters a group keeps; read from other threads as relaxed atomics through a snapshot.
 struct GroupCounters {
     std::uint64_t records_appended = 0;
+    std::uint64_t records_repeated = 0;  // were there already
     std::uint64_t records_committed = 0;
     std::uint64_t bytes_committed = 0;
     std::uint64_t frames_journaled = 0;
@@ -81,6 +82,8 @@ struct GroupGauges {
     std::uint64_t segment_free_bytes = 0;
     std::uint64_t segment_size_bytes = 0;
     std::uint32_t shards = 0;
+    std::uint32_t producers = 0;  // remembered, once per shard,
+    std::uint32_t producer_runs = 0;
     ReplicaMask taking_writes = 0;  // replicas that get new writes
     ReplicaMask complete = 0;       // replicas that lack nothing
     bool disk_full = false;
@@ -130,6 +133,11 @@ public:
     // Closing again is no error. Errors: not_found, not_enough_replicas (close again).
     void close_shard(ShardUid shard, CommitWaiter& done) noexcept;
     void drop_shard(ShardUid shard, CommitWaiter& done) noexcept;
+    // Whether the shard has a record: accepted and `out.repeated` if so, accepted alone if not,
+    // otherwise why it is neither known nor to be stored. From now on the shard takes no new
+    // records with marks, so that what it was asked for cannot come in afterwards.
+    [[nodiscard]] AppendVerdict look_up(ShardLog& shard, const ProducerMark& mark,
+                                        Appended& out) noexcept;
     [[nodiscard]] Status set_retention(ShardUid shard, std::int64_t retention_ms) noexcept;
     [[nodiscard]] Status plan_read(ShardUid shard, const ReadStart& start, std::uint32_t max_bytes,
                                    ReadPlan& out) noexcept;

@@ -25,6 +25,7 @@
 #include "storage/log/cookie.h"
 #include "storage/log/frame_pool.h"
 #include "storage/log/group.h"
+#include "storage/log/producers.h"
 #include "storage/log/shard_log.h"
 #include "storage/log/state_log.h"
 #include "storage/segment/table.h"
@@ -268,6 +269,15 @@ struct GroupCore {
     Status start_epoch();
     [[nodiscard]] EpochBegunEntry epoch_begun() const noexcept;
 
+    // -- group_producers.cc
+    // ------------------------------------------------------------------------------------
+    AppendVerdict look_for_repeat(const ShardLog& shard, const ProducerMark& mark,
+                                  Appended& out) noexcept;
+    void write_producer_runs(const ShardLog& shard) noexcept;
+    void snapshot_producers(StateEntries& out) const;
+    void restore_producers();
+    void note_producers(ShardUid shard, const FrameHeader& header, Bytes frame) noexcept;
+
     // -- plan.cc
     // -----------------------------------------------------------------------------------
     Status plan_read(ShardUid uid, const ReadStart& start, std::uint32_t max_bytes,
@@ -280,6 +290,7 @@ struct GroupCore {
     ReplicaView replicas;
     ReplicaMask taken_part = 0;  // took writes at any time in this epoch
     GroupTable table;
+    ProducerTable producers;
     std::unique_ptr<StateLog> state;
     std::unique_ptr<JournalRing> journal;
     std::unordered_map<std::uint64_t, std::unique_ptr<ShardLog>> shards;

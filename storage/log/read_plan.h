@@ -11,6 +11,7 @@
 #include "storage/base/bytes.h"
 #include "storage/base/ids.h"
 #include "storage/base/result.h"
+#include "storage/log/append.h"
 
 namespace penstock {
 
@@ -90,6 +91,8 @@ struct RecordView {
     Bytes seal;
     Bytes extras;
     std::uint8_t flags = 0;
+    bool has_producer = false;
+    ProducerMark producer{};
 };
 
 }  // namespace penstock

@@ -632,6 +632,7 @@ Status GroupCore::open_outputs(const StateRead& read, std::uint32_t first_journa
     log.replicas = &replicas;
     log.snapshot = [this](StateEntries& out) {
         table.snapshot(epoch_begun(), [&out](Bytes entry) { out.add(entry); });
+        snapshot_producers(out);
     };
     log.on_replica_failed = [this](unsigned replica, Error why) { replica_failed(replica, why); };
     PENSTOCK_TRY(opened, StateLog::open(engine, std::move(log), read));
@@ -716,6 +717,7 @@ Status GroupCore::adopt(RecoveredShard& recovered) {
         shard.submitted = meta->last_sequence();
         shard.next_sequence = std::max(shard.next_sequence, shard.submitted + 1);
         shard.last_arrival_ms = std::max(shard.last_arrival_ms, meta->last_arrival_ms);
+        note_producers(shard.uid, frame.header, frame.bytes);
         if (replicas.has_quorum() && buffer->used + block_bytes > buffer->capacity) {
             go_direct(shard, true);
         }
@@ -856,6 +858,7 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
             lost_records += range.until - range.from;
         }
     }
+    restore_producers();
     if (!writable) {
         // Read-only: what is contiguous up to the largest commit point that is known.
         for (RecoveredShard& shard : found) {

@@ -66,6 +66,7 @@ void GroupCore::seal_idle_chunk(ShardLog& shard, std::int64_t horizon_ms) noexce
         shard.settled_arrival_ms >= horizon_ms) {
         return;
     }
+    write_producer_runs(shard);
     record(PointEntry{.uid = value(shard.uid),
                       .ordinal = shard.settled_ordinal,
                       .offset = shard.settled_offset,
@@ -153,6 +154,7 @@ void GroupCore::finish_drops() noexcept {
                 buffers.at(slot).shard = nullptr;
             }
         }
+        producers.forget(shard.uid);
         give_up_share(shard);
         pending_total -= shard.pending_bytes;
         waiting_shards -= shard.buffers != nullptr ? 1 : 0;

@@ -158,7 +158,10 @@ struct ShardLog {
     std::uint64_t kept_bytes = 0;       // what of its share it told the pool to keep
     std::uint64_t blocked_in_pass = 0;  // of issue_writes(): waits for a chunk
     bool dirty = false;                 // in the group's dirty list
-    bool closing = false;   // takes no more records; its table says closed when that is durable
+    bool closing = false;  // takes no more records; its table says closed when that is durable
+    // Its children were asked for what a producer had put here: it takes no more records with
+    // marks.
+    bool producers_moved = false;
     bool has_share = true;  // of the pool
     bool dropping = false;
     CloseWait close;

@@ -1,5 +1,7 @@
 #include "storage/segment/table.h"
 
+#include <utility>
+
 namespace penstock {
 
 Chunk* ShardTable::chunk(std::uint64_t ordinal) noexcept {
@@ -8,6 +10,11 @@ Chunk* ShardTable::chunk(std::uint64_t ordinal) noexcept {
         return nullptr;
     }
     return &chunks[ordinal - chunks.front().ordinal];
+}
+
+std::vector<ProducerRunEntry> GroupTable::take_producer_runs() {
+    keeps_producer_runs_ = false;
+    return std::exchange(producer_runs_, {});
 }
 
 ShardTable* GroupTable::find(ShardUid uid) noexcept {
@@ -260,6 +267,16 @@ bool GroupTable::apply(Bytes bytes) {
                 return false;
             }
             shard->closed = true;
+            return true;
+        }
+        case ManifestType::producer_run: {
+            ProducerRunEntry entry;
+            if (!decode(bytes, entry) || find(static_cast<ShardUid>(entry.uid)) == nullptr) {
+                return false;
+            }
+            if (keeps_producer_runs_) {
+                producer_runs_.push_back(entry);
+            }
             return true;
         }
         case ManifestType::retention: {

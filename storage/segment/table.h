@@ -92,6 +92,10 @@ public:
     [[nodiscard]] ReplicaMask taken_part() const noexcept { return taken_part_; }
     [[nodiscard]] std::int64_t written_wall_ms() const noexcept { return wall_ms_; }
 
+    // What entries said of producers until now, in order; what they say later is not kept. Whoever
+    // does not ask keeps all of it.
+    [[nodiscard]] std::vector<ProducerRunEntry> take_producer_runs();
+
     // Distance between index points kept in memory and snapshots.
     static constexpr std::uint64_t index_distance_bytes = 1U << 20;
 
@@ -109,6 +113,8 @@ private:
     std::int64_t wall_ms_ = 0;
     ReplicaMask taking_ = 0;
     ReplicaMask taken_part_ = 0;
+    std::vector<ProducerRunEntry> producer_runs_;
+    bool keeps_producer_runs_ = true;
 };
 
 }  // namespace penstock

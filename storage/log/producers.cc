@@ -1,0 +1,492 @@
+#include "storage/log/producers.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "storage/base/check.h"
+
+namespace penstock {
+
+namespace {
+
+std::uint64_t mixed(std::uint64_t a, std::uint64_t b) noexcept {
+    std::uint64_t x = a * 0x9e37'79b9'7f4a'7c15 ^ b;
+    x = (x ^ x >> 30) * 0xbf58'476d'1ce4'e5b9;
+    x = (x ^ x >> 27) * 0x94d0'49bb'1331'11eb;
+    return x ^ x >> 31;
+}
+
+std::uint32_t count_of(const std::uint64_t* bits, std::uint32_t words) noexcept {
+    std::uint32_t count = 0;
+    for (std::uint32_t i = 0; i < words; ++i) {
+        count += static_cast<std::uint32_t>(std::popcount(bits[i]));
+    }
+    return count;
+}
+
+bool has(const std::uint64_t* bits, std::uint32_t bit) noexcept {
+    return (bits[bit / 64] >> bit % 64 & 1) != 0;
+}
+
+// Set bits before `bit`.
+std::uint32_t rank(const std::uint64_t* bits, std::uint32_t bit) noexcept {
+    const std::uint64_t below = (std::uint64_t{1} << bit % 64) - 1;
+    return count_of(bits, bit / 64) +
+           static_cast<std::uint32_t>(std::popcount(bits[bit / 64] & below));
+}
+
+bool any_from(const std::uint64_t* bits, std::uint32_t bit, std::uint32_t words) noexcept {
+    if (bits[bit / 64] >> bit % 64 != 0) {
+        return true;
+    }
+    for (std::uint32_t i = bit / 64 + 1; i < words; ++i) {
+        if (bits[i] != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+ProducerTable::ProducerTable(const Limits& limits)
+    : limits_(limits), buckets_(std::bit_ceil(limits.producers), none) {
+    runs_.reserve(limits.runs);
+    producers_.reserve(limits.producers);
+}
+
+std::uint32_t& ProducerTable::bucket_of(ShardUid shard, std::uint64_t id) noexcept {
+    return buckets_[mixed(value(shard), id) & (buckets_.size() - 1)];
+}
+
+std::uint32_t ProducerTable::find(ShardUid shard, std::uint64_t id) noexcept {
+    std::uint32_t at = bucket_of(shard, id);
+    while (at != none && (producers_[at].shard != shard || producers_[at].id != id)) {
+        at = producers_[at].chain;
+    }
+    return at;
+}
+
+// -- Pools ----------------------------------------------------------------------------------------
+
+bool ProducerTable::has_free_run() const noexcept {
+    return free_run_ != none || runs_.size() < limits_.runs;
+}
+bool ProducerTable::has_free_producer() const noexcept {
+    return free_producer_ != none || producers_.size() < limits_.producers;
+}
+
+std::uint32_t ProducerTable::take_run() noexcept {
+    PENSTOCK_CHECK(has_free_run());
+    ++runs_used_;
+    if (free_run_ == none) {
+        runs_.emplace_back();
+        return static_cast<std::uint32_t>(runs_.size() - 1);
+    }
+    const std::uint32_t index = free_run_;
+    free_run_ = runs_[index].next;
+    runs_[index] = Run{};
+    return index;
+}
+
+std::uint32_t ProducerTable::take_producer() noexcept {
+    PENSTOCK_CHECK(has_free_producer());
+    ++producers_used_;
+    if (free_producer_ == none) {
+        producers_.emplace_back();
+        return static_cast<std::uint32_t>(producers_.size() - 1);
+    }
+    const std::uint32_t index = free_producer_;
+    free_producer_ = producers_[index].chain;
+    // Who was forgotten with runs that wait to be recorded stays in that list.
+    const bool waiting = producers_[index].waiting;
+    const std::uint32_t waits = producers_[index].waits;
+    producers_[index] = Producer{};
+    producers_[index].waiting = waiting;
+    producers_[index].waits = waits;
+    return index;
+}
+
+std::uint32_t ProducerTable::add_producer(ShardUid shard, std::uint64_t id) noexcept {
+    const std::uint32_t index = take_producer();
+    Producer& producer = producers_[index];
+    producer.used = true;
+    producer.shard = shard;
+    producer.id = id;
+    std::uint32_t& bucket = bucket_of(shard, id);
+    producer.chain = bucket;
+    bucket = index;
+    link_newest(index);
+    return index;
+}
+
+void ProducerTable::drop_producer(std::uint32_t index) noexcept {
+    Producer& producer = producers_[index];
+    drop_through(producer, ~std::uint64_t{0});
+    unlink_use(index);
+    std::uint32_t* link = &bucket_of(producer.shard, producer.id);
+    while (*link != index) {
+        link = &producers_[*link].chain;
+    }
+    *link = producer.chain;
+    producer.used = false;
+    producer.chain = free_producer_;
+    free_producer_ = index;
+    --producers_used_;
+}
+
+// Its runs of batches up to this one.
+void ProducerTable::drop_through(Producer& producer, std::uint64_t batch) noexcept {
+    std::uint32_t* link = &producer.runs;
+    while (*link != none && runs_[*link].batch > batch) {
+        link = &runs_[*link].next;
+    }
+    std::uint32_t at = *link;
+    *link = none;
+    while (at != none) {
+        const std::uint32_t next = runs_[at].next;
+        runs_[at].next = free_run_;
+        free_run_ = at;
+        --producer.run_count;
+        --runs_used_;
+        at = next;
+    }
+}
+
+// Its oldest batch, unless that is `but`.
+bool ProducerTable::drop_oldest(Producer& producer, std::uint64_t but) noexcept {
+    if (producer.runs == none) {
+        return false;
+    }
+    std::uint32_t at = producer.runs;
+    while (runs_[at].next != none) {
+        at = runs_[at].next;
+    }
+    const std::uint64_t oldest = runs_[at].batch;
+    if (oldest >= but) {
+        return false;
+    }
+    producer.floor = std::max(producer.floor, oldest);
+    drop_through(producer, oldest);
+    return true;
+}
+
+void ProducerTable::unlink_use(std::uint32_t index) noexcept {
+    const Producer& producer = producers_[index];
+    (producer.older == none ? oldest_ : producers_[producer.older].newer) = producer.newer;
+    (producer.newer == none ? newest_ : producers_[producer.newer].older) = producer.older;
+}
+
+void ProducerTable::link_newest(std::uint32_t index) noexcept {
+    Producer& producer = producers_[index];
+    producer.older = newest_;
+    producer.newer = none;
+    (newest_ == none ? oldest_ : producers_[newest_].newer) = index;
+    newest_ = index;
+}
+
+void ProducerTable::touch(std::uint32_t index, std::int64_t now_ms) noexcept {
+    producers_[index].used_ms = std::max(producers_[index].used_ms, now_ms);
+    if (newest_ != index) {
+        unlink_use(index);
+        link_newest(index);
+    }
+}
+
+void ProducerTable::expire(std::int64_t now_ms) noexcept {
+    while (oldest_ != none && now_ms - producers_[oldest_].used_ms > limits_.expiry_ms) {
+        drop_producer(oldest_);
+    }
+}
+
+// -- Records --------------------------------------------------------------------------------------
+
+const ProducerTable::Run* ProducerTable::find_record(const Producer& producer,
+                                                     const ProducerMark& mark,
+                                                     Sequence& sequence) const noexcept {
+    for (std::uint32_t at = producer.runs; at != none; at = runs_[at].next) {
+        const Run& run = runs_[at];
+        if (run.batch < mark.batch) {
+            return nullptr;
+        }
+        const std::uint32_t bit = mark.offset_in_batch - run.base;
+        if (run.batch == mark.batch && mark.offset_in_batch >= run.base && bit < offsets &&
+            has(run.bits, bit)) {
+            sequence = run.first_sequence + rank(run.bits, bit);
+            return &run;
+        }
+    }
+    return nullptr;
+}
+
+ProducerVerdict ProducerTable::look(ShardUid shard, const ProducerMark& mark, std::int64_t now_ms,
+                                    Appended& out) noexcept {
+    expire(now_ms);
+    const std::uint32_t index = find(shard, mark.producer);
+    if (index == none) {
+        return ProducerVerdict::fresh;
+    }
+    const Producer& producer = producers_[index];
+    if (mark.epoch != producer.epoch) {
+        return mark.epoch < producer.epoch ? ProducerVerdict::fenced : ProducerVerdict::fresh;
+    }
+    if (mark.batch > producer.highest) {
+        return ProducerVerdict::fresh;
+    }
+    if (mark.batch <= producer.floor) {
+        return ProducerVerdict::too_old;
+    }
+    Sequence sequence = 0;
+    const Run* run = find_record(producer, mark, sequence);
+    if (run == nullptr) {
+        return ProducerVerdict::fresh;
+    }
+    out.sequence = sequence;
+    out.arrival_ms = run->arrival_ms;
+    out.repeated = true;
+    return ProducerVerdict::repeated;
+}
+
+bool ProducerTable::make_room(ShardUid shard, const ProducerMark& mark,
+                              std::int64_t now_ms) noexcept {
+    expire(now_ms);
+    const std::uint32_t index = find(shard, mark.producer);
+    if (index == none) {
+        return has_free_producer() && has_free_run();
+    }
+    Producer& producer = producers_[index];
+    if (producer.run_count >= limits_.runs_each && !drop_oldest(producer, mark.batch)) {
+        return false;
+    }
+    return has_free_run() ||
+           (producer.run_count > limits_.runs_each_kept && drop_oldest(producer, mark.batch));
+}
+
+void ProducerTable::begin_epoch(Producer& producer, std::uint32_t epoch) noexcept {
+    drop_through(producer, ~std::uint64_t{0});
+    producer.epoch = epoch;
+    producer.highest = 0;
+    producer.floor = 0;
+}
+
+// The window ends with this batch, if it is a new one.
+void ProducerTable::raise(Producer& producer, std::uint64_t batch) noexcept {
+    if (batch <= producer.highest) {
+        return;
+    }
+    producer.highest = batch;
+    if (batch > limits_.batches && batch - limits_.batches > producer.floor) {
+        producer.floor = batch - limits_.batches;
+        drop_through(producer, producer.floor);
+    }
+}
+
+// In front of those of the same batch.
+ProducerTable::Run* ProducerTable::insert_run(Producer& producer, std::uint64_t batch) noexcept {
+    const std::uint32_t index = take_run();
+    std::uint32_t* link = &producer.runs;
+    while (*link != none && runs_[*link].batch > batch) {
+        link = &runs_[*link].next;
+    }
+    Run& run = runs_[index];
+    run.batch = batch;
+    run.next = *link;
+    *link = index;
+    ++producer.run_count;
+    return &run;
+}
+
+void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequence,
+                         std::int64_t arrival_ms) noexcept {
+    std::uint32_t index = find(shard, mark.producer);
+    if (index == none) {
+        index = add_producer(shard, mark.producer);
+        producers_[index].epoch = mark.epoch;
+    }
+    Producer& producer = producers_[index];
+    if (mark.epoch != producer.epoch) {
+        if (mark.epoch < producer.epoch) {
+            return;
+        }
+        begin_epoch(producer, mark.epoch);
+    }
+    touch(index, arrival_ms);
+    raise(producer, mark.batch);
+    Sequence known = 0;
+    if (mark.batch <= producer.floor || find_record(producer, mark, known) != nullptr) {
+        return;
+    }
+    const std::uint32_t base = mark.offset_in_batch / offsets * offsets;
+    const std::uint32_t bit = mark.offset_in_batch - base;
+    Run* run = nullptr;
+    for (std::uint32_t at = producer.runs; at != none && runs_[at].batch >= mark.batch;
+         at = runs_[at].next) {
+        Run& candidate = runs_[at];
+        if (candidate.batch == mark.batch && candidate.base == base &&
+            candidate.first_sequence + candidate.count == sequence &&
+            candidate.arrival_ms == arrival_ms && !any_from(candidate.bits, bit, offsets / 64)) {
+            run = &candidate;
+            break;
+        }
+    }
+    if (run == nullptr) {
+        run = insert_run(producer, mark.batch);
+        run->base = base;
+        run->first_sequence = sequence;
+        run->arrival_ms = arrival_ms;
+    }
+    run->bits[bit / 64] |= std::uint64_t{1} << bit % 64;
+    ++run->count;
+    wait_for_record(index);
+}
+
+void ProducerTable::forget(ShardUid shard) noexcept {
+    for (std::uint32_t at = oldest_; at != none;) {
+        const std::uint32_t next = producers_[at].newer;
+        if (producers_[at].shard == shard) {
+            drop_producer(at);
+        }
+        at = next;
+    }
+}
+
+// -- Manifest -------------------------------------------------------------------------------------
+
+void ProducerTable::wait_for_record(std::uint32_t index) noexcept {
+    Producer& producer = producers_[index];
+    if (!producer.waiting) {
+        producer.waiting = true;
+        producer.waits = unrecorded_;
+        unrecorded_ = index;
+    }
+}
+
+ProducerRunEntry ProducerTable::entry_of(const Producer& producer, const Run& run,
+                                         std::uint32_t count) const noexcept {
+    ProducerRunEntry entry;
+    entry.uid = value(producer.shard);
+    entry.producer = producer.id;
+    entry.batch = run.batch;
+    entry.floor = producer.floor;
+    entry.first_sequence = run.first_sequence;
+    entry.arrival_ms = run.arrival_ms;
+    entry.epoch = producer.epoch;
+    entry.base = run.base;
+    std::uint32_t left = count;
+    for (std::uint32_t bit = 0; bit < offsets && left != 0; ++bit) {
+        if (has(run.bits, bit)) {
+            entry.bits[bit / 64] |= std::uint64_t{1} << bit % 64;
+            --left;
+        }
+    }
+    return entry;
+}
+
+namespace {
+
+// Of `count` records from `first` on those up to `through`.
+std::uint32_t settled_of(Sequence first, std::uint32_t count, Sequence through) noexcept {
+    return through < first
+               ? 0
+               : static_cast<std::uint32_t>(std::min<Sequence>(through - first + 1, count));
+}
+
+}  // namespace
+
+void ProducerTable::take_unrecorded(const std::function<Sequence(ShardUid)>& through,
+                                    const std::function<void(const ProducerRunEntry&)>& add) {
+    std::uint32_t* link = &unrecorded_;
+    while (*link != none) {
+        Producer& producer = producers_[*link];
+        bool more = false;
+        const Sequence end = producer.used ? through(producer.shard) : 0;
+        for (std::uint32_t at = producer.used ? producer.runs : none; at != none;
+             at = runs_[at].next) {
+            Run& run = runs_[at];
+            const std::uint32_t count = settled_of(run.first_sequence, run.count, end);
+            if (count > run.recorded) {
+                add(entry_of(producer, run, count));
+                run.recorded = count;
+            }
+            more = more || run.recorded < run.count;
+        }
+        if (more) {
+            link = &producer.waits;
+        } else {
+            producer.waiting = false;
+            *link = producer.waits;
+        }
+    }
+}
+
+void ProducerTable::snapshot(const std::function<Sequence(ShardUid)>& through,
+                             const std::function<void(const ProducerRunEntry&)>& add) const {
+    for (std::uint32_t at = oldest_; at != none; at = producers_[at].newer) {
+        const Producer& producer = producers_[at];
+        const Sequence end = through(producer.shard);
+        for (std::uint32_t run = producer.runs; run != none; run = runs_[run].next) {
+            const std::uint32_t count =
+                settled_of(runs_[run].first_sequence, runs_[run].count, end);
+            if (count != 0) {
+                add(entry_of(producer, runs_[run], count));
+            }
+        }
+    }
+}
+
+void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) noexcept {
+    if (now_ms - entry.arrival_ms > limits_.expiry_ms) {
+        return;
+    }
+    const auto shard = static_cast<ShardUid>(entry.uid);
+    std::uint32_t index = find(shard, entry.producer);
+    if (index == none) {
+        if (!has_free_producer()) {
+            return;
+        }
+        index = add_producer(shard, entry.producer);
+        producers_[index].epoch = entry.epoch;
+    }
+    Producer& producer = producers_[index];
+    if (entry.epoch < producer.epoch) {
+        return;
+    }
+    if (entry.epoch > producer.epoch) {
+        begin_epoch(producer, entry.epoch);
+    }
+    touch(index, entry.arrival_ms);
+    if (entry.floor > producer.floor) {
+        producer.floor = entry.floor;
+        drop_through(producer, producer.floor);
+    }
+    raise(producer, entry.batch);
+    if (entry.batch <= producer.floor) {
+        return;
+    }
+    Run* run = nullptr;
+    for (std::uint32_t at = producer.runs; at != none; at = runs_[at].next) {
+        Run& candidate = runs_[at];
+        if (candidate.batch == entry.batch && candidate.base == entry.base &&
+            candidate.first_sequence == entry.first_sequence) {
+            run = &candidate;
+        }
+    }
+    if (run == nullptr) {
+        if (!has_free_run()) {
+            producer.floor = std::max(producer.floor, entry.batch);
+            drop_through(producer, producer.floor);
+            return;
+        }
+        run = insert_run(producer, entry.batch);
+        run->base = entry.base;
+        run->first_sequence = entry.first_sequence;
+        run->arrival_ms = entry.arrival_ms;
+    }
+    for (std::uint32_t i = 0; i < offsets / 64; ++i) {
+        run->bits[i] |= entry.bits[i];
+    }
+    run->count = count_of(run->bits, offsets / 64);
+    run->recorded = run->count;
+}
+
+}  // namespace penstock

@@ -1,0 +1,140 @@
+// What producers have put lately, so that a record which comes again is known: for each shard and
+// producer the newest batches, with the sequence numbers of their records.
+//
+// Records of a batch that were appended one after the other are one run: a bit for each offset in
+// the batch, and the sequence of the first. The table is made durable through the marks in the
+// records themselves and through manifest entries (docs/idempotent-puts.md).
+//
+// Runs on: the lane that owns the group.
+// Allocates: nothing after construction; pages of its pools are touched as they are used.
+// Guarantees: bounded memory; what was forgotten too early is refused, not taken for new (unless
+// its producer was silent for Limits::expiry_ms). Format: docs/formats/manifest.md (producer run).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "storage/base/ids.h"
+#include "storage/format/manifest.h"
+#include "storage/log/append.h"
+
+namespace penstock {
+
+enum class ProducerVerdict : std::uint8_t {
+    fresh,     // not known: append it
+    repeated,  // it is there already
+    fenced,    // its epoch is over
+    too_old,   // its batch is not remembered: it may be there or not
+    full,      // there is no room to remember it
+};
+
+class ProducerTable {
+public:
+    struct Limits {
+        std::uint32_t runs = 1U << 17;
+        std::uint32_t producers = 1U << 14;  // once per shard
+        std::uint32_t batches = 64;          // of a producer in a shard: its window
+        // Of one producer in a shard. More than a batch can have, which is kept whole.
+        std::uint32_t runs_each = 1024;
+        // When there is no free run: a producer with more gives up its oldest batch.
+        std::uint32_t runs_each_kept = 8;
+        std::int64_t expiry_ms = 3'600'000;  // after a producer's last record
+    };
+    ProducerTable() : ProducerTable(Limits()) {}
+    explicit ProducerTable(const Limits& limits);
+
+    // What is known of a record. `out` is filled if it is there already.
+    [[nodiscard]] ProducerVerdict look(ShardUid shard, const ProducerMark& mark,
+                                       std::int64_t now_ms, Appended& out) noexcept;
+    // Sees to it that the next note() of this record has room.
+    [[nodiscard]] bool make_room(ShardUid shard, const ProducerMark& mark,
+                                 std::int64_t now_ms) noexcept;
+    // The record was appended. A second time it changes nothing.
+    void note(ShardUid shard, const ProducerMark& mark, Sequence sequence,
+              std::int64_t arrival_ms) noexcept;
+    // The shard is gone.
+    void forget(ShardUid shard) noexcept;
+
+    // -- Manifest ---------------------------------------------------------------------------------
+    // Calls `add` with runs that it has not been called with yet, as far as their records are
+    // settled: `through` tells up to which sequence of a shard; 0: none.
+    void take_unrecorded(const std::function<Sequence(ShardUid)>& through,
+                         const std::function<void(const ProducerRunEntry&)>& add);
+    [[nodiscard]] bool has_unrecorded() const noexcept { return unrecorded_ != none; }
+    // All runs up to those places.
+    void snapshot(const std::function<Sequence(ShardUid)>& through,
+                  const std::function<void(const ProducerRunEntry&)>& add) const;
+    // Puts back what an entry says, unless it has expired.
+    void restore(const ProducerRunEntry& entry, std::int64_t now_ms) noexcept;
+
+    [[nodiscard]] std::uint32_t producer_count() const noexcept { return producers_used_; }
+    [[nodiscard]] std::uint32_t run_count() const noexcept { return runs_used_; }
+
+private:
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+    static constexpr std::uint32_t offsets = producer_run_offsets;
+    struct Run {
+        std::uint64_t batch = 0;
+        Sequence first_sequence = 0;
+        std::int64_t arrival_ms = 0;
+        std::uint32_t base = 0;  // offset of bit 0
+        std::uint32_t count = 0;
+        std::uint32_t recorded = 0;  // of count
+        std::uint32_t next = none;   // of the producer: older or the same batch
+        std::uint64_t bits[offsets / 64] = {};
+    };
+    struct Producer {
+        ShardUid shard{};
+        std::uint64_t id = 0;
+        std::uint64_t highest = 0;  // batch
+        std::uint64_t floor = 0;    // batches up to this one are forgotten
+        std::int64_t used_ms = 0;
+        std::uint32_t epoch = 0;
+        std::uint32_t run_count = 0;
+        std::uint32_t runs = none;   // newest batch first
+        std::uint32_t chain = none;  // of its bucket; of the free list
+        std::uint32_t older = none;  // by last use
+        std::uint32_t newer = none;
+        std::uint32_t waits = none;  // next one with unrecorded runs
+        bool waiting = false;
+        bool used = false;
+    };
+
+    [[nodiscard]] std::uint32_t& bucket_of(ShardUid shard, std::uint64_t id) noexcept;
+    [[nodiscard]] std::uint32_t find(ShardUid shard, std::uint64_t id) noexcept;
+    [[nodiscard]] std::uint32_t take_producer() noexcept;
+    [[nodiscard]] std::uint32_t take_run() noexcept;
+    [[nodiscard]] bool has_free_run() const noexcept;
+    [[nodiscard]] bool has_free_producer() const noexcept;
+    [[nodiscard]] std::uint32_t add_producer(ShardUid shard, std::uint64_t id) noexcept;
+    void drop_producer(std::uint32_t index) noexcept;
+    void drop_through(Producer& producer, std::uint64_t batch) noexcept;
+    [[nodiscard]] bool drop_oldest(Producer& producer, std::uint64_t but) noexcept;
+    void expire(std::int64_t now_ms) noexcept;
+    void touch(std::uint32_t index, std::int64_t now_ms) noexcept;
+    void unlink_use(std::uint32_t index) noexcept;
+    void link_newest(std::uint32_t index) noexcept;
+    void begin_epoch(Producer& producer, std::uint32_t epoch) noexcept;
+    void raise(Producer& producer, std::uint64_t batch) noexcept;
+    [[nodiscard]] const Run* find_record(const Producer& producer, const ProducerMark& mark,
+                                         Sequence& sequence) const noexcept;
+    [[nodiscard]] Run* insert_run(Producer& producer, std::uint64_t batch) noexcept;
+    void wait_for_record(std::uint32_t index) noexcept;
+    [[nodiscard]] ProducerRunEntry entry_of(const Producer& producer, const Run& run,
+                                            std::uint32_t count) const noexcept;
+
+    const Limits limits_;
+    std::vector<Run> runs_;            // reserved, grown by one as needed
+    std::vector<Producer> producers_;  // the same
+    std::vector<std::uint32_t> buckets_;
+    std::uint32_t free_run_ = none;
+    std::uint32_t free_producer_ = none;
+    std::uint32_t oldest_ = none;
+    std::uint32_t newest_ = none;
+    std::uint32_t unrecorded_ = none;
+    std::uint32_t runs_used_ = 0;
+    std::uint32_t producers_used_ = 0;
+};
+
+}  // namespace penstock

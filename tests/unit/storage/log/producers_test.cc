@@ -1,0 +1,222 @@
+// What a shard group remembers of its producers.
+#include "storage/log/producers.h"
+
+#include <map>
+#include <random>
+#include <set>
+
+#include <gtest/gtest.h>
+
+namespace penstock {
+namespace {
+
+constexpr ShardUid shard{7};
+constexpr std::int64_t now = 1'700'000'000'000;
+
+ProducerMark mark_of(std::uint64_t batch, std::uint32_t offset = 0, std::uint32_t epoch = 0,
+                     std::uint64_t producer = 5) {
+    return {producer, epoch, offset, batch};
+}
+
+class Producers : public ::testing::Test {
+protected:
+    // As a shard would: the sequence of the record, or why there is none.
+    std::pair<ProducerVerdict, Sequence> put(const ProducerMark& mark, std::int64_t at_ms = now,
+                                             ShardUid to = shard) {
+        Appended out;
+        const ProducerVerdict verdict = table.look(to, mark, at_ms, out);
+        if (verdict != ProducerVerdict::fresh) {
+            return {verdict, out.sequence};
+        }
+        if (!table.make_room(to, mark, at_ms)) {
+            return {ProducerVerdict::full, 0};
+        }
+        table.note(to, mark, next, at_ms);
+        return {verdict, next++};
+    }
+    // Another table, as a restart makes it from entries.
+    static ProducerTable restored(const std::vector<ProducerRunEntry>& entries,
+                                  std::int64_t at_ms = now) {
+        ProducerTable fresh;
+        for (const ProducerRunEntry& entry : entries) {
+            fresh.restore(entry, at_ms);
+        }
+        return fresh;
+    }
+    std::vector<ProducerRunEntry> unrecorded(Sequence through) {
+        std::vector<ProducerRunEntry> entries;
+        table.take_unrecorded([&](ShardUid) { return through; },
+                              [&](const ProducerRunEntry& entry) { entries.push_back(entry); });
+        return entries;
+    }
+
+    ProducerTable table;
+    Sequence next = 100;
+};
+
+TEST_F(Producers, ARecordThatComesAgainHasTheSameSequence) {
+    std::map<std::uint32_t, Sequence> first;
+    for (const std::uint32_t offset : {0U, 3U, 4U, 63U, 64U, 499U, 511U, 512U, 5000U}) {
+        const auto [verdict, sequence] = put(mark_of(1, offset));
+        ASSERT_EQ(verdict, ProducerVerdict::fresh);
+        first[offset] = sequence;
+    }
+    EXPECT_EQ(table.run_count(), 3U);  // offsets below 512, 512 and 5000
+    for (const auto& [offset, sequence] : first) {
+        EXPECT_EQ(put(mark_of(1, offset)), std::pair(ProducerVerdict::repeated, sequence));
+    }
+    EXPECT_EQ(put(mark_of(1, 1)).first, ProducerVerdict::fresh);
+    EXPECT_EQ(put(mark_of(1, 0, 0, 6)).first, ProducerVerdict::fresh);  // another producer
+    EXPECT_EQ(put(mark_of(1, 0), now, ShardUid{8}).first, ProducerVerdict::fresh);
+}
+
+TEST_F(Producers, TheAnswerHasTheArrivalOfTheFirstTime) {
+    (void)put(mark_of(1, 0), now);
+    (void)put(mark_of(1, 1), now + 5);
+    Appended out;
+    ASSERT_EQ(table.look(shard, mark_of(1, 1), now + 900, out), ProducerVerdict::repeated);
+    EXPECT_EQ(out.arrival_ms, now + 5);
+    EXPECT_TRUE(out.repeated);
+}
+
+TEST_F(Producers, BatchesComeInAnyOrderWithinTheWindowAndAreRefusedBehindIt) {
+    EXPECT_EQ(put(mark_of(100)).first, ProducerVerdict::fresh);
+    EXPECT_EQ(put(mark_of(37)).first, ProducerVerdict::fresh);
+    EXPECT_EQ(put(mark_of(36)).first, ProducerVerdict::too_old);
+    EXPECT_EQ(put(mark_of(101)).first, ProducerVerdict::fresh);
+    EXPECT_EQ(put(mark_of(37)).first, ProducerVerdict::too_old);  // stored, but not known any more
+    EXPECT_EQ(put(mark_of(100)).first, ProducerVerdict::repeated);
+}
+
+TEST_F(Producers, ANewerEpochBeginsAnewAndFencesOlderOnes) {
+    (void)put(mark_of(50, 0, 1));
+    EXPECT_EQ(put(mark_of(1, 0, 2)).first, ProducerVerdict::fresh);
+    EXPECT_EQ(put(mark_of(50, 0, 1)).first, ProducerVerdict::fenced);
+    EXPECT_EQ(put(mark_of(51, 0, 1)).first, ProducerVerdict::fenced);
+    EXPECT_EQ(put(mark_of(1, 0, 2)).first, ProducerVerdict::repeated);
+    EXPECT_EQ(table.run_count(), 1U);
+}
+
+TEST_F(Producers, WhoIsSilentIsForgottenInTime) {
+    (void)put(mark_of(1));
+    EXPECT_EQ(put(mark_of(1), now + 3'600'000).first, ProducerVerdict::repeated);
+    EXPECT_EQ(put(mark_of(1), now + 3'600'001).first, ProducerVerdict::fresh);
+    EXPECT_EQ(table.producer_count(), 1U);
+}
+
+TEST_F(Producers, RestartFromEntriesKnowsTheSame) {
+    std::mt19937 random(1);
+    std::map<std::pair<std::uint64_t, std::uint32_t>, Sequence> known;
+    std::vector<ProducerRunEntry> entries;
+    for (std::uint64_t batch = 1; batch <= 40; ++batch) {
+        for (std::uint32_t offset = 0; offset < 500; ++offset) {
+            if (random() % 3 == 0) {
+                known[{batch, offset}] = put(mark_of(batch, offset), now).second;
+                next += random() % 50 == 0 ? 1 : 0;  // somebody else's record
+            }
+        }
+        // Points come at any place, also in the middle of a run.
+        const auto more = unrecorded(next - 1 - random() % 100);
+        entries.insert(entries.end(), more.begin(), more.end());
+    }
+    const auto last = unrecorded(next);
+    entries.insert(entries.end(), last.begin(), last.end());
+    EXPECT_FALSE(table.has_unrecorded());
+    std::vector<ProducerRunEntry> snapshot;
+    table.snapshot([&](ShardUid) { return next; },
+                   [&](const ProducerRunEntry& entry) { snapshot.push_back(entry); });
+    EXPECT_EQ(snapshot.size(), table.run_count());
+    for (const auto& all : {entries, snapshot}) {
+        ProducerTable again = restored(all);
+        EXPECT_EQ(again.run_count(), table.run_count());
+        for (std::uint64_t batch = 1; batch <= 40; ++batch) {
+            for (std::uint32_t offset = 0; offset < 500; ++offset) {
+                Appended out;
+                const auto verdict = again.look(shard, mark_of(batch, offset), now, out);
+                const auto at = known.find({batch, offset});
+                ASSERT_EQ(verdict,
+                          at == known.end() ? ProducerVerdict::fresh : ProducerVerdict::repeated);
+                ASSERT_EQ(out.sequence, at == known.end() ? 0 : at->second);
+                ASSERT_TRUE(at == known.end() || out.arrival_ms == now);
+            }
+        }
+    }
+}
+
+// What is behind the point comes from frames, perhaps also what the entries have.
+TEST_F(Producers, FramesReplayedOverEntriesChangeNothing) {
+    std::vector<Sequence> sequences;
+    for (std::uint32_t offset = 0; offset < 10; ++offset) {
+        sequences.push_back(put(mark_of(1, offset)).second);
+    }
+    ProducerTable again = restored(unrecorded(sequences[4]));
+    for (std::uint32_t offset = 3; offset < 10; ++offset) {
+        again.note(shard, mark_of(1, offset), sequences[offset], now);
+    }
+    EXPECT_EQ(again.run_count(), 1U);
+    for (std::uint32_t offset = 0; offset < 10; ++offset) {
+        Appended out;
+        ASSERT_EQ(again.look(shard, mark_of(1, offset), now, out), ProducerVerdict::repeated);
+        EXPECT_EQ(out.sequence, sequences[offset]);
+    }
+}
+
+TEST_F(Producers, WindowAndEpochOutliveARestart) {
+    (void)put(mark_of(100, 0, 3));
+    ProducerTable again = restored(unrecorded(next));
+    Appended out;
+    EXPECT_EQ(again.look(shard, mark_of(36, 0, 3), now, out), ProducerVerdict::too_old);
+    EXPECT_EQ(again.look(shard, mark_of(100, 0, 2), now, out), ProducerVerdict::fenced);
+    ProducerTable later = restored(unrecorded(next), now + 3'600'001);
+    EXPECT_EQ(later.producer_count(), 0U);
+}
+
+TEST(ProducersAtTheirLimits, WhatIsForgottenEarlyIsRefusedAndNeverTakenForNew) {
+    ProducerTable::Limits limits;
+    limits.runs = 40;
+    limits.producers = 4;
+    ProducerTable table(limits);
+    Sequence next = 1;
+    std::map<std::uint64_t, std::set<std::uint64_t>> stored;
+    std::mt19937 random(2);
+    unsigned full = 0;
+    for (unsigned i = 0; i < 20'000; ++i) {
+        const std::uint64_t producer = 1 + random() % 6;
+        const std::uint64_t batch = 1 + i / 100 + random() % 80;
+        const ProducerMark mark = mark_of(batch, 0, 0, producer);
+        Appended out;
+        const ProducerVerdict verdict = table.look(shard, mark, now, out);
+        ASSERT_TRUE(verdict != ProducerVerdict::fresh || !stored[producer].contains(batch))
+            << "stored twice";
+        if (verdict != ProducerVerdict::fresh) {
+            continue;
+        }
+        if (!table.make_room(shard, mark, now)) {
+            ++full;
+            continue;
+        }
+        // A place in front of what was given up would have been refused.
+        table.note(shard, mark, next, now);
+        next += 2;
+        stored[producer].insert(batch);
+    }
+    EXPECT_GT(full, 0U);
+    EXPECT_LE(table.run_count(), 40U);
+    EXPECT_LE(table.producer_count(), 4U);
+    table.forget(shard);
+    EXPECT_EQ(table.run_count(), 0U);
+    EXPECT_EQ(table.producer_count(), 0U);
+    // Who was forgotten while its runs were to be written is not written, nor who has its place.
+    table.note(ShardUid{9}, mark_of(1), 5, now);
+    unsigned entries = 0;
+    table.take_unrecorded([](ShardUid) { return Sequence{100}; },
+                          [&](const ProducerRunEntry& entry) {
+                              EXPECT_EQ(entry.uid, 9U);
+                              ++entries;
+                          });
+    EXPECT_EQ(entries, 1U);
+    EXPECT_FALSE(table.has_unrecorded());
+}
+
+}  // namespace
+}  // namespace penstock
