@@ -70,6 +70,7 @@ void choose_shard(std::size_t record, PutPlan& out) {
     const auto target = view.find(out.hashes[record]);
     out.places[record].shard = &view.stream().shards[target.shard_index];
     out.places[record].over_quota = false;
+    out.places[record].stage = PutPlan::Place::Stage::routed;
     out.order.push_back(order_key(target.route->lane, target.route_index, record));
 }
 
@@ -132,6 +133,7 @@ void make_requests(std::span<const PutEntry> entries, AckLevel level, PutPlan& o
         AppendRequest::Item& item = request->items.emplace_back();
         item.record.partition_key = as_bytes(entry.partition_key.value_or(""));
         item.record.data = *entry.data;
+        item.record.producer = out.marks.empty() ? nullptr : &out.marks[record];
         item.record.explicit_hash = entry.explicit_hash && !spreads ? &out.hashes[record] : nullptr;
         item.record.sealer = sealers == nullptr ? nullptr : sealers->of_lane(lane);
         PENSTOCK_CHECK(sealers == nullptr || item.record.sealer != nullptr);
@@ -158,7 +160,9 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
         if (auto sound = check_size(stream, entries[i], i, many); !sound) {
             return sound;
         }
-        auto hash = spreads ? ApiResult<Hash128>(out.next_spread()) : hash_of(entries[i]);
+        auto hash = !spreads            ? hash_of(entries[i])
+                    : out.marks.empty() ? ApiResult<Hash128>(out.next_spread())
+                                        : ApiResult<Hash128>(spread_of(out.marks[i]));
         if (!hash) {
             return std::unexpected(std::move(hash.error()));
         }
@@ -172,13 +176,20 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
     if (quota.quotas != nullptr && stream.mode == StreamMode::provisioned) {
         apply_quota(entries, quota, out);
     }
-    make_requests(entries, level, out);
+    if (out.marks.empty()) {
+        make_requests(entries, level, out);
+    }
     return {};
 }
 
 void route_again(std::shared_ptr<const StreamView> view, std::span<const PutEntry> entries,
                  std::span<const std::uint32_t> records, AckLevel level, PutPlan& plan) {
     plan.views.push_back(std::move(view));
+    make_requests_for(entries, records, level, plan);
+}
+
+void make_requests_for(std::span<const PutEntry> entries, std::span<const std::uint32_t> records,
+                       AckLevel level, PutPlan& plan) {
     plan.order.clear();
     for (const std::uint32_t record : records) {
         choose_shard(record, plan);
@@ -202,12 +213,22 @@ void PutCall::start(std::unique_ptr<Reply> reply, bool many) {
     answered_ = false;
     pending_ = 0;
     plan_.lanes.clear();
+    plan_.lookups.clear();
     whereabouts_.clear();
     deadline_ms_ = context_.loop.now_ms() + context_.options.commit_deadline_ms;
     if (const auto ready = prepare(); !ready) {
         reply_->send(ready.error());
     } else {
-        post_from(0);
+        if (plan_.marks.empty()) {
+            post_from(0);
+        } else {
+            std::vector<std::uint32_t> records;
+            for (const std::uint64_t key : plan_.order) {
+                records.push_back(static_cast<std::uint32_t>(key & 0xffff));
+            }
+            std::ranges::sort(records);
+            place_marked(records);
+        }
         if (pending_ == 0) {
             answer();
         }
@@ -266,6 +287,9 @@ ApiStatus PutCall::prepare() {
                                  " under account " + context_.options.account + " is invalid."));
         }
     }
+    if (auto fault = read_producer(); !fault) {
+        return fault;
+    }
     auto planned = plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level,
                             plan_, {context_.options.quotas, context_.clock.monotonic_ns()});
     if (planned && input_.dry_run) {
@@ -290,8 +314,13 @@ void PutCall::on_reply(LaneRequest& request) {
             whereabouts_[i] = Whereabouts::returned;
         }
     }
+    for (const auto& lookup : plan_.lookups) {
+        if (&lookup->request == &request) {
+            take_lookup(*lookup, plan_);
+        }
+    }
     --pending_;
-    if (pending_ == 0 && !answered_ && !follow_reshard()) {
+    if (pending_ == 0 && !answered_ && !follow_lookups() && !follow_reshard()) {
         answer();
     }
     finish_if_done();
@@ -316,6 +345,11 @@ bool PutCall::follow_reshard() {
         key_refusal(*view, context_.streams.keys())) {
         return false;
     }
+    if (!plan_.marks.empty()) {
+        plan_.views.push_back(std::move(view));
+        place_marked(records);
+        return pending_ != 0;
+    }
     const std::size_t first = plan_.lanes.size();
     route_again(std::move(view), input_.entries, records, context_.options.ack_level, plan_);
     post_from(first);
@@ -337,6 +371,20 @@ PutCall::Fate PutCall::fate_of(std::size_t record, AppendVerdict& verdict, Errc&
     if (place.over_quota) {
         return Fate::refused;
     }
+    switch (place.stage) {
+        case PutPlan::Place::Stage::routed:
+            break;
+        case PutPlan::Place::Stage::looking:
+            return Fate::unknown;
+        case PutPlan::Place::Stage::found:
+            return Fate::committed;
+        case PutPlan::Place::Stage::refused:
+            verdict = place.verdict;
+            return Fate::refused;
+        case PutPlan::Place::Stage::unknown:
+            why = place.why;
+            return Fate::unknown;
+    }
     if (whereabouts_[place.request] == Whereabouts::refused) {
         return Fate::refused;
     }
@@ -354,6 +402,13 @@ PutCall::Fate PutCall::fate_of(std::size_t record, AppendVerdict& verdict, Errc&
     }
     why = request.runs[place.run].committed;
     return why == Errc::ok ? Fate::committed : Fate::unknown;
+}
+
+const Appended& PutCall::appended_of(std::size_t record) const {
+    const PutPlan::Place& place = plan_.places[record];
+    return place.stage == PutPlan::Place::Stage::found
+               ? place.appended
+               : plan_.requests[place.request]->items[place.item].appended;
 }
 
 ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate, Errc why) const {
@@ -374,6 +429,29 @@ ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate,
                 context_.streams.meter().refuse_write(plan_.places[record].shard->uid);
             }
             return throttled("Rate exceeded for " + where + ".");
+        case AppendVerdict::too_large: {
+            const PutEntry& entry = input_.entries[record];
+            const std::uint64_t bytes =
+                entry.data->size() + entry.partition_key.value_or("").size();
+            return invalid_argument(
+                "The record's " + std::to_string(bytes) +
+                " bytes are more than a quarter of a lane's memory, so " + where +
+                " never takes it. The node's setting memory must be above " +
+                std::to_string((4 * bytes >> 20) + 1) + "MiB for records of this size.");
+        }
+        case AppendVerdict::producer_fenced:
+            return invalid_argument(
+                "The record was not stored: its producer has put records of a "
+                "newer epoch in " +
+                where + ".");
+        case AppendVerdict::producer_window:
+            return invalid_argument(
+                "The record was not stored by this request; whether by an earlier one is not "
+                "known: its sequence of x-penstock-producer is too far behind the newest in " +
+                where + ".");
+        case AppendVerdict::producers_full:
+            return throttled("Too many producers to remember (x-penstock-producer) for " + where +
+                             ".");
         case AppendVerdict::disk_full:
             return internal_failure(
                 "The node's disks are full; the record was not stored in " + where +
@@ -408,7 +486,7 @@ void PutCall::answer_one() {
                                 : error_of(0, verdict, fate, why));
     }
     const PutPlan::Place& place = plan_.places[0];
-    const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
+    const Appended& appended = appended_of(0);
     const Shard& shard = *place.shard;
     std::string body;
     with_writer(reply_->dialect(), body, [&](auto& writer) {
@@ -451,7 +529,7 @@ void PutCall::write_answers(Writer& writer) const {
         const Fate fate = fate_of(i, verdict, why);
         if (fate == Fate::committed) [[likely]] {
             const PutPlan::Place& place = plan_.places[i];
-            const Appended& appended = plan_.requests[place.request]->items[place.item].appended;
+            const Appended& appended = appended_of(i);
             const Shard& shard = *place.shard;
             write_stored(writer, numbers,
                          shard.sequence_number(appended.sequence, appended.arrival_ms),

@@ -364,6 +364,20 @@ void NodeMetrics::add_storage_families() {
             total(out, [](const Group& g) { return g.gauges.lost_records; });
         });
     add(Kind::counter, "penstock_journal_blocks_total", "Journal blocks written.",
+    add(Kind::counter, "penstock_repeated_records_total",
+        "Records put again by their producers and known, so that they were not stored again.",
+        [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.counters.records_repeated; });
+        });
+    add(Kind::gauge, "penstock_producers",
+        "Producers of idempotent puts that are remembered, once for each shard.",
+        [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.gauges.producers; });
+        });
+    add(Kind::gauge, "penstock_producer_runs", "Their calls' parts that are remembered.",
+        [per_group](Samples& out) {
+            per_group(out, [](const Group& g) { return g.gauges.producer_runs; });
+        });
         [per_group](Samples& out) {
             per_group(out, [](const Group& g) { return g.counters.journal_blocks; });
         });

@@ -16,6 +16,7 @@
 #include "dataplane/lane/request.h"
 #include "storage/base/clock.h"
 #include "storage/format/frame.h"
+#include "storage/log/producers.h"
 
 namespace penstock {
 
@@ -37,6 +38,7 @@ public:
         Sequence trim = 1;
         std::vector<Stored> records;
         bool closed = false;
+        bool producers_moved = false;
         std::int64_t last_arrival_ms = 0;
     };
     struct Faults {
@@ -45,6 +47,7 @@ public:
         Errc append_outcome = Errc::ok;  // of whole requests
         Errc commit_outcome = Errc::ok;
         Errc plan_outcome = Errc::ok;
+        Errc lookup_outcome = Errc::ok;
         Errc control_outcome = Errc::ok;  // of add, drop, close and set_retention
         bool hold_closes = false;         // answered when it is false again
         std::map<ShardUid, AppendVerdict> verdicts;
@@ -106,7 +109,8 @@ public:
         return leases_;
     }
     [[nodiscard]] std::size_t append_requests() const { return append_requests_; }
-    std::atomic<int> bugs = 0;  // requests that broke the rules
+    [[nodiscard]] std::size_t lookups() const { return lookups_; }  // of shards that are there
+    std::atomic<int> bugs = 0;                                      // requests that broke the rules
 
 private:
     struct Posted {
@@ -237,6 +241,9 @@ private:
                 }
                 break;
             }
+            case RequestKind::producer_lookup:
+                look_up(static_cast<ProducerLookupRequest&>(request));
+                break;
             case RequestKind::turn:
                 static_cast<TurnRequest&>(request).turn = ++turns_ / 3;
                 turns_told_[posted.lane].insert(turns_ / 3);
@@ -276,15 +283,30 @@ private:
                     continue;
                 }
                 const auto fault = faults_.verdicts.find(run.shard);
+                ShardData& shard = it->second;
                 item.verdict = fault != faults_.verdicts.end() ? fault->second
-                               : it->second.closed             ? AppendVerdict::shard_closed
+                               : shard.closed                  ? AppendVerdict::shard_closed
                                                                : AppendVerdict::accepted;
+                const ProducerMark* mark = item.record.producer;
+                if (mark != nullptr &&
+                    producers_.look(run.shard, *mark, clock_.wall_ms(), item.appended) ==
+                        ProducerVerdict::repeated) {
+                    item.verdict = AppendVerdict::accepted;
+                    continue;
+                }
+                if (mark != nullptr && shard.producers_moved) {
+                    item.verdict = AppendVerdict::shard_closed;
+                }
                 if (item.verdict != AppendVerdict::accepted) {
                     continue;
                 }
-                ShardData& shard = it->second;
                 shard.last_arrival_ms = std::max(clock_.wall_ms(), shard.last_arrival_ms);
                 item.appended = {shard.next++, shard.last_arrival_ms};
+                if (mark != nullptr) {
+                    bugs += producers_.make_room(run.shard, *mark, clock_.wall_ms()) ? 0 : 1;
+                    producers_.note(run.shard, *mark, item.appended.sequence,
+                                    item.appended.arrival_ms);
+                }
                 if (faults_.commit_outcome == Errc::ok && item.record.sealer != nullptr) {
                     Stored& stored = shard.records.emplace_back();
                     stored.sequence = item.appended.sequence;
@@ -301,6 +323,19 @@ private:
             run.committed = faults_.commit_outcome;
         }
         bugs += expected_item == request.items.size() ? 0 : 1;
+    }
+
+    void look_up(ProducerLookupRequest& request) {
+        const auto it = shards_.find(request.shard);
+        request.outcome = it == shards_.end() ? Errc::not_found : faults_.lookup_outcome;
+        if (request.outcome != Errc::ok) {
+            return;
+        }
+        ++lookups_;
+        it->second.producers_moved = true;
+        for (ProducerLookupRequest::Item& item : request.items) {
+            (void)producers_.look(request.shard, item.mark, clock_.wall_ms(), item.appended);
+        }
     }
 
     void plan(ReadPlanRequest& request) {
@@ -351,6 +386,8 @@ private:
     Faults faults_;
     int leases_ = 0;
     std::atomic<std::size_t> append_requests_ = 0;
+    std::atomic<std::size_t> lookups_ = 0;
+    ProducerTable producers_;
     bool stop_ = false;
     std::thread thread_;
 };
