@@ -103,6 +103,13 @@ struct ConsumerView {
                                            const UpdateShardCountInput& input, ReplyWriter& reply);
 [[nodiscard]] ApiStatus update_stream_mode(const OperationContext& context,
                                            const UpdateStreamModeInput& input);
+[[nodiscard]] ApiStatus update_warm_throughput(const OperationContext& context,
+                                               const StreamRef& stream, std::int64_t mibps,
+                                               ReplyWriter& reply);
+// Nothing when a stream may have the shards that so much warm throughput needs.
+[[nodiscard]] std::optional<ApiError> check_warm_throughput(const OperationContext& context,
+                                                            std::string_view stream,
+                                                            std::int64_t mibps);
 
 // Shared by the answers that show shards.
 void write_hash_range(ReplyWriter& reply, const HashRange& range);

@@ -242,7 +242,7 @@ ApiStatus describe_stream_summary(const OperationContext& context, const StreamI
     reply.key("ConsumerCount");
     reply.number(static_cast<std::int64_t>(stream.consumers.size()));
     if (stream.warm_throughput_mibps != 0) {
-        write_warm_throughput(reply, stream.warm_throughput_mibps);
+        write_warm_throughput(reply, context.streams.on_demand(), stream);
     }
     if (stream.mode == StreamMode::on_demand) {
         reply.key("RecordDistributionStrategy");

@@ -1,9 +1,10 @@
-// SplitShard, MergeShards, UpdateShardCount, UpdateStreamMode. The steps behind them:
-// docs/resharding.md.
+// SplitShard, MergeShards, UpdateShardCount, UpdateStreamMode, UpdateStreamWarmThroughput. The
+// steps behind them: docs/resharding.md.
 #include <algorithm>
 #include <functional>
 
 #include "control/kinesis/operations.h"
+#include "control/kinesis/ops_settings.h"
 #include "control/kinesis/reshard.h"
 #include "control/kinesis/shard_id.h"
 
@@ -129,7 +130,68 @@ ApiStatus reshard(const OperationContext& context, const StreamView& view,
     });
 }
 
+// The shards that the warm throughput needs, if there are fewer.
+ReshardPlan warm_up(const OperationContext& context, Stream& stream, std::int64_t mibps) {
+    stream.warm_throughput_mibps = static_cast<std::uint32_t>(mibps);
+    const std::uint64_t count =
+        context.streams.on_demand().shards_for(static_cast<std::uint64_t>(mibps));
+    return count > stream.open_shard_count()
+               ? scale_evenly(stream, static_cast<std::uint32_t>(count))
+               : ReshardPlan{};
+}
+
 }  // namespace
+
+std::optional<ApiError> check_warm_throughput(const OperationContext& context,
+                                              std::string_view stream, std::int64_t mibps) {
+    const OnDemandLimits& limits = context.streams.on_demand();
+    const std::uint64_t most = limits.mibps_of(limits.shards_max);
+    if (mibps <= 0 || (static_cast<std::uint64_t>(mibps) <= most &&
+                       limits.shards_for(static_cast<std::uint64_t>(mibps)) <= limits.shards_max)) {
+        return std::nullopt;
+    }
+    return ApiError{"LimitExceededException",
+                    "WarmThroughputMiBps " + std::to_string(mibps) + " of stream " +
+                        std::string(stream) + " under account " + std::string(context.account) +
+                        " exceeds the limit of " + std::to_string(most) + ", which is what the " +
+                        std::to_string(limits.shards_max) +
+                        " shards that a stream may have take (on-demand, shards-max)."};
+}
+
+ApiStatus update_warm_throughput(const OperationContext& context, const StreamRef& stream,
+                                 std::int64_t mibps, ReplyWriter& reply) {
+    const auto view = resolve_stream(context, stream);
+    if (!view) {
+        return std::unexpected(view.error());
+    }
+    const std::string& name = (*view)->stream().name;
+    if (auto fault = check_warm_throughput(context, name, mibps)) {
+        return std::unexpected(std::move(*fault));
+    }
+    Stream before;
+    const auto done = change(context, **view, [&](Stream& now) -> ApiResult<ReshardPlan> {
+        if (now.mode != StreamMode::on_demand) {
+            return std::unexpected(validation_error(
+                "Stream " + now.name + " under account " + std::string(context.account) +
+                " is in PROVISIONED mode; WarmThroughputMiBps needs a stream in "
+                "ON_DEMAND mode."));
+        }
+        before = now;
+        before.warm_throughput_mibps = static_cast<std::uint32_t>(mibps);
+        return warm_up(context, now, mibps);
+    });
+    if (!done) {
+        return done;
+    }
+    reply.begin_object();
+    reply.key("StreamARN");
+    reply.plain(context.arn_of(name));
+    reply.key("StreamName");
+    reply.plain(name);
+    write_warm_throughput(reply, context.streams.on_demand(), before);
+    reply.end_object();
+    return {};
+}
 
 ApiStatus split_shard(const OperationContext& context, const SplitShardInput& input) {
     const auto view = resolve_stream(context, input.stream);
@@ -245,9 +307,26 @@ ApiStatus update_stream_mode(const OperationContext& context, const UpdateStream
     }
     const StreamMode mode =
         input.mode == "ON_DEMAND" ? StreamMode::on_demand : StreamMode::provisioned;
+    const std::int64_t warm = input.warm_throughput.value_or(0);
+    if (warm != 0 && mode == StreamMode::provisioned) {
+        return std::unexpected(
+            validation_error("WarmThroughputMiBps needs a stream in ON_DEMAND mode."));
+    }
+    if (auto fault = check_warm_throughput(context, (*view)->stream().name, warm)) {
+        return std::unexpected(std::move(*fault));
+    }
     return change(context, **view, [&](Stream& stream) -> ApiResult<ReshardPlan> {
+        const auto done = [&]() -> ReshardPlan {
+            if (mode == StreamMode::on_demand && input.warm_throughput) {
+                return warm_up(context, stream, warm);
+            }
+            if (mode == StreamMode::provisioned) {
+                stream.warm_throughput_mibps = 0;
+            }
+            return {};
+        };
         if (stream.mode == mode) {
-            return ReshardPlan{};
+            return done();
         }
         const std::int64_t now_ms = context.clock.wall_ms();
         std::erase_if(stream.mode_changes_ms,
@@ -261,7 +340,7 @@ ApiStatus update_stream_mode(const OperationContext& context, const UpdateStream
         }
         stream.mode_changes_ms.push_back(now_ms);
         stream.mode = mode;
-        return ReshardPlan{};
+        return done();
     });
 }
 

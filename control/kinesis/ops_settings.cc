@@ -204,23 +204,19 @@ ApiStatus change_monitoring(const OperationContext& context, const MonitoringInp
     return {};
 }
 
-ApiStatus change_settings(const OperationContext& context, const StreamSettingsInput& input,
-                          ReplyWriter& reply) {
+ApiStatus change_settings(const OperationContext& context, const StreamSettingsInput& input) {
     const auto view = resolve_stream(context, input.stream);
     if (!view) {
         return std::unexpected(view.error());
     }
     const Stream& stream = (*view)->stream();
     const bool sets_size = context.operation == Operation::update_max_record_size;
-    const bool warms = context.operation == Operation::update_stream_warm_throughput;
     const auto needs_on_demand = [&] {
-        return std::unexpected(
-            validation_error("Stream " + stream.name + " under account " +
-                             std::string(context.account) + " is in PROVISIONED mode; " +
-                             (warms ? "WarmThroughputMiBps" : "RecordDistributionStrategy") +
-                             " needs a stream in ON_DEMAND mode."));
+        return std::unexpected(validation_error(
+            "Stream " + stream.name + " under account " + std::string(context.account) +
+            " is in PROVISIONED mode; RecordDistributionStrategy needs a stream in ON_DEMAND "
+            "mode."));
     };
-    std::uint32_t warm = 0;
     const Status done = context.streams.update(stream.name, [&](Stream& now) -> Status {
         if (sets_size) {
             now.max_record_kib = static_cast<std::uint32_t>(*input.max_record_kib);
@@ -229,14 +225,8 @@ ApiStatus change_settings(const OperationContext& context, const StreamSettingsI
         if (now.mode != StreamMode::on_demand) {
             return fail(Errc::invalid_argument);
         }
-        if (warms) {
-            now.warm_throughput_mibps = warm = static_cast<std::uint32_t>(
-                std::min<std::int64_t>(*input.warm_throughput, count_shown_max));
-        } else {
-            now.distribution = *input.distribution == distribution_names[0]
-                                   ? Distribution::by_key
-                                   : Distribution::automatic;
-        }
+        now.distribution = *input.distribution == distribution_names[0] ? Distribution::by_key
+                                                                        : Distribution::automatic;
         return {};
     });
     if (!done && done.error().code == Errc::invalid_argument) {
@@ -244,15 +234,6 @@ ApiStatus change_settings(const OperationContext& context, const StreamSettingsI
     }
     if (!done) {
         return std::unexpected(stream_failure(context, stream, done.error()));
-    }
-    if (warms) {
-        reply.begin_object();
-        reply.key("StreamARN");
-        reply.plain(context.arn_of(stream.name));
-        reply.key("StreamName");
-        reply.plain(stream.name);
-        write_warm_throughput(reply, warm);
-        reply.end_object();
     }
     return {};
 }
@@ -269,13 +250,14 @@ void write_metrics(ReplyWriter& reply, unsigned metrics) {
     reply.end_array();
 }
 
-void write_warm_throughput(ReplyWriter& reply, std::uint32_t mibps) {
+void write_warm_throughput(ReplyWriter& reply, const OnDemandLimits& limits, const Stream& stream) {
     reply.key("WarmThroughput");
     reply.begin_object();
     reply.key("TargetMiBps");
-    reply.number(mibps);
+    reply.number(stream.warm_throughput_mibps);
     reply.key("CurrentMiBps");
-    reply.number(mibps);
+    reply.number(static_cast<std::int64_t>(std::min<std::uint64_t>(
+        limits.mibps_of(stream.open_shard_count()), stream.warm_throughput_mibps)));
     reply.end_object();
 }
 
@@ -345,7 +327,12 @@ std::optional<ApiStatus> run_settings_operation(const OperationContext& context,
             return with(
                 StreamSettingsInput{},
                 [&](auto& input) { return read_stream_settings(source, operation, input); },
-                [&](const auto& input) { return change_settings(context, input, reply); });
+                [&](const auto& input) {
+                    return operation == Operation::update_stream_warm_throughput
+                               ? update_warm_throughput(context, input.stream,
+                                                        *input.warm_throughput, reply)
+                               : change_settings(context, input);
+                });
         default:
             return std::nullopt;
     }

@@ -67,7 +67,7 @@ inline constexpr std::size_t tags_per_resource_max = 50;
                                       const Error& error);
 // The names of the metrics of a set, as an array.
 void write_metrics(ReplyWriter& reply, unsigned metrics);
-// The member WarmThroughput. There is no other quota of such a stream, so it has what it asks for.
-void write_warm_throughput(ReplyWriter& reply, std::uint32_t mibps);
+// The member WarmThroughput: what was asked for, and what of it the open shards are good for.
+void write_warm_throughput(ReplyWriter& reply, const OnDemandLimits& limits, const Stream& stream);
 
 }  // namespace penstock::kinesis

@@ -164,8 +164,14 @@ ApiStatus create_stream(const OperationContext& context, const CreateStreamInput
             "WarmThroughputMiBps and RecordDistributionStrategy AUTO need a stream "
             "in ON_DEMAND mode."));
     }
-    wanted.warm_throughput_mibps = static_cast<std::uint32_t>(
-        std::min<std::int64_t>(input.warm_throughput.value_or(0), shard_count_shown_max));
+    const std::int64_t warm = input.warm_throughput.value_or(0);
+    if (auto fault = check_warm_throughput(context, wanted.name, warm)) {
+        return std::unexpected(std::move(*fault));
+    }
+    wanted.warm_throughput_mibps = static_cast<std::uint32_t>(warm);
+    wanted.shard_count = std::max(wanted.shard_count,
+                                  static_cast<std::uint32_t>(context.streams.on_demand().shards_for(
+                                      static_cast<std::uint64_t>(warm))));
     wanted.distribution =
         input.distribution == "AUTO" ? Distribution::automatic : Distribution::by_key;
     if (auto fault = check_tags(input.tags, wanted.name, context.account)) {
@@ -189,7 +195,7 @@ ApiStatus create_stream(const OperationContext& context, const CreateStreamInput
                 std::string(context.account) + " in " + context.region +
                 ". Current shard count for the account: " + std::to_string(done.error().detail) +
                 ". Number of additional shards that would have resulted from this request: " +
-                std::to_string(count) + "."});
+                std::to_string(wanted.shard_count) + "."});
     }
     return std::unexpected(catalog_failure(done.error()));
 }

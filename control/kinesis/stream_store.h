@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "control/catalog/catalog.h"
+#include "control/kinesis/on_demand.h"
 #include "control/kinesis/shard_meter.h"
 #include "control/kinesis/stream.h"
 #include "dataplane/door/routes.h"
@@ -56,6 +57,7 @@ struct NewStream {
 struct StreamStoreOptions {
     // Open shards of all streams together.
     std::uint32_t shards_max = 20'000;
+    OnDemandLimits on_demand;
     // The doors' streams, in the doors' order, for RouteTable::make().
     std::vector<std::string> door_streams;
     // Takes each new table. Called from one thread at a time.
@@ -142,6 +144,7 @@ public:
     // For what is kept beside the streams.
     [[nodiscard]] Catalog& catalog() noexcept { return catalog_; }
     [[nodiscard]] std::uint32_t shards_max() const noexcept { return options_.shards_max; }
+    [[nodiscard]] const OnDemandLimits& on_demand() const noexcept { return options_.on_demand; }
     // 32 bytes, random, the same after a restart.
     [[nodiscard]] std::string_view iterator_key() const noexcept { return iterator_key_; }
     [[nodiscard]] std::uint32_t open_shard_count() const;

@@ -18,6 +18,7 @@
 #include "control/node/catalog_log.h"
 #include "control/node/local_socket.h"
 #include "control/node/node_metrics.h"
+#include "control/node/on_demand_scaler.h"
 #include "control/node/pages.h"
 #include "control/node/request_metrics.h"
 #include "control/node/supervisor.h"
@@ -167,6 +168,9 @@ public:
         }
         if (supervisor_ != nullptr) {
             supervisor_->stop();
+        }
+        if (scaler_ != nullptr) {
+            scaler_->stop();
         }
         streams_.reset();
         if (metrics_ != nullptr) {
@@ -508,6 +512,7 @@ private:
         };
         streams.keys = keys_.get();
         streams.log = [this](std::string_view line) { say(true, std::string(line)); };
+        streams.on_demand = options_.on_demand;
         auto opened = kinesis::StreamStore::open(*catalog_, *lanes_, clock_, std::move(streams));
         if (!opened) {
             why = "streams: " + describe(opened.error());
@@ -527,7 +532,19 @@ private:
             supervising_ = supervisor_.get();
         }
         supervisor_->start();
+        scaler_ = std::make_unique<OnDemandScaler>(
+            *lanes_, *streams_, clock_,
+            OnDemandScaler::Options{
+                .limits = options_.on_demand,
+                .log = [this](std::string_view line) { say(false, std::string(line)); },
+                .records = [this] { return open_records(); }});
+        scaler_->start();
         return true;
+    }
+
+    std::unique_ptr<kinesis::RecordSource> open_records() const {
+        return std::make_unique<kinesis::SegmentRecordSource>(open_container_files(set_->paths()),
+                                                              set_->geometry().set_id);
     }
 
     bool open_tls(std::string& why) {
@@ -585,6 +602,7 @@ private:
         };
         sources.tls = tls_.get();
         sources.fan_out = &subscriptions_->counters;
+        sources.on_demand = &scaler_->counters();
         metrics_ = std::make_unique<NodeMetrics>(std::move(sources));
         status_pages_ = std::make_unique<metrics::StatusPages>(
             metrics_->registry(), [this] { return metrics_->not_ready(); });
@@ -624,10 +642,7 @@ private:
         auto opened = http::HttpServer::open(
             std::move(server),
             [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
-                const auto sources_factory = [this]() -> std::unique_ptr<kinesis::RecordSource> {
-                    return std::make_unique<kinesis::SegmentRecordSource>(
-                        open_container_files(set_->paths()), set_->geometry().set_id);
-                };
+                const auto sources_factory = [this] { return open_records(); };
                 auth::Gate* gate =
                     options_.unsigned_requests ? nullptr : gates_[loop.index()].get();
                 return std::make_unique<FrontHandler>(
@@ -710,6 +725,7 @@ private:
     std::unique_ptr<LaneSet> lanes_;
     std::unique_ptr<kinesis::StreamStore> streams_;
     std::unique_ptr<Supervisor> supervisor_;
+    std::unique_ptr<OnDemandScaler> scaler_;
     std::shared_ptr<kinesis::SubscriptionTable> subscriptions_ =
         std::make_shared<kinesis::SubscriptionTable>();
     std::vector<std::unique_ptr<RequestCounters>> requests_;  // by control thread

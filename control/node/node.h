@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/kinesis/on_demand.h"
 #include "control/kinesis/shard_quota.h"
 #include "dataplane/door/door.h"
 #include "dataplane/eal.h"
@@ -64,6 +65,7 @@ struct NodeOptions {
     std::vector<DoorSpec> doors;
     AckLevel ack_level = AckLevel::quorum;
     std::optional<kinesis::ShardQuotaLimits> shard_quota;  // empty: unlimited
+    kinesis::OnDemandLimits on_demand;
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages huge_pages = EalOptions::HugePages::automatic;
     std::string region = "us-east-1";

@@ -57,6 +57,7 @@ NodeMetrics::NodeMetrics(Sources sources) : sources_(std::move(sources)), caller
     add_http_families();
     add_part_families();
     add_fan_out_families();
+    add_on_demand_families();
     add_enhanced_families();
     add_key_families();
 }
@@ -363,7 +364,6 @@ void NodeMetrics::add_storage_families() {
         [total](Samples& out) {
             total(out, [](const Group& g) { return g.gauges.lost_records; });
         });
-    add(Kind::counter, "penstock_journal_blocks_total", "Journal blocks written.",
     add(Kind::counter, "penstock_repeated_records_total",
         "Records put again by their producers and known, so that they were not stored again.",
         [per_group](Samples& out) {
@@ -378,6 +378,7 @@ void NodeMetrics::add_storage_families() {
         [per_group](Samples& out) {
             per_group(out, [](const Group& g) { return g.gauges.producer_runs; });
         });
+    add(Kind::counter, "penstock_journal_blocks_total", "Journal blocks written.",
         [per_group](Samples& out) {
             per_group(out, [](const Group& g) { return g.counters.journal_blocks; });
         });

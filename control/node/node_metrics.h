@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "control/auth/gate.h"
+#include "control/kinesis/on_demand.h"
 #include "control/kinesis/shard_quota.h"
 #include "control/kinesis/stream_store.h"
 #include "control/kinesis/subscription_table.h"
@@ -36,6 +37,7 @@ public:
         std::vector<const RequestCounters*> requests;  // one per control thread
         const http::TlsContext* tls = nullptr;         // when TLS is spoken
         const kinesis::FanOutCounters* fan_out = nullptr;
+        const kinesis::OnDemandCounters* on_demand = nullptr;
         std::vector<const auth::Gate*> gates;          // the same, where requests are signed
         const kinesis::ShardQuotas* quotas = nullptr;  // where shards have quotas
     };
@@ -80,6 +82,7 @@ private:
     void add_port_families();
     void add_fan_out_families();  // fan_out_metrics.cc
     void add_key_families();      // key_metrics.cc
+    void add_on_demand_families();  // on_demand_metrics.cc
     void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
 
     Sources sources_;

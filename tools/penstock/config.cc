@@ -343,6 +343,10 @@ constexpr std::array specs{
                 "aws (default: 1 MiB and 1000 records in, 2 MiB and 5 reads out), parts of it, "
                 "such as in=4MiB,out-calls=50, or unlimited.",
                 [](O& o, V v) { return read_shard_quota(v, o.shard_quota); }},
+    SettingSpec{"on-demand", Shape::single, "WHEN",
+                "When shards of ON_DEMAND streams are split and merged: off, or parts of "
+                "in=1MiB,in-records=1000,split-after=5,merge-after=900,shards-max=200 (default).",
+                [](O& o, V v) { return read_on_demand(v, o.on_demand); }},
     SettingSpec{"poll", Shape::single, "MODE",
                 "How an idle lane waits: adaptive (default) sleeps, busy spins.",
                 [](O& o, V v) { return store_choice(o.poll, v, poll_modes); }},

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/kinesis/on_demand.h"
 #include "control/kinesis/shard_quota.h"
 #include "dataplane/eal.h"
 #include "dataplane/lane/idle.h"
@@ -58,6 +59,7 @@ struct ServeOptions {
     AckLevel ack_level = AckLevel::quorum;
     // Empty: unlimited.
     std::optional<kinesis::ShardQuotaLimits> shard_quota = kinesis::ShardQuotaLimits{};
+    kinesis::OnDemandLimits on_demand;
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
     unsigned http_threads = 1;

@@ -1,4 +1,5 @@
-// The value of `--shard-quota`: unlimited, aws, or parts of Kinesis' quota that are to be others.
+// The values of `--shard-quota` (unlimited, aws, or parts of Kinesis' quota that are to be others)
+// and of `--on-demand` (off, or parts of when shards are split and merged).
 //
 // Runs on: any thread.
 #pragma once
@@ -7,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "control/kinesis/on_demand.h"
 #include "control/kinesis/shard_quota.h"
 
 namespace penstock {
@@ -14,5 +16,7 @@ namespace penstock {
 // Nothing when it was understood, otherwise what was expected.
 [[nodiscard]] std::optional<std::string> read_shard_quota(
     std::string_view text, std::optional<kinesis::ShardQuotaLimits>& out);
+[[nodiscard]] std::optional<std::string> read_on_demand(std::string_view text,
+                                                        kinesis::OnDemandLimits& out);
 
 }  // namespace penstock

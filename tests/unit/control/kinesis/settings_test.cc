@@ -185,10 +185,20 @@ TEST_F(Settings, WarmThroughputIsOfOnDemandStreams) {
     EXPECT_FALSE(summary("s").contains("WarmThroughput"));
     const Answer answer =
         ask("UpdateStreamWarmThroughput", {{"StreamName", "d"}, {"WarmThroughputMiBps", 100}});
-    EXPECT_EQ(answer.json,
-              json({{"StreamName", "d"},
-                    {"StreamARN", arn + "d"},
-                    {"WarmThroughput", {{"TargetMiBps", 100}, {"CurrentMiBps", 100}}}}));
+    EXPECT_EQ(answer.json, json({{"StreamName", "d"},
+                                 {"StreamARN", arn + "d"},
+                                 {"WarmThroughput", {{"TargetMiBps", 100}, {"CurrentMiBps", 7}}}}));
+    settle();
+    const json hundred = {{"TargetMiBps", 100}, {"CurrentMiBps", 100}};
+    EXPECT_EQ(summary("d")["WarmThroughput"], hundred);
+    EXPECT_EQ(summary("d")["OpenShardCount"], 100);
+    // Less needs fewer, but shards are merged only when they are cold.
+    ask("UpdateStreamWarmThroughput", {{"StreamName", "d"}, {"WarmThroughputMiBps", 2}});
+    EXPECT_EQ(summary("d")["OpenShardCount"], 100);
+    const Answer most =
+        ask("UpdateStreamWarmThroughput", {{"StreamName", "d"}, {"WarmThroughputMiBps", 201}});
+    EXPECT_EQ(most.type(), "LimitExceededException");
+    EXPECT_NE(most.message().find("exceeds the limit of 200"), std::string::npos);
     EXPECT_EQ(
         ask("UpdateStreamWarmThroughput", {{"StreamName", "s"}, {"WarmThroughputMiBps", 1}}).type(),
         "ValidationException");
