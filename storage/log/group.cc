@@ -29,6 +29,8 @@ constexpr std::uint64_t bulk_rest_ns = 100'000'000;
 // One shard may not take all memory of its lane; and records that yield leave so much of it, and of
 // what a shard may take, to those that don't.
 constexpr std::uint64_t shard_part = 4;
+// Shards that get records all at once, and find room.
+constexpr std::uint64_t shards_ahead = 8;
 constexpr std::uint64_t yielding_part = 32;
 // Checksums are taken over pieces of this size: still in the nearest cache, and long enough for the
 // wide instructions, which cost as much for a record of 100 bytes as for one of 500.
@@ -155,11 +157,10 @@ AppendVerdict GroupCore::admit(const ShardLog& shard, std::uint64_t bytes, AckLe
         return over_share && has_room(shard, bytes, 0) ? AppendVerdict::shard_behind
                                                        : AppendVerdict::no_room;
     }
-    const std::uint64_t part = pool.size_bytes() / shard_part;
-    const std::uint64_t most = part - (yields ? pool.size_bytes() / yielding_part : 0);
+    const std::uint64_t most =
+        pool.size_bytes() / shard_part - (yields ? pool.size_bytes() / yielding_part : 0);
     if (shard.pending_bytes + bytes > most) {
-        // What exceeds it alone would be pushed back for ever.
-        return bytes > part ? AppendVerdict::too_large : AppendVerdict::shard_behind;
+        return AppendVerdict::shard_behind;
     }
     return AppendVerdict::accepted;
 }
@@ -179,6 +180,9 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
         }
     }
     const std::uint64_t bytes = record_bytes(record);
+    if (bytes > pool.size_bytes() / shard_part) {
+        return AppendVerdict::too_large;  // it would be pushed back for ever
+    }
     verdict = admit(shard, bytes, level, record.yields);
     if (verdict != AppendVerdict::accepted) {
         return verdict;
@@ -659,6 +663,11 @@ void ShardGroup::add_shard(ShardUid shard, std::int64_t retention_ms, CommitWait
             .uid = value(shard), .last_arrival_ms = first_arrival_ms, .retention_ms = retention_ms},
         [waiter] { waiter->on_done(*waiter, Errc::ok); });
     core.add_shard_log(*core.table.find(shard));
+    // A child of a split has its parent's flow at once: room for a few more shards than those that
+    // are written to is asked for now, not when their first records are refused for want of it.
+    const std::uint64_t soon =
+        std::min<std::uint64_t>(core.shards.size(), core.waiting_shards + shards_ahead);
+    core.space_wanted = core.space_wanted || core.room_units() < core.needed_units(0, soon);
 }
 
 void ShardGroup::drop_shard(ShardUid shard, CommitWaiter& done) noexcept {
