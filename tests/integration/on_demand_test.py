@@ -24,6 +24,18 @@ class OnDemand(NodeTest):
         self.assertEqual(open_shards(client), 4)
         return client
 
+    def set_mode(self, node, client, mode):
+        arn = client.describe_stream_summary(StreamName="s")["StreamDescriptionSummary"]["StreamARN"]
+
+        def is_set():
+            try:
+                client.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": mode})
+            except client.exceptions.ResourceInUseException:
+                return False    # a change of shards had just begun
+            return True
+        wait_for(is_set, f"the mode to be {mode}", 20)
+        node.wait_active("s", client)
+
     def changes(self, node, kind):
         return node.metrics().get("penstock_on_demand_changes_total", kind=kind)
 
@@ -101,6 +113,8 @@ class OnDemand(NodeTest):
             node.start()
             client = node.boto()
             node.wait_active("s", client)
+        # From now on the shards stay as they are.
+        self.set_mode(node, client, "PROVISIONED")
         check_lineage(client, load)
 
 

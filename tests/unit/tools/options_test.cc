@@ -127,6 +127,8 @@ TEST(Options, ValuesReachTheirFields) {
                                     "123456789012",
                                     "--shard-quota",
                                     "in=4MiB,out-calls=50",
+                                    "--on-demand",
+                                    "in=64KiB,in-records=7,split-after=1,shards-max=9",
                                     "--linger-us",
                                     "50",
                                     "--direct-threshold",
@@ -164,6 +166,7 @@ TEST(Options, ValuesReachTheirFields) {
     expected.region = "eu-west-1";
     expected.account = "123456789012";
     expected.shard_quota = kinesis::ShardQuotaLimits{4U << 20, 1000, 2U << 20, 50};
+    expected.on_demand = {true, 64U << 10, 7, 1000, 900'000, 9};
     expected.linger_us = 50;
     expected.direct_threshold_bytes = 128U << 10;
     expected.replica_lag_bytes = 1U << 30;
@@ -279,6 +282,12 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
         {{"serve", "--data", "/d", "--unsigned", "--shard-quota", "in=1KiB"},
          {"--shard-quota", "'in=1KiB'", "unlimited, aws"}},
         {{"serve", "--data", "/d", "--unsigned", "--shard-quota", "aws,"}, {"--shard-quota"}},
+        {{"serve", "--data", "/d", "--unsigned", "--on-demand", "in=1KiB"},
+         {"--on-demand", "'in=1KiB'", "off, or some of in=BYTES"}},
+        {{"serve", "--data", "/d", "--unsigned", "--on-demand", "split-after=0"}, {"--on-demand"}},
+        {{"serve", "--data", "/d", "--unsigned", "--on-demand", "off,in=1MiB"}, {"--on-demand"}},
+        {{"serve", "--data", "/d", "--unsigned", "--on-demand", "shards-max=10001"},
+         {"--on-demand"}},
         {{"serve", "--data", "/d", "--unsigned", "--poll", "fast"},
          {"--poll", "'fast'", "adaptive or busy"}},
         {{"serve", "--data", "/d", "--unsigned", "--hugepages", "yes"},

@@ -354,6 +354,106 @@ TEST_F(LaneTest, AShardIsClosedBehindWhatWasHandedOver) {
     EXPECT_EQ(again.outcome, Errc::not_found);
 }
 
+TEST_F(LaneTest, RecordsThatComeAgainAreAnsweredAsTheFirstTime) {
+    add_shard(shard_a);
+    const std::vector<std::string> texts{"a", "b", "c", "d"};
+    std::vector<ProducerMark> marks;
+    for (std::uint32_t i = 0; i < texts.size(); ++i) {
+        marks.push_back({5, 0, i, 1});
+    }
+    const auto put = [&](AppendRequest& request, std::span<const std::size_t> which) {
+        std::vector<std::string> own;
+        for (const std::size_t i : which) {
+            own.push_back(texts[i]);
+        }
+        add_run(request, shard_a, own);
+        for (std::size_t i = 0; i < which.size(); ++i) {
+            request.items[i].record.producer = &marks[which[i]];
+        }
+        ask(request);
+        EXPECT_EQ(request.runs[0].committed, Errc::ok);
+    };
+    const Sequence before = end_of(shard_a);
+    AppendRequest part;
+    put(part, std::array<std::size_t, 2>{1, 3});
+    AppendRequest whole;
+    put(whole, std::array<std::size_t, 4>{0, 1, 2, 3});
+    EXPECT_EQ(end_of(shard_a), before + 4);
+    EXPECT_EQ(lane->counters().records_from_api.get(), 4U);
+    const std::array<Sequence, 4> places{before + 2, before, before + 3, before + 1};
+    for (std::size_t i = 0; i < places.size(); ++i) {
+        EXPECT_EQ(whole.items[i].verdict, AppendVerdict::accepted);
+        EXPECT_EQ(whole.items[i].appended.sequence, places[i]);
+        EXPECT_EQ(whole.items[i].appended.repeated, i % 2 == 1);
+    }
+    // As a call for its child asks.
+    ProducerLookupRequest lookup;
+    lookup.shard = shard_a;
+    for (const ProducerMark& mark : marks) {
+        lookup.items.emplace_back().mark = mark;
+    }
+    lookup.items.emplace_back().mark = {5, 0, 9, 1};
+    ask(lookup);
+    EXPECT_EQ(lookup.outcome, Errc::ok);
+    for (std::size_t i = 0; i < places.size(); ++i) {
+        EXPECT_TRUE(lookup.items[i].appended.repeated);
+        EXPECT_EQ(lookup.items[i].appended.sequence, places[i]);
+    }
+    EXPECT_FALSE(lookup.items[4].appended.repeated);
+    EXPECT_EQ(lookup.items[4].verdict, AppendVerdict::accepted);
+    // What was asked for and was not there must not come in afterwards.
+    marks[0].offset_in_batch = 9;
+    AppendRequest late;
+    add_run(late, shard_a, {"late"});
+    late.items[0].record.producer = &marks[0];
+    ask(late);
+    EXPECT_EQ(late.items[0].verdict, AppendVerdict::shard_closed);
+    EXPECT_EQ(lane->counters().refused_api.get(DropReason::shard_closed), 1U);
+    marks[0].epoch = 1;
+    AppendRequest fenced;
+    add_run(fenced, shard_a, {"fenced"});
+    fenced.items[0].record.producer = &marks[0];
+    ask(fenced);
+    EXPECT_EQ(fenced.items[0].verdict, AppendVerdict::shard_closed);
+    lookup.shard = ShardUid{4711};
+    ask(lookup);
+    EXPECT_EQ(lookup.outcome, Errc::not_found);
+}
+
+TEST_F(LaneTest, ProducersThatAreFencedOrBehindTheirWindowAreCountedSo) {
+    add_shard(shard_a);
+    const auto verdict_of = [&](const ProducerMark& mark) {
+        AppendRequest request;
+        add_run(request, shard_a, {"x"});
+        request.items[0].record.producer = &mark;
+        ask(request);
+        return request.items[0].verdict;
+    };
+    EXPECT_EQ(verdict_of({5, 2, 0, 100}), AppendVerdict::accepted);
+    EXPECT_EQ(verdict_of({5, 1, 0, 101}), AppendVerdict::producer_fenced);
+    EXPECT_EQ(verdict_of({5, 2, 0, 36}), AppendVerdict::producer_window);
+    EXPECT_EQ(lane->counters().refused_api.get(DropReason::producer_fenced), 1U);
+    EXPECT_EQ(lane->counters().refused_api.get(DropReason::producer_window), 1U);
+    EXPECT_EQ(drop_reason(AppendVerdict::producers_full), DropReason::producers_full);
+}
+
+TEST_F(LaneTest, ARecordAboveAQuarterOfTheMemoryIsNeverPushedBack) {
+    lane.reset();
+    storage.memory_bytes = 16U << 20;
+    make_lane({});
+    add_shard(shard_a);
+    const auto verdict_of = [&](std::size_t bytes) {
+        AppendRequest request;
+        const std::vector<std::string> texts{std::string(bytes, 'x')};
+        add_run(request, shard_a, texts);
+        ask(request);
+        return request.items[0].verdict;
+    };
+    EXPECT_EQ(verdict_of(1000), AppendVerdict::accepted);
+    EXPECT_NE(verdict_of(3U << 20), AppendVerdict::too_large);
+    EXPECT_EQ(verdict_of(5U << 20), AppendVerdict::too_large);
+}
+
 TEST_F(LaneTest, ATurnHasItsNumber) {
     TurnRequest first;
     ask(first);

@@ -34,7 +34,7 @@ struct SimStorage {
     // Opens the engine and recovers `groups` into `lane`, on the calling thread.
     Status open(Lane& lane, const std::vector<GroupId>& groups, unsigned group_count) {
         engine = world.make_engine();
-        PENSTOCK_TRY(made, FramePool::open(*engine, 64U << 20));
+        PENSTOCK_TRY(made, FramePool::open(*engine, memory_bytes));
         pool = std::move(made);
         lane.set_engine(*engine, false);
         for (const GroupId id : groups) {
@@ -48,6 +48,7 @@ struct SimStorage {
         return {};
     }
 
+    std::size_t memory_bytes = 64U << 20;
     SimWorld world;
     std::unique_ptr<IoEngine> engine;
     std::unique_ptr<FramePool> pool;

@@ -153,6 +153,22 @@ TEST(GroupTable, TrimmingBeforeAChunkTakenAheadKeepsTheShardsEnd) {
     EXPECT_EQ(copy->find(ShardUid{1})->end, (ChainEnd{200, 1, 9}));
 }
 
+TEST(GroupTable, ProducerRunsAreKeptForWhoAsksAndThenNoMore) {
+    GroupTable table(32);
+    ProducerRunEntry run{.uid = 1, .producer = 5, .batch = 7, .first_sequence = 3};
+    EXPECT_FALSE(apply(table, run)) << "there is no such shard";
+    ASSERT_TRUE(apply(table, ShardEntry{.uid = 1}));
+    EXPECT_TRUE(apply(table, run));
+    run.batch = 8;
+    EXPECT_TRUE(apply(table, run));
+    const auto runs = table.take_producer_runs();
+    ASSERT_EQ(runs.size(), 2U);
+    EXPECT_EQ(runs[1].batch, 8U);
+    EXPECT_TRUE(apply(table, run));
+    EXPECT_TRUE(table.take_producer_runs().empty());
+    static_assert(sizeof(ProducerRunEntry) == 120 && offsetof(ProducerRunEntry, bits) == 56);
+}
+
 TEST(GroupTable, ContradictingEntriesAreRefused) {
     GroupTable table(32);
     EXPECT_TRUE(apply(table, ContainerEntry{0, 32}));
