@@ -90,6 +90,7 @@ GroupCore::GroupCore(const GroupOptions& o, IoEngine& e, Clock& c, FramePool& p)
       frames(frame_slots(p)) {
     now_ns = clock.monotonic_ns();
     wall_ms = clock.wall_ms();
+    believed_ms = wall_ms;
 }
 
 GroupCore::~GroupCore() {
@@ -538,6 +539,7 @@ void GroupCore::timers() noexcept {
     if (now_ns >= next_retention_ns) {
         next_retention_ns = now_ns + 1'000'000'000;
         watch_clock();
+        believed_ms = retention_held ? believed_ms : wall_ms;
         apply_retention();
     }
 }

@@ -8,7 +8,8 @@ namespace penstock {
 // that is closed or full of work still knows what it took.
 AppendVerdict GroupCore::look_for_repeat(const ShardLog& shard, const ProducerMark& mark,
                                          Appended& out) noexcept {
-    switch (producers.look(shard.uid, mark, wall_ms, out)) {
+    // A clock that leapt makes nobody forgotten.
+    switch (producers.look(shard.uid, mark, believed_ms, out)) {
         case ProducerVerdict::repeated:
             ++counters.records_repeated;
             return AppendVerdict::accepted;
@@ -23,8 +24,8 @@ AppendVerdict GroupCore::look_for_repeat(const ShardLog& shard, const ProducerMa
     if (shard.producers_moved) {
         return AppendVerdict::shard_closed;
     }
-    return producers.make_room(shard.uid, mark, wall_ms) ? AppendVerdict::accepted
-                                                         : AppendVerdict::producers_full;
+    return producers.make_room(shard.uid, mark, believed_ms) ? AppendVerdict::accepted
+                                                             : AppendVerdict::producers_full;
 }
 
 AppendVerdict ShardGroup::look_up(ShardLog& shard, const ProducerMark& mark,
