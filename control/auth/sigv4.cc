@@ -15,6 +15,9 @@ constexpr std::string_view terminator = "aws4_request";
 constexpr std::string_view unsigned_payload = "UNSIGNED-PAYLOAD";
 constexpr std::string_view authority_name = ":authority";
 constexpr std::size_t parameters_max = 64;
+// Each name is looked for among all headers, and what it names is hashed as often as it is named.
+// Clients sign a dozen.
+constexpr std::size_t signed_headers_max = 100;
 
 char to_lower(char c) noexcept {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
@@ -233,6 +236,11 @@ std::optional<Refusal> finish_claim(Claim& claim) {
             "Credential must have exactly 5 slash-delimited elements, e.g. "
             "keyid/date/region/service/term, got '" +
             shown(claim.credential) + "'");
+    }
+    if (std::ranges::count(claim.signed_headers, ';') >=
+        static_cast<std::ptrdiff_t>(signed_headers_max)) {
+        return incomplete("At most " + std::to_string(signed_headers_max) +
+                          " signed headers are accepted.");
     }
     return std::nullopt;
 }

@@ -214,6 +214,18 @@ TEST(SigV4, WhatIsMissingIsNamed) {
                   .message,
               "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP "
               "header.");
+    for (const int more : {99, 100}) {
+        std::string names = "host";
+        for (int i = 0; i < more; ++i) {
+            names += ";host";
+        }
+        const auto signs = read({{"Authorization",
+                                  "AWS4-HMAC-SHA256 Credential=K/20261123/r/kinesis/aws4_request, "
+                                  "SignedHeaders=" +
+                                      names + ", Signature=ab"},
+                                 {"X-Amz-Date", date}});
+        EXPECT_EQ(signs.has_value(), more == 99);
+    }
     std::string many = "/?a=1";
     for (int i = 0; i < 64; ++i) {
         many += "&a=1";
