@@ -60,6 +60,8 @@ public:
     std::size_t refused() const noexcept override { return inner_->refused(); }
     std::uint64_t stall_ms() const noexcept override { return inner_->stall_ms(); }
     Protocol protocol() const noexcept override { return inner_->protocol(); }
+    bool is_busy() const noexcept override { return inner_->is_busy(); }
+    Ending ending() const noexcept override { return slow_ ? Ending::slow : inner_->ending(); }
     void begin_shutdown() override {
         shutting_down_ = true;
         inner_->begin_shutdown();
@@ -71,6 +73,7 @@ public:
             if (context_.now_ms - begun_ms_ <= context_.times.header_ms) {
                 return Overdue::nothing;
             }
+            slow_ = true;
             return Overdue::close;
         }
         return inner_->check_time();
@@ -92,6 +95,7 @@ private:
     std::uint64_t begun_ms_ = 0;
     bool decided_ = false;
     bool shutting_down_ = false;
+    bool slow_ = false;
 };
 
 }  // namespace

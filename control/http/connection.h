@@ -44,9 +44,33 @@ struct ConnectionTimes {
     std::uint64_t idle_ms = 120'000;   // nothing asked, nothing to answer
     std::uint64_t header_ms = 10'000;  // from the first byte of a head to its end
     std::uint64_t stall_ms = 30'000;   // a body or an answer that makes no progress
+    // To the first request. One that takes longer is the first to go when a place is needed.
+    std::uint64_t first_request_ms = 1'000;
     // The same for a BodyStream that the peer does not read: longer than any subscription lives.
     std::uint64_t stream_stall_ms = 330'000;
 };
+
+// Why a connection ended, as the metrics name it.
+enum class Ending : std::uint8_t {
+    peer,       // closed or broken by the peer
+    served,     // the last answer was sent, after which the peer or its protocol wanted no more
+    malformed,  // what came is no acceptable request
+    too_large,  // a head or body beyond the limits
+    slow,       // a handshake, head, frame or body that did not come in time
+    unread,     // answers that the peer did not take
+    idle,
+    flood,    // frames or headers without measure
+    tls,      // the handshake failed
+    crowded,  // it was idle for longest when there was no place for another
+    stopping,
+};
+inline constexpr std::size_t ending_count = 11;
+[[nodiscard]] std::string_view name_of(Ending ending) noexcept;
+
+// The next room for a body that has filled the one it has and may become `whole_bytes`: memory is
+// taken as bytes arrive, not as they are announced.
+[[nodiscard]] std::size_t next_body_capacity(std::size_t capacity_bytes,
+                                             std::size_t whole_bytes) noexcept;
 
 // What the connections of one control thread have met. Written on that thread, read on any.
 struct ConnectionCounters {
@@ -124,6 +148,10 @@ public:
     [[nodiscard]] virtual std::size_t outstanding() const noexcept = 0;
     // Requests this layer answered itself because they were malformed, too large or too slow.
     [[nodiscard]] virtual std::size_t refused() const noexcept = 0;
+    // A handler works for it, or a body is made for it over time: not to be closed for another.
+    [[nodiscard]] virtual bool is_busy() const noexcept = 0;
+    // Why it ends, once wants_close() or check_time() said that it does.
+    [[nodiscard]] virtual Ending ending() const noexcept = 0;
 
     // What the peer speaks; HTTP/1 until it has shown.
     [[nodiscard]] virtual Protocol protocol() const noexcept { return Protocol::http1; }

@@ -30,7 +30,6 @@ using ErrorCode = boost::beast::error_code;
 constexpr std::size_t joined_bytes_max = 16 * 1024;
 // Room in the input buffer beyond the largest head: what a small body or the next request needs.
 constexpr std::size_t input_extra_bytes = 16 * 1024;
-constexpr std::size_t chunked_growth_bytes_min = 16 * 1024;
 // A BodyStream is asked for more while less than this is unsent: enough to keep a socket busy.
 constexpr std::size_t stream_unsent_bytes_max = 64 * 1024;
 constexpr std::string_view head_end = "\r\n\r\n";
@@ -102,9 +101,12 @@ class Http1Connection final : public Connection {
 public:
     explicit Http1Connection(ConnectionContext& context)
         : context_(context),
+          body_budget_(std::make_shared<BodyBudget>()),
           in_capacity_(context.limits.header_bytes_max + input_extra_bytes),
           chunked_(context.limits.header_bytes_max),
-          progress_ms_(context.now_ms) {}
+          progress_ms_(context.now_ms) {
+        body_budget_->whole = context.body_budget;
+    }
 
     std::span<char> input_space() override {
         to_body_ = state_ == State::sized_body && in_begin_ == in_end_;
@@ -183,8 +185,7 @@ public:
     bool wants_input() const noexcept override {
         return !ended_ && !closing_ && slots_.size() < context_.limits.outstanding_max &&
                out_.size_bytes() < context_.limits.unsent_bytes_max &&
-               (state_ == State::sized_body ? request_->body_buffer().size() < body_bytes_
-                                            : in_end_ - in_begin_ < in_capacity_);
+               (state_ == State::sized_body ? has_body_room() : in_end_ - in_begin_ < in_capacity_);
     }
 
     bool wants_close() const noexcept override {
@@ -195,6 +196,10 @@ public:
 
     std::size_t outstanding() const noexcept override { return outstanding_; }
     std::size_t refused() const noexcept override { return refused_; }
+    bool is_busy() const noexcept override { return outstanding_ != 0 || stream_.has_value(); }
+    Ending ending() const noexcept override {
+        return ended_ && ending_ == Ending::served ? Ending::peer : ending_;
+    }
     void begin_shutdown() override { shutting_down_ = true; }
     std::uint64_t stall_ms() const noexcept override {
         return stream_ ? context_.times.stream_stall_ms : context_.times.stall_ms;
@@ -236,6 +241,12 @@ private:
         return context_.now_ms > since_ms && context_.now_ms - since_ms > limit_ms;
     }
 
+    // A body that has filled its room gets more in next_request().
+    [[nodiscard]] bool has_body_room() const noexcept {
+        const BodyBuffer& body = request_->body_buffer();
+        return body.size() < body.capacity();
+    }
+
     [[nodiscard]] std::string_view input() const noexcept {
         return in_begin_ == in_end_ ? std::string_view{}
                                     : std::string_view{in_.get() + in_begin_, in_end_ - in_begin_};
@@ -265,6 +276,7 @@ private:
     void refuse_large_body();
 
     ConnectionContext& context_;
+    std::shared_ptr<BodyBudget> body_budget_;
     std::size_t in_capacity_;
     std::unique_ptr<char[]> in_;
     std::size_t in_begin_ = 0;
@@ -286,6 +298,7 @@ private:
     std::uint64_t first_slot_ = 0;
     std::size_t outstanding_ = 0;
     std::size_t refused_ = 0;
+    Ending ending_ = Ending::served;
     std::optional<Streaming> stream_;
     OutputQueue out_;
     std::uint64_t progress_ms_;  // bytes last moved, or a request was last answered
@@ -319,7 +332,11 @@ bool Http1Connection::take_request() {
 Overdue Http1Connection::check_time() {
     const ConnectionTimes& times = context_.times;
     if (!out_.empty()) {
-        return passed(progress_ms_, stall_ms()) ? Overdue::close : Overdue::nothing;
+        if (!passed(progress_ms_, stall_ms())) {
+            return Overdue::nothing;
+        }
+        ending_ = Ending::unread;
+        return Overdue::close;
     }
     if (outstanding_ != 0 || stream_) {
         return Overdue::nothing;
@@ -338,7 +355,11 @@ Overdue Http1Connection::check_time() {
             }
             break;
         case Receiving::nothing:
-            return passed(progress_ms_, times.idle_ms) ? Overdue::close : Overdue::nothing;
+            if (passed(progress_ms_, times.idle_ms)) {
+                ending_ = Ending::idle;
+                return Overdue::close;
+            }
+            break;
     }
     return Overdue::nothing;
 }
@@ -349,6 +370,9 @@ void Http1Connection::refuse(int status, std::string_view line) {
     }
     ++refused_;
     closing_ = true;
+    ending_ = status == 408                    ? Ending::slow
+              : status == 413 || status == 431 ? Ending::too_large
+                                               : Ending::malformed;
     request_.reset();
     state_ = State::head;
     in_begin_ = in_end_ = 0;
@@ -449,7 +473,7 @@ bool Http1Connection::check_head() {
 void Http1Connection::begin_body() {
     if (request_->has_header("Transfer-Encoding")) {
         chunked_ = ChunkedDecoder(context_.limits.header_bytes_max);
-        request_->body_buffer().charge_to(context_.body_budget);
+        request_->body_buffer().charge_to(body_budget_);
         state_ = State::chunked_body;
         return;
     }
@@ -471,8 +495,12 @@ void Http1Connection::begin_body() {
         state_ = State::complete;
         return;
     }
-    request_->body_buffer().charge_to(context_.body_budget);
-    if (reserve_body(body_bytes_)) {
+    if (body_bytes_ > context_.limits.body_bytes_max) {
+        refuse_large_body();
+        return;
+    }
+    request_->body_buffer().charge_to(body_budget_);
+    if (reserve_body(next_body_capacity(0, body_bytes_))) {
         state_ = State::sized_body;
     }
 }
@@ -496,12 +524,20 @@ bool Http1Connection::reserve_body(std::uint64_t wanted_bytes) {
 
 bool Http1Connection::take_sized_body() {
     BodyBuffer& body = request_->body_buffer();
-    const std::string_view bytes = input().substr(0, body_bytes_ - body.size());
-    body.append(bytes);
-    in_begin_ += bytes.size();
-    if (body.size() == body_bytes_) {
-        state_ = State::complete;
-        return true;
+    for (;;) {
+        const std::string_view bytes = input().substr(0, body.capacity() - body.size());
+        body.append(bytes);
+        in_begin_ += bytes.size();
+        if (body.size() == body_bytes_) {
+            state_ = State::complete;
+            return true;
+        }
+        if (body.size() < body.capacity()) {
+            break;
+        }
+        if (!reserve_body(next_body_capacity(body.capacity(), body_bytes_))) {
+            return true;
+        }
     }
     maybe_continue();
     return incomplete("body");
@@ -519,9 +555,8 @@ bool Http1Connection::take_chunked_body() {
             case ChunkedDecoder::Step::data: {
                 const std::size_t wanted = body.size() + output.data.size();
                 if (wanted > body.capacity()) {
-                    const std::size_t doubled =
-                        std::max(body.capacity() * 2, chunked_growth_bytes_min);
-                    const std::size_t larger = std::min(doubled, context_.limits.body_bytes_max);
+                    const std::size_t larger =
+                        next_body_capacity(body.capacity(), context_.limits.body_bytes_max);
                     if (!reserve_body(std::max(wanted, larger))) {
                         return true;
                     }

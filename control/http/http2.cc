@@ -24,15 +24,15 @@ using Next = BodyStream::Next;
 // What a peer may send of one body, and of all, before we have taken it.
 constexpr std::uint32_t stream_window_bytes = 1024 * 1024;
 constexpr std::int32_t connection_window_bytes = 16 * 1024 * 1024;
-// A body's memory grows up to its end in steps: what a peer announces costs nothing yet.
-constexpr std::size_t body_growth_bytes_min = 16 * 1024;
-constexpr std::size_t body_first_bytes_max = stream_window_bytes;
 // Frames are made while less than this is unsent: enough to keep a socket busy.
 constexpr std::size_t ready_bytes_max = 64 * 1024;
 // Parts of bodies smaller than this are copied into the output, larger ones lent.
 constexpr std::size_t copied_bytes_max = 1024;
 // Control frames waiting to be sent, past which no more is read from a peer that takes none.
 constexpr std::size_t control_frames_max = 1000;
+// A header block that large by RFC 9113's count, in units of what is accepted, is no mistake: a few
+// bytes of HPACK can stand for thousands each, so its connection ends before it has been read.
+constexpr std::size_t header_bomb_factor = 4;
 // Frames that ask for nothing (resets, pings, settings, …) a peer may send at once, and per second
 // in the long run. What clients do honestly, cancelling and keeping alive, is far below.
 constexpr std::uint64_t idle_frames_burst = 1000;
@@ -90,6 +90,14 @@ public:
     }
     std::size_t outstanding() const noexcept override { return outstanding_; }
     std::size_t refused() const noexcept override { return refused_; }
+    bool is_busy() const noexcept override {
+        return outstanding_ != 0 || std::ranges::any_of(streams_, [](const auto& entry) {
+                   return entry.second.source != nullptr;
+               });
+    }
+    Ending ending() const noexcept override {
+        return ended_ && ending_ == Ending::served ? Ending::peer : ending_;
+    }
     Protocol protocol() const noexcept override { return Protocol::http2; }
     void begin_shutdown() override;
     std::uint64_t stall_ms() const noexcept override;
@@ -109,7 +117,8 @@ private:
 
     void set_callbacks(nghttp2_session_callbacks* callbacks);
     void begin_request(std::int32_t id);
-    void take_field(std::string_view name, std::string_view value);
+    // False: the header block is not worth reading further.
+    [[nodiscard]] bool take_field(std::string_view name, std::string_view value);
     void finish_head(Stream& stream);
     [[nodiscard]] bool check_head(Stream& stream);
     void take_body(std::int32_t id, std::string_view bytes);
@@ -126,12 +135,13 @@ private:
     [[nodiscard]] int send_data(Stream& stream, const std::uint8_t* head, std::size_t size_bytes);
     void charge_idle_frames(std::uint64_t count);
     void flooded(std::string_view why);
-    void terminate(std::uint32_t code, std::string_view why);
+    void terminate(std::uint32_t code, std::string_view why, Ending ending);
     void finish_shutdown();
     [[nodiscard]] bool is_overdue(const Stream& stream) const noexcept;
     void give_up(Stream& stream);
 
     ConnectionContext& context_;
+    std::shared_ptr<BodyBudget> body_budget_ = std::make_shared<BodyBudget>();
     nghttp2_session* session_ = nullptr;
     std::unordered_map<std::int32_t, Stream> streams_;
     std::deque<std::int32_t> ready_;  // complete requests, in order
@@ -146,7 +156,9 @@ private:
     std::uint64_t idle_frames_seen_ = 0;
     std::uint64_t idle_frames_left_ = idle_frames_burst;
     std::uint64_t idle_frames_ms_;
+    Ending ending_ = Ending::served;
     bool settings_seen_ = false;
+    bool bomb_ = false;
     bool ended_ = false;   // the peer's side
     bool failed_ = false;  // the session takes no further input
     bool dead_ = false;    // and makes no further output
@@ -156,6 +168,7 @@ private:
 
 Http2Connection::Http2Connection(ConnectionContext& context)
     : context_(context), sent_ms_(context.now_ms), idle_frames_ms_(context.now_ms) {
+    body_budget_->whole = context.body_budget;
     watch_.start(context.now_ms);
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_option* option = nullptr;
@@ -197,9 +210,10 @@ void Http2Connection::set_callbacks(nghttp2_session_callbacks* callbacks) {
         callbacks,
         [](nghttp2_session*, const nghttp2_frame*, const std::uint8_t* name, std::size_t name_bytes,
            const std::uint8_t* value, std::size_t value_bytes, std::uint8_t, void* user) noexcept {
-            self(user).take_field({reinterpret_cast<const char*>(name), name_bytes},
-                                  {reinterpret_cast<const char*>(value), value_bytes});
-            return 0;
+            const bool wanted =
+                self(user).take_field({reinterpret_cast<const char*>(name), name_bytes},
+                                      {reinterpret_cast<const char*>(value), value_bytes});
+            return wanted ? 0 : static_cast<int>(NGHTTP2_ERR_CALLBACK_FAILURE);
         });
     nghttp2_session_callbacks_set_on_invalid_header_callback(
         callbacks, [](nghttp2_session*, const nghttp2_frame*, const std::uint8_t*, std::size_t,
@@ -245,11 +259,14 @@ void Http2Connection::input_received(std::size_t count_bytes) {
     watch_.see(bytes, context_.now_ms);
     const ssize_t used = nghttp2_session_mem_recv(
         session_, reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-    if (used == NGHTTP2_ERR_FLOODED || used == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
+    if (bomb_) {
+        flooded("a header block without measure");
+    } else if (used == NGHTTP2_ERR_FLOODED || used == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
         flooded(nghttp2_strerror(static_cast<int>(used)));
     } else if (used < 0) {
         ++refused_;
-        terminate(NGHTTP2_PROTOCOL_ERROR, nghttp2_strerror(static_cast<int>(used)));
+        terminate(NGHTTP2_PROTOCOL_ERROR, nghttp2_strerror(static_cast<int>(used)),
+                  Ending::malformed);
     } else {
         charge_idle_frames(watch_.idle_frames() - idle_frames_seen_);
         idle_frames_seen_ = watch_.idle_frames();
@@ -270,12 +287,13 @@ void Http2Connection::charge_idle_frames(std::uint64_t count) {
 
 void Http2Connection::flooded(std::string_view why) {
     context_.counters->floods.add();
-    terminate(NGHTTP2_ENHANCE_YOUR_CALM, why);
+    terminate(NGHTTP2_ENHANCE_YOUR_CALM, why, Ending::flood);
 }
 
 // Says why in a GOAWAY, and takes nothing more.
-void Http2Connection::terminate(std::uint32_t code, std::string_view why) {
+void Http2Connection::terminate(std::uint32_t code, std::string_view why, Ending ending) {
     failed_ = true;
+    ending_ = ending;
     nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE,
                           nghttp2_session_get_last_proc_stream_id(session_), code,
                           reinterpret_cast<const std::uint8_t*>(why.data()), why.size());
@@ -288,8 +306,10 @@ void Http2Connection::begin_request(std::int32_t id) {
     stream.progress_ms = context_.now_ms;
 }
 
-void Http2Connection::take_field(std::string_view name, std::string_view value) {
+bool Http2Connection::take_field(std::string_view name, std::string_view value) {
     block_.add(name, value, context_.limits.header_bytes_max);
+    bomb_ = block_.size_bytes > header_bomb_factor * context_.limits.header_bytes_max;
+    return !bomb_;
 }
 
 void Http2Connection::finish_head(Stream& stream) {
@@ -436,13 +456,12 @@ bool Http2Connection::make_room(Stream& stream, std::size_t more_bytes) {
         return true;
     }
     if (body.capacity() == 0) {
-        body.charge_to(context_.body_budget);
+        body.charge_to(body_budget_);
     }
     const std::size_t whole =
         std::min<std::uint64_t>(stream.length_bytes.value_or(context_.limits.body_bytes_max),
                                 context_.limits.body_bytes_max);
-    const std::size_t first = stream.length_bytes ? body_first_bytes_max : body_growth_bytes_min;
-    const std::size_t larger = std::min(std::max(body.capacity() * 2, first), whole);
+    const std::size_t larger = next_body_capacity(body.capacity(), whole);
     if (!body.reserve(std::max(wanted, larger))) {
         refuse(stream, 503, "There is no memory for another request body: try again later.");
         return false;
@@ -619,7 +638,11 @@ void Http2Connection::on_sent(const nghttp2_frame& frame) {
         return;
     }
     if (frame.hd.type == NGHTTP2_GOAWAY) {
-        refused_ += frame.goaway.error_code != NGHTTP2_NO_ERROR && !failed_ ? 1U : 0U;
+        if (frame.goaway.error_code != NGHTTP2_NO_ERROR && !failed_) {
+            // nghttp2's own judgement of what came.
+            ++refused_;
+            ending_ = Ending::malformed;
+        }
         return;
     }
     const bool ends = (frame.hd.type == NGHTTP2_HEADERS || frame.hd.type == NGHTTP2_DATA) &&
@@ -720,14 +743,19 @@ std::uint64_t Http2Connection::stall_ms() const noexcept {
 Overdue Http2Connection::check_time() {
     const ConnectionTimes& times = context_.times;
     if (!out_.empty()) {
-        return passed(sent_ms_, stall_ms()) ? Overdue::close : Overdue::nothing;
+        if (!passed(sent_ms_, stall_ms())) {
+            return Overdue::nothing;
+        }
+        ending_ = Ending::unread;
+        return Overdue::close;
     }
     if (failed_) {
         return Overdue::nothing;
     }
     const bool slow_frame = (watch_.within() && !watch_.within_data()) || !settings_seen_;
     if (slow_frame && passed(watch_.since_ms(), times.header_ms)) {
-        terminate(NGHTTP2_ENHANCE_YOUR_CALM, "a frame or header block did not arrive in time");
+        terminate(NGHTTP2_ENHANCE_YOUR_CALM, "a frame or header block did not arrive in time",
+                  Ending::slow);
         return Overdue::answered;
     }
     Overdue found = Overdue::nothing;
@@ -738,7 +766,7 @@ Overdue Http2Connection::check_time() {
         }
     }
     if (streams_.empty() && passed(std::max(watch_.last_ms(), sent_ms_), times.idle_ms)) {
-        terminate(NGHTTP2_NO_ERROR, "idle");
+        terminate(NGHTTP2_NO_ERROR, "idle", Ending::idle);
         found = Overdue::answered;
     }
     return found;

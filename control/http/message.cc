@@ -58,9 +58,29 @@ bool equals_ignoring_case(std::string_view a, std::string_view b) noexcept {
            });
 }
 
+bool BodyBudget::take(std::size_t bytes) noexcept {
+    const BodyBudget& all = whole ? *whole : *this;
+    const std::size_t free_bytes = all.limit_bytes - std::min(all.used_bytes, all.limit_bytes);
+    if (bytes > free_bytes || (whole && used_bytes > free_bytes - bytes)) {
+        return false;
+    }
+    used_bytes += bytes;
+    if (whole) {
+        whole->used_bytes += bytes;
+    }
+    return true;
+}
+
+void BodyBudget::give_back(std::size_t bytes) noexcept {
+    used_bytes -= bytes;
+    if (whole) {
+        whole->used_bytes -= bytes;
+    }
+}
+
 BodyBuffer::~BodyBuffer() {
     if (budget_) {
-        budget_->used_bytes -= capacity_;
+        budget_->give_back(capacity_);
     }
 }
 
@@ -68,12 +88,8 @@ bool BodyBuffer::reserve(std::size_t capacity_bytes) {
     if (capacity_bytes <= capacity_) {
         return true;
     }
-    if (budget_) {
-        const std::size_t more_bytes = capacity_bytes - capacity_;
-        if (more_bytes > budget_->limit_bytes - budget_->used_bytes) {
-            return false;
-        }
-        budget_->used_bytes += more_bytes;
+    if (budget_ && !budget_->take(capacity_bytes - capacity_)) {
+        return false;
     }
     auto larger = std::make_unique_for_overwrite<char[]>(capacity_bytes + body_padding_bytes);
     if (size_ != 0) {

@@ -27,10 +27,17 @@ struct HeaderField {
 // ASCII only, which is all a header name may be.
 [[nodiscard]] bool equals_ignoring_case(std::string_view a, std::string_view b) noexcept;
 
-// Memory that request bodies of one control thread may take together.
+// Memory that request bodies of one control thread may take together, or those of one connection:
+// then `whole` is the thread's.
 struct BodyBudget {
     std::size_t limit_bytes = 512 * 1024 * 1024;
     std::size_t used_bytes = 0;
+    std::shared_ptr<BodyBudget> whole = nullptr;
+
+    // A connection may take as much as is free, not more: so those who hold much leave something
+    // for each that comes, however many they are.
+    [[nodiscard]] bool take(std::size_t bytes) noexcept;
+    void give_back(std::size_t bytes) noexcept;
 };
 
 // A growing block of bytes that is not cleared before it is filled and keeps zero padding behind

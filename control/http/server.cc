@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -11,8 +12,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <future>
+#include <list>
 #include <thread>
 #include <unordered_map>
 
@@ -29,6 +32,14 @@ constexpr std::uint64_t linger_ms = 2'000;
 constexpr std::uint64_t accept_pause_ms = 100;
 constexpr int accepts_per_turn_max = 64;
 constexpr int reads_per_turn_max = 8;
+// How many connections are looked at for one that may go, when a new one has no place. The next
+// time the search goes on where it ended.
+constexpr std::size_t looked_at_max = 256;
+// Connections accepted and not adopted by their thread yet, beyond connections_max.
+constexpr std::size_t handed_over_max = 256;
+// Of an answer, what the kernel may hold that it cannot send: enough for any distance at hand, and
+// what a peer that does not read costs beside the peer's own window.
+constexpr int unsent_in_kernel_bytes_max = 256 * 1024;
 
 // Written by one control thread, read by any.
 class Counter {
@@ -49,6 +60,8 @@ private:
 
 struct ThreadCounters {
     Counter timed_out;
+    Counter refused;
+    std::array<Counter, ending_count> closed;
     Counter open;  // counted by the acceptor when it hands a connection over
     Counter requests;
     Counter requests_http2;  // of these
@@ -88,6 +101,8 @@ public:
     }
     // `secure`: it came to the port that speaks TLS.
     void adopt(int fd, bool secure);
+    // Closes the connection that has been without a request for longest. False: all are busy.
+    [[nodiscard]] bool make_room();
     void begin_stop();
 
     void respond(ConnectionId id, StreamId stream, HttpResponse&& response) override;
@@ -106,6 +121,9 @@ private:
         std::uint64_t linger_until_ms = 0;  // 0: not lingering
         std::size_t refused = 0;
         bool dirty = false;
+        bool has_asked = false;
+        std::uint64_t begun_ms = 0;
+        std::list<Peer*>::iterator place;  // in asked_ or strangers_
     };
 
     void on_events(std::uint64_t id, std::uint32_t events);
@@ -117,7 +135,8 @@ private:
     void settle(Peer& peer);
     void mark_dirty(Peer& peer);
     void settle_dirty();
-    void close_peer(std::uint64_t id);
+    void close_peer(std::uint64_t id, Ending ending);
+    void refuse_peer(int fd, bool secure);
     void sweep();
     void sweep_peer(Peer& peer);
     void end_when_done();
@@ -129,6 +148,10 @@ private:
     ThreadCounters counters_;
     std::unique_ptr<HttpHandler> handler_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Peer>> peers_;
+    // Those that came last are last.
+    std::list<Peer*> strangers_;  // without any request yet
+    // Those that had a request last are last.
+    std::list<Peer*> asked_;
     std::vector<std::uint64_t> dirty_;
     std::uint64_t next_id_ = 1;
     std::uint64_t date_ms_ = 0;
@@ -138,6 +161,9 @@ private:
 };
 
 void Worker::run(const HandlerFactory& factory, std::promise<std::string>& ready) {
+    std::array<char, 16> name{};
+    std::snprintf(name.data(), name.size(), "control-%u", loop_->index());
+    ::pthread_setname_np(::pthread_self(), name.data());
     std::string problem;
     try {
         handler_ = factory(*loop_);
@@ -150,7 +176,7 @@ void Worker::run(const HandlerFactory& factory, std::promise<std::string>& ready
     // stopped.
     loop_->run();
     while (!peers_.empty()) {
-        close_peer(peers_.begin()->first);
+        close_peer(peers_.begin()->first, Ending::stopping);
     }
     handler_.reset();
 }
@@ -169,6 +195,10 @@ void Worker::adopt(int fd, bool secure) {
         counters_.open.subtract();
         return;
     }
+    if (peers_.size() >= options_.connections_max && !make_room()) {
+        refuse_peer(fd, secure);
+        return;
+    }
     renew_time();
     auto peer = std::make_unique<Peer>();
     const std::uint64_t id = next_id_++;
@@ -181,8 +211,48 @@ void Worker::adopt(int fd, bool secure) {
         counters_.open.subtract();
         return;
     }
+    peer->begun_ms = loop_->now_ms();
+    peer->place = strangers_.insert(strangers_.end(), peer.get());
     peers_.emplace(id, std::move(peer));
     sweep();
+}
+
+bool Worker::make_room() {
+    const auto end = [this](const Peer& peer) {
+        close_peer(peer.id,
+                   peer.linger_until_ms != 0 ? peer.connection->ending() : Ending::crowded);
+        return true;
+    };
+    // Who has never asked anything goes before those that have, but is given time for it, unless
+    // there is a crowd of them.
+    const auto is_late = [this](const Peer& peer) {
+        return loop_->now_ms() - peer.begun_ms >= options_.times.first_request_ms;
+    };
+    if (!strangers_.empty() &&
+        (strangers_.size() > asked_.size() || is_late(*strangers_.front()))) {
+        return end(*strangers_.front());
+    }
+    for (std::size_t i = 0; i < std::min(asked_.size(), looked_at_max); ++i) {
+        const Peer& peer = *asked_.front();
+        if (peer.linger_until_ms != 0 || !peer.connection->is_busy()) {
+            return end(peer);
+        }
+        asked_.splice(asked_.end(), asked_, asked_.begin());
+    }
+    return !strangers_.empty() && end(*strangers_.front());
+}
+
+void Worker::refuse_peer(int fd, bool secure) {
+    counters_.refused.add();
+    counters_.open.subtract();
+    static constexpr std::string_view answer =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
+        "Connection: close\r\n\r\nToo many connections.\n";
+    if (!secure) {
+        [[maybe_unused]] const ssize_t sent =
+            ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+    }
+    ::close(fd);
 }
 
 void Worker::on_events(std::uint64_t id, std::uint32_t events) {
@@ -193,22 +263,22 @@ void Worker::on_events(std::uint64_t id, std::uint32_t events) {
     Peer& peer = *found->second;
     renew_time();
     if ((events & EPOLLERR) != 0) {
-        close_peer(id);
+        close_peer(id, Ending::peer);
         return;
     }
     if (peer.linger_until_ms != 0) {
         if (!discard_input(peer)) {
-            close_peer(id);
+            close_peer(id, peer.connection->ending());
         }
         return;
     }
     if ((events & (EPOLLIN | EPOLLHUP)) != 0 && peer.connection->wants_input()) {
         if (!read_from(peer)) {
-            close_peer(id);
+            close_peer(id, Ending::peer);
             return;
         }
     } else if ((events & EPOLLHUP) != 0) {
-        close_peer(id);
+        close_peer(id, Ending::peer);
         return;
     }
     take_requests(peer);
@@ -257,6 +327,8 @@ void Worker::take_requests(Peer& peer) {
     while (auto incoming = peer.connection->next_request()) {
         counters_.requests.add();
         counters_.requests_http2.add(peer.connection->protocol() == Protocol::http2 ? 1 : 0);
+        asked_.splice(asked_.end(), peer.has_asked ? asked_ : strangers_, peer.place);
+        peer.has_asked = true;
         dispatch(peer, std::move(*incoming));
     }
 }
@@ -332,7 +404,7 @@ void Worker::settle(Peer& peer) {
     }
     take_requests(peer);
     if (!write_to(peer)) {
-        close_peer(peer.id);
+        close_peer(peer.id, Ending::peer);
         return;
     }
     if (peer.connection->unsent_bytes() == 0) {
@@ -348,7 +420,7 @@ void Worker::settle(Peer& peer) {
         peer.linger_until_ms = loop_->now_ms() + linger_ms;
         interest = EPOLLIN;
         if (!discard_input(peer)) {
-            close_peer(peer.id);
+            close_peer(peer.id, connection.ending());
             return;
         }
     } else {
@@ -358,7 +430,7 @@ void Worker::settle(Peer& peer) {
     if (interest != peer.interest) {
         peer.interest = interest;
         if (!loop_->change(peer.fd, interest)) {
-            close_peer(peer.id);
+            close_peer(peer.id, Ending::peer);
         }
     }
 }
@@ -387,8 +459,13 @@ bool Worker::write_to(Peer& peer) {
     }
 }
 
-void Worker::close_peer(std::uint64_t id) {
+void Worker::close_peer(std::uint64_t id, Ending ending) {
     const auto found = peers_.find(id);
+    if (stopping_ && ending == Ending::served) {
+        ending = Ending::stopping;
+    }
+    counters_.closed[static_cast<std::size_t>(ending)].add();
+    (found->second->has_asked ? asked_ : strangers_).erase(found->second->place);
     loop_->unwatch(found->second->fd);
     ::close(found->second->fd);
     peers_.erase(found);
@@ -421,7 +498,7 @@ void Worker::sweep() {
 void Worker::sweep_peer(Peer& peer) {
     if (peer.linger_until_ms != 0) {
         if (loop_->now_ms() > peer.linger_until_ms) {
-            close_peer(peer.id);
+            close_peer(peer.id, peer.connection->ending());
         }
         return;
     }
@@ -435,7 +512,7 @@ void Worker::sweep_peer(Peer& peer) {
             break;
         case Overdue::close:
             counters_.timed_out.add();
-            close_peer(peer.id);
+            close_peer(peer.id, peer.connection->ending());
             break;
     }
 }
@@ -574,8 +651,12 @@ void Server::accept_some(const Door& door) {
         } else if (fd >= 0) {
             place(fd, door.secure);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            pause_accepting(door.at.fd, errno);
-            return;
+            const int code = errno;
+            // This thread's own connections: the others' cannot be closed from here.
+            if (!workers_.front()->make_room()) {
+                pause_accepting(door.at.fd, code);
+                return;
+            }
         } else if (errno != ECONNABORTED && errno != EINTR) {
             return;
         }
@@ -583,27 +664,28 @@ void Server::accept_some(const Door& door) {
 }
 
 void Server::place(int fd, bool secure) {
-    const auto fewest = std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) {
-        return a->counters().open.get() < b->counters().open.get();
-    });
-    Worker& worker = **fewest;
-    if (worker.counters().open.get() >= options_.connections_max) {
-        refused_.add();
-        static constexpr std::string_view answer =
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
-            "Connection: close\r\n\r\nToo many connections.\n";
-        if (!secure) {
-            [[maybe_unused]] const ssize_t sent =
-                ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+    // Of equals each in its turn: when all are full, each makes place.
+    const std::size_t first = accepted_.get() % workers_.size();
+    std::size_t fewest = first;
+    for (std::size_t i = 1; i < workers_.size(); ++i) {
+        const std::size_t other = (first + i) % workers_.size();
+        if (workers_[other]->counters().open.get() < workers_[fewest]->counters().open.get()) {
+            fewest = other;
         }
+    }
+    Worker& worker = *workers_[fewest];
+    if (worker.counters().open.get() >= options_.connections_max + handed_over_max) {
+        refused_.add();
         ::close(fd);
         return;
     }
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_in_kernel_bytes_max,
+                 sizeof(unsent_in_kernel_bytes_max));
     accepted_.add();
     worker.counters().open.add();
-    if (fewest == workers_.begin()) {
+    if (fewest == 0) {
         worker.adopt(fd, secure);
     } else {
         worker.loop().post([&worker, fd, secure] { worker.adopt(fd, secure); });
@@ -632,7 +714,11 @@ ServerCounters Server::counters() const noexcept {
     sum.connections_refused = refused_.get();
     for (const auto& worker : workers_) {
         const ThreadCounters& counters = worker->counters();
+        sum.connections_refused += counters.refused.get();
         sum.connections_timed_out += counters.timed_out.get();
+        for (std::size_t i = 0; i < ending_count; ++i) {
+            sum.connections_closed[i] += counters.closed[i].get();
+        }
         sum.connections_open += counters.open.get();
         sum.requests += counters.requests.get();
         sum.requests_http2 += counters.requests_http2.get();

@@ -5,6 +5,7 @@
 // two threads. An exchange may outlive its connection; answering it then does nothing.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <expected>
@@ -126,7 +127,9 @@ struct ServerOptions {
     // Whether the peer of a connection just accepted may stay; none: every one may.
     std::function<bool(int fd)> admit;
     unsigned threads = 1;
-    std::size_t connections_max = 4096;      // per control thread; more are closed and counted
+    // Per control thread. For one more the one that has been idle for longest is closed; while all
+    // are busy, the new one is refused.
+    std::size_t connections_max = 16384;
     std::uint64_t stop_deadline_ms = 5'000;  // what is in progress when stop() is called
     ConnectionTimes times;
     ConnectionLimits limits;
@@ -138,12 +141,13 @@ struct ServerOptions {
 // Totals over all control threads since the start.
 struct ServerCounters {
     std::uint64_t connections_accepted = 0;
-    std::uint64_t connections_refused = 0;  // over connections_max, or no descriptors left
+    std::uint64_t connections_refused = 0;  // all busy, no descriptors left, or not admitted
     std::uint64_t connections_timed_out = 0;
-    std::uint64_t connections_open = 0;    // now
-    std::uint64_t requests = 0;            // complete requests received
-    std::uint64_t requests_http2 = 0;      // of these, over HTTP/2
-    std::uint64_t requests_refused = 0;    // by the guard (403)
+    std::array<std::uint64_t, ending_count> connections_closed{};  // by Ending
+    std::uint64_t connections_open = 0;                            // now
+    std::uint64_t requests = 0;                                    // complete requests received
+    std::uint64_t requests_http2 = 0;                              // of these, over HTTP/2
+    std::uint64_t requests_refused = 0;                            // by the guard (403)
     std::uint64_t requests_malformed = 0;  // answered 4xx/5xx by the protocol layer itself
     std::uint64_t received_bytes = 0;
     std::uint64_t sent_bytes = 0;

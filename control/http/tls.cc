@@ -193,6 +193,10 @@ public:
     std::uint64_t stall_ms() const noexcept override {
         return inner_ ? inner_->stall_ms() : context_.times.stall_ms;
     }
+    bool is_busy() const noexcept override { return inner_ && inner_->is_busy(); }
+    Ending ending() const noexcept override {
+        return ending_ ? *ending_ : inner_ ? inner_->ending() : Ending::peer;
+    }
     void begin_shutdown() override;
     Overdue check_time() override;
 
@@ -220,6 +224,7 @@ private:
     OutputQueue out_;
     std::uint64_t begun_ms_;
     std::uint64_t sent_ms_;
+    std::optional<Ending> ending_;  // of this layer
     bool received_any_ = false;
     bool ended_ = false;
     bool failed_ = false;
@@ -326,6 +331,7 @@ void TlsConnection::shake_hands() {
 // What OpenSSL had to say about it, an alert, is in the output already.
 void TlsConnection::fail(bool in_handshake) {
     failed_ = true;
+    ending_ = in_handshake ? Ending::tls : Ending::malformed;
     context_.counters->tls_failures.add(in_handshake ? 1 : 0);
     if (in_handshake && ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_HTTP_REQUEST) {
         static constexpr std::string_view line = "This port speaks TLS: use https:// for it.\n";
@@ -420,12 +426,17 @@ void TlsConnection::begin_shutdown() {
 
 Overdue TlsConnection::check_time() {
     if (!out_.empty()) {
-        return passed(sent_ms_, stall_ms()) ? Overdue::close : Overdue::nothing;
+        if (!passed(sent_ms_, stall_ms())) {
+            return Overdue::nothing;
+        }
+        ending_ = Ending::unread;
+        return Overdue::close;
     }
     if (inner_) {
         return inner_->check_time();
     }
     if (!failed_ && passed(begun_ms_, context_.times.header_ms)) {
+        ending_ = Ending::slow;
         context_.counters->tls_failures.add(received_any_ ? 1 : 0);
         return Overdue::close;
     }

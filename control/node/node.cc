@@ -16,6 +16,7 @@
 #include "control/kinesis/service.h"
 #include "control/node/capture.h"
 #include "control/node/catalog_log.h"
+#include "control/node/descriptors.h"
 #include "control/node/local_socket.h"
 #include "control/node/node_metrics.h"
 #include "control/node/on_demand_scaler.h"
@@ -127,6 +128,9 @@ http::ServerCounters sum_of(http::ServerCounters a, const http::ServerCounters& 
     a.connections_refused += b.connections_refused;
     a.connections_timed_out += b.connections_timed_out;
     a.connections_open += b.connections_open;
+    for (std::size_t i = 0; i < http::ending_count; ++i) {
+        a.connections_closed[i] += b.connections_closed[i];
+    }
     a.requests += b.requests;
     a.requests_http2 += b.requests_http2;
     a.http2_connections += b.http2_connections;
@@ -631,6 +635,8 @@ private:
             server.tls_port = options_.https_port;
         }
         server.threads = options_.http_threads;
+        server.connections_max =
+            connections_within(raise_descriptor_limit(), server.threads, server.connections_max);
         server.log = [this](std::string_view line) { say(true, std::string(line)); };
         kinesis::ServiceOptions service;
         service.account = options_.account;

@@ -427,8 +427,16 @@ void NodeMetrics::add_http_families() {
         [this](Samples& out) { out.add(sources_.http().connections_open); });
     counter("penstock_http_connections_accepted_total", "HTTP connections taken.",
             &http::ServerCounters::connections_accepted);
+    add(Kind::counter, "penstock_http_connections_closed_total",
+        "HTTP connections ended, by the reason.", [this](Samples& out) {
+            const http::ServerCounters counters = sources_.http();
+            for (std::size_t i = 0; i < http::ending_count; ++i) {
+                out.add(counters.connections_closed[i],
+                        {{"reason", http::name_of(static_cast<http::Ending>(i))}});
+            }
+        });
     counter("penstock_http_connections_refused_total",
-            "Refused: over the limit, or no descriptors left.",
+            "Refused: all that there may be are busy, or no descriptors left.",
             &http::ServerCounters::connections_refused);
     counter("penstock_http_connections_timed_out_total",
             "Connections, or streams of one, ended because the peer was too slow or idle.",

@@ -297,6 +297,85 @@ TEST(HttpConnection, BodiesBeyondTheBudgetOfAllAreRefusedAndTheBudgetIsGivenBack
     EXPECT_EQ(context.body_budget->used_bytes, 0U);
 }
 
+TEST(HttpConnection, AnAnnouncedBodyCostsNoMemoryBeforeItArrives) {
+    Echo honest;
+    ConnectionContext& context = honest.context_;
+    const std::string head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 16000000\r\n\r\n";
+    std::vector<std::unique_ptr<Connection>> slow;
+    for (int i = 0; i < 1000; ++i) {
+        slow.push_back(make_http1_connection(context));
+        slow.back()->feed(head + "x");
+        EXPECT_FALSE(slow.back()->next_request());
+    }
+    EXPECT_LE(context.body_budget->used_bytes, 1000U * 64 * 1024);
+    honest.give(post(std::string(16'000'000, 'y')));
+    EXPECT_EQ(status_of(honest.out_), 200);
+    EXPECT_EQ(honest.out_.size(), honest.out_.find("\r\n\r\n") + 4 + 8 + 16'000'000);
+}
+
+TEST(HttpConnection, WhoeverHoldsManyBodiesLeavesRoomForThoseThatCome) {
+    ConnectionContext context;
+    context.body_budget->limit_bytes = 64 * 1024 * 1024;
+    const auto greedy = make_http1_connection(context);
+    std::vector<IncomingRequest> held;
+    const std::string one = post(std::string(8 * 1024 * 1024, 'x'));
+    for (bool taken = true; taken;) {
+        taken = false;
+        std::string_view rest = one;
+        while (!rest.empty() && greedy->wants_input()) {
+            rest.remove_prefix(greedy->feed(rest));
+            if (auto incoming = greedy->next_request()) {
+                held.push_back(std::move(*incoming));
+                taken = true;
+            }
+        }
+    }
+    // Half of the room, and of what is left half again goes to the next one.
+    EXPECT_EQ(held.size(), 4U);
+    const auto next = make_http1_connection(context);
+    std::string_view rest = one;
+    std::optional<IncomingRequest> incoming;
+    while (!rest.empty() && next->wants_input()) {
+        rest.remove_prefix(next->feed(rest));
+        incoming = next->next_request();
+    }
+    EXPECT_TRUE(incoming);
+    held.clear();
+    incoming.reset();
+    EXPECT_EQ(context.body_budget->used_bytes, 0U);
+}
+
+TEST(HttpConnection, WhyAConnectionEndsIsKnown) {
+    ConnectionContext context;
+    const auto after = [&](std::string_view input, std::uint64_t passed_ms, bool ends = false) {
+        context.now_ms = 0;
+        const auto connection = make_clear_connection(context);
+        connection->feed(input);
+        if (ends) {
+            connection->input_ended();
+        }
+        while (auto incoming = connection->next_request()) {
+            connection->respond(incoming->stream, HttpResponse::text(200, "fine"));
+        }
+        context.now_ms = passed_ms;
+        static_cast<void>(connection->check_time());
+        return connection->ending();
+    };
+    EXPECT_EQ(after("", 200'000), Ending::idle);
+    EXPECT_EQ(after("", 0, true), Ending::peer);
+    EXPECT_EQ(after("PRI * HT", 11'000), Ending::slow);
+    EXPECT_EQ(after("POST / HTT", 11'000), Ending::slow);
+    EXPECT_EQ(after(post(std::string(500, 'x')).substr(0, 200), 31'000), Ending::slow);
+    EXPECT_EQ(after("nonsense\r\n\r\n", 0), Ending::malformed);
+    EXPECT_EQ(after("GET / HTTP/1.1\r\nX: " + std::string(20'000, 'x'), 0), Ending::too_large);
+    EXPECT_EQ(after("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n", 0),
+              Ending::too_large);
+    EXPECT_EQ(after(post("x", "Connection: close\r\n"), 0), Ending::served);
+    EXPECT_EQ(after(post("x"), 31'000), Ending::unread);
+    EXPECT_EQ(name_of(Ending::peer), "peer");
+    EXPECT_EQ(name_of(Ending::stopping), "stopping");
+}
+
 TEST(HttpConnection, HeadIsAnsweredWithoutBodyAndHeaderValuesCannotEndTheirLine) {
     ConnectionContext context;
     const auto connection = make_http1_connection(context);

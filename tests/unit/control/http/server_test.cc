@@ -104,6 +104,7 @@ struct Shared {
     std::atomic<int> held{0};
     std::atomic<int> ended{0};  // streamed bodies
     std::atomic<int> gone{0};   // exchanges found closed when their answer was due
+    std::atomic<bool> release{false};
 };
 
 // Gives one piece for each wake(), five in all.
@@ -128,7 +129,8 @@ private:
 };
 
 // /events ticks every 10 ms,
-// /echo answers at once, /later after 50 ms, /large with 8 MiB, /throw throws, /drop forgets.
+// /echo answers at once, /later after 50 ms, /hold when told to, /large with 8 MiB, /throw throws,
+// /drop forgets.
 class TestHandler final : public HttpHandler {
 public:
     TestHandler(LoopThread& loop, Shared& shared) : loop_(loop), shared_(shared) {
@@ -150,6 +152,8 @@ public:
                 kept->respond(HttpResponse::text(200, "later"));
                 --shared_.held;
             });
+        } else if (path == "/hold") {
+            hold(std::move(exchange));
         } else if (path == "/large") {
             exchange->respond(HttpResponse::text(200, std::string(8 * 1024 * 1024, 'L')));
         } else if (path == "/events") {
@@ -173,6 +177,16 @@ private:
                 ++shared_.ended;
             }
             waker.wake();  // also of one that is gone
+        });
+    }
+
+    void hold(std::shared_ptr<HttpExchange> kept) {
+        loop_.run_after(5, [this, kept = std::move(kept)]() mutable {
+            if (shared_.release) {
+                kept->respond(HttpResponse::text(200, "held"));
+            } else {
+                hold(std::move(kept));
+            }
         });
     }
 
@@ -375,19 +389,111 @@ TEST_F(HttpServerTest, RefusalReachesAPeerThatIsStillSending) {
     EXPECT_EQ(server_->counters().requests_malformed, 1U);
 }
 
-TEST_F(HttpServerTest, ConnectionsOverTheLimitAreRefusedAndCounted) {
+TEST_F(HttpServerTest, OverTheLimitTheOneThatWaitedLongestMakesPlace) {
+    for (const unsigned threads : {1U, 2U}) {
+        ServerOptions options;
+        options.connections_max = 2;
+        options.threads = threads;
+        start(options);
+        std::vector<Client> clients;
+        for (unsigned i = 0; i < 2 * threads; ++i) {
+            clients.emplace_back(server_->port());
+            clients.back().send(request("/echo", "1"));
+            EXPECT_TRUE(clients.back().answer().ends_with("1"));
+        }
+        // Of each thread the first has asked again since.
+        for (unsigned i = 0; i < threads; ++i) {
+            clients[i].send(request("/echo", "again"));
+            EXPECT_TRUE(clients[i].answer().ends_with("again"));
+        }
+        for (unsigned i = 0; i < threads; ++i) {
+            clients.emplace_back(server_->port());
+            clients.back().send(request("/echo", "new"));
+            EXPECT_TRUE(clients.back().answer().ends_with("new"));
+        }
+        for (unsigned i = 0; i < threads; ++i) {
+            EXPECT_EQ(clients[threads + i].to_end(), "");
+            clients[i].send(request("/echo", "still"));
+            EXPECT_TRUE(clients[i].answer().ends_with("still"));
+        }
+        const ServerCounters counters = server_->counters();
+        EXPECT_EQ(counters.connections_closed[static_cast<std::size_t>(Ending::crowded)], threads);
+        EXPECT_EQ(counters.connections_refused, 0U);
+        server_.reset();
+    }
+}
+
+TEST_F(HttpServerTest, WhoHasNeverAskedGoesFirst) {
+    ServerOptions options;
+    options.connections_max = 3;
+    options.times.first_request_ms = 0;
+    start(options);
+    Client honest(server_->port());
+    honest.send(request("/echo", "1"));
+    EXPECT_TRUE(honest.answer().ends_with("1"));
+    std::vector<Client> crowd;
+    for (int i = 0; i < 20; ++i) {
+        crowd.emplace_back(server_->port());
+    }
+    for (int i = 0; i < 18; ++i) {
+        EXPECT_EQ(crowd[static_cast<std::size_t>(i)].to_end(), "");
+    }
+    honest.send(request("/echo", "2"));
+    EXPECT_TRUE(honest.answer().ends_with("2"));
+}
+
+TEST_F(HttpServerTest, WhileAllAreBusyANewConnectionIsRefusedAndCounted) {
     ServerOptions options;
     options.connections_max = 2;
     start(options);
     Client first(server_->port());
     Client second(server_->port());
-    first.send(request("/echo", "1"));
-    second.send(request("/echo", "2"));
-    EXPECT_TRUE(first.answer().ends_with("1"));
-    EXPECT_TRUE(second.answer().ends_with("2"));
+    for (Client* client : {&first, &second}) {
+        client->send(request("/hold"));
+    }
+    ASSERT_TRUE(soon([&] { return server_->counters().requests == 2; }));
     Client third(server_->port());
     EXPECT_TRUE(third.to_end().starts_with("HTTP/1.1 503 "));
     EXPECT_EQ(server_->counters().connections_refused, 1U);
+    shared_.release = true;
+    EXPECT_TRUE(first.answer().ends_with("held\n"));
+    EXPECT_TRUE(second.answer().ends_with("held\n"));
+}
+
+TEST_F(HttpServerTest, EveryEndOfAConnectionIsCountedByItsReason) {
+    ServerOptions options;
+    options.times.header_ms = 50;
+    start(options);
+    const auto closed = [this](Ending ending) {
+        return server_->counters().connections_closed[static_cast<std::size_t>(ending)];
+    };
+    Client leaves(server_->port());
+    leaves.send(request("/echo", "1"));
+    EXPECT_TRUE(leaves.answer().ends_with("1"));
+    leaves.close();
+    EXPECT_TRUE(soon([&] { return closed(Ending::peer) == 1; }));
+    Client resets(server_->port());
+    resets.send(request("/echo", "1"));
+    EXPECT_TRUE(resets.answer().ends_with("1"));
+    resets.reset();
+    EXPECT_TRUE(soon([&] { return closed(Ending::peer) == 2; }));
+    {
+        Client last(server_->port());
+        last.send(request("/echo", "1", "Connection: close\r\n"));
+        EXPECT_TRUE(last.to_end().ends_with("1"));
+    }
+    EXPECT_TRUE(soon([&] { return closed(Ending::served) == 1; }));
+    {
+        Client slow(server_->port());
+        slow.send("POST /echo HTT");
+        EXPECT_TRUE(slow.to_end().starts_with("HTTP/1.1 408 "));
+    }
+    EXPECT_TRUE(soon([&] { return closed(Ending::slow) == 1; }));
+    std::uint64_t all = 0;
+    for (const std::uint64_t count : server_->counters().connections_closed) {
+        all += count;
+    }
+    EXPECT_EQ(all, server_->counters().connections_accepted);
 }
 
 TEST_F(HttpServerTest, SlowHeadsStalledBodiesAndIdleConnectionsAreEnded) {
