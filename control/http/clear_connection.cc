@@ -60,6 +60,7 @@ public:
     std::size_t refused() const noexcept override { return inner_->refused(); }
     std::uint64_t stall_ms() const noexcept override { return inner_->stall_ms(); }
     Protocol protocol() const noexcept override { return inner_->protocol(); }
+    std::size_t request_bytes() const noexcept override { return inner_->request_bytes(); }
     bool is_busy() const noexcept override { return inner_->is_busy(); }
     Ending ending() const noexcept override { return slow_ ? Ending::slow : inner_->ending(); }
     void begin_shutdown() override {

@@ -150,6 +150,8 @@ public:
     [[nodiscard]] virtual std::size_t refused() const noexcept = 0;
     // A handler works for it, or a body is made for it over time: not to be closed for another.
     [[nodiscard]] virtual bool is_busy() const noexcept = 0;
+    // Memory that requests of it take which are not answered yet, as their budget counts it.
+    [[nodiscard]] virtual std::size_t request_bytes() const noexcept = 0;
     // Why it ends, once wants_close() or check_time() said that it does.
     [[nodiscard]] virtual Ending ending() const noexcept = 0;
 

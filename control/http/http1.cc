@@ -197,6 +197,7 @@ public:
     std::size_t outstanding() const noexcept override { return outstanding_; }
     std::size_t refused() const noexcept override { return refused_; }
     bool is_busy() const noexcept override { return outstanding_ != 0 || stream_.has_value(); }
+    std::size_t request_bytes() const noexcept override { return body_budget_->used_bytes; }
     Ending ending() const noexcept override {
         return ended_ && ending_ == Ending::served ? Ending::peer : ending_;
     }

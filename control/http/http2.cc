@@ -24,6 +24,8 @@ using Next = BodyStream::Next;
 // What a peer may send of one body, and of all, before we have taken it.
 constexpr std::uint32_t stream_window_bytes = 1024 * 1024;
 constexpr std::int32_t connection_window_bytes = 16 * 1024 * 1024;
+// What a stream takes beside its head and body, ours and nghttp2's.
+constexpr std::size_t stream_overhead_bytes = 1024;
 // Frames are made while less than this is unsent: enough to keep a socket busy.
 constexpr std::size_t ready_bytes_max = 64 * 1024;
 // Parts of bodies smaller than this are copied into the output, larger ones lent.
@@ -95,6 +97,7 @@ public:
                    return entry.second.source != nullptr;
                });
     }
+    std::size_t request_bytes() const noexcept override { return body_budget_->used_bytes; }
     Ending ending() const noexcept override {
         return ended_ && ending_ == Ending::served ? Ending::peer : ending_;
     }
@@ -345,6 +348,12 @@ void Http2Connection::finish_head(Stream& stream) {
         }
     }
     request.authority = authority;
+    // A connection can have many streams that bring a head each and then nothing.
+    request.body_buffer().charge_to(body_budget_);
+    if (!request.body_buffer().charge(stream_overhead_bytes + block_.size_bytes)) {
+        refuse(stream, 503, "There is no memory for another request: try again later.");
+        return;
+    }
     stream.head_only = request.method == "HEAD";
     if (check_head(stream) && stream.length_bytes.value_or(0) > context_.limits.body_bytes_max) {
         refuse_large_body(stream);
@@ -454,9 +463,6 @@ bool Http2Connection::make_room(Stream& stream, std::size_t more_bytes) {
     }
     if (wanted <= body.capacity()) {
         return true;
-    }
-    if (body.capacity() == 0) {
-        body.charge_to(body_budget_);
     }
     const std::size_t whole =
         std::min<std::uint64_t>(stream.length_bytes.value_or(context_.limits.body_bytes_max),

@@ -80,7 +80,7 @@ void BodyBudget::give_back(std::size_t bytes) noexcept {
 
 BodyBuffer::~BodyBuffer() {
     if (budget_) {
-        budget_->give_back(capacity_);
+        budget_->give_back(capacity_ + charged_beside_);
     }
 }
 
@@ -98,6 +98,14 @@ bool BodyBuffer::reserve(std::size_t capacity_bytes) {
     data_ = std::move(larger);
     capacity_ = capacity_bytes;
     pad();
+    return true;
+}
+
+bool BodyBuffer::charge(std::size_t bytes) {
+    if (!budget_ || !budget_->take(bytes)) {
+        return !budget_;
+    }
+    charged_beside_ += bytes;
     return true;
 }
 

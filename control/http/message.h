@@ -53,6 +53,8 @@ public:
     void charge_to(std::shared_ptr<BodyBudget> budget) noexcept { budget_ = std::move(budget); }
     // Room for `capacity_bytes` in all; what it holds stays. False when the budget has no room.
     [[nodiscard]] bool reserve(std::size_t capacity_bytes);
+    // Charges what else the request takes while its body comes.
+    [[nodiscard]] bool charge(std::size_t bytes);
     // Needs the room to have been reserved.
     void append(std::string_view bytes);
     // Where the next bytes may be written directly, then made part of the body by advance().
@@ -69,6 +71,7 @@ private:
     std::unique_ptr<char[]> data_;
     std::size_t size_ = 0;
     std::size_t capacity_ = 0;
+    std::size_t charged_beside_ = 0;
 };
 
 class HttpRequest {

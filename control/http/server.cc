@@ -32,6 +32,14 @@ constexpr std::uint64_t linger_ms = 2'000;
 constexpr std::uint64_t accept_pause_ms = 100;
 constexpr int accepts_per_turn_max = 64;
 constexpr int reads_per_turn_max = 8;
+// Read from one connection before the others have their turn.
+constexpr std::size_t read_per_turn_bytes_max = 256 * 1024;
+// Of the memory for request bodies, what is kept free by closing connections that have made no
+// progress to a request for longest: one part in so many.
+constexpr std::size_t body_reserve_share = 16;
+// Thrown away between two sweeps of what lingering peers still send, of all together: enough for
+// those who have not noticed yet, and no work to speak of for those who do not mean to.
+constexpr std::size_t discarded_per_sweep_bytes_max = 32 * 1024 * 1024;
 // How many connections are looked at for one that may go, when a new one has no place. The next
 // time the search goes on where it ended.
 constexpr std::size_t looked_at_max = 256;
@@ -129,6 +137,8 @@ private:
     void on_events(std::uint64_t id, std::uint32_t events);
     [[nodiscard]] bool read_from(Peer& peer);
     [[nodiscard]] bool discard_input(Peer& peer);
+    void reclaim_bodies();
+    void set_interest(Peer& peer, std::uint32_t interest);
     void take_requests(Peer& peer);
     void dispatch(Peer& peer, IncomingRequest&& incoming);
     [[nodiscard]] bool write_to(Peer& peer);
@@ -155,6 +165,7 @@ private:
     std::vector<std::uint64_t> dirty_;
     std::uint64_t next_id_ = 1;
     std::uint64_t date_ms_ = 0;
+    std::size_t discard_left_bytes_ = discarded_per_sweep_bytes_max;
     bool sweeping_ = false;
     bool stopping_ = false;
     bool ended_ = false;
@@ -242,6 +253,25 @@ bool Worker::make_room() {
     return !strangers_.empty() && end(*strangers_.front());
 }
 
+// Memory for bodies that come slowly, or never, must not be what others lack.
+void Worker::reclaim_bodies() {
+    const BodyBudget& budget = *context_.body_budget;
+    const std::size_t used_bytes_max = budget.limit_bytes - budget.limit_bytes / body_reserve_share;
+    if (budget.used_bytes <= used_bytes_max) {
+        return;
+    }
+    std::size_t look_at = looked_at_max;
+    for (std::list<Peer*>* list : {&strangers_, &asked_}) {
+        for (auto at = list->begin();
+             at != list->end() && budget.used_bytes > used_bytes_max && look_at != 0; --look_at) {
+            const Peer& peer = **at++;
+            if (peer.connection->request_bytes() != 0 && !peer.connection->is_busy()) {
+                close_peer(peer.id, Ending::crowded);
+            }
+        }
+    }
+}
+
 void Worker::refuse_peer(int fd, bool secure) {
     counters_.refused.add();
     counters_.open.subtract();
@@ -287,8 +317,11 @@ void Worker::on_events(std::uint64_t id, std::uint32_t events) {
 
 // False when the connection is broken.
 bool Worker::read_from(Peer& peer) {
-    for (int i = 0; i < reads_per_turn_max && peer.connection->wants_input(); ++i) {
-        const std::span<char> space = peer.connection->input_space();
+    std::size_t left_bytes = read_per_turn_bytes_max;
+    for (int i = 0; i < reads_per_turn_max && left_bytes != 0 && peer.connection->wants_input();
+         ++i) {
+        const std::span<char> all = peer.connection->input_space();
+        const std::span<char> space = all.first(std::min(all.size(), left_bytes));
         const ssize_t got = ::recv(peer.fd, space.data(), space.size(), 0);
         if (got < 0) {
             return errno == EAGAIN || errno == EINTR;
@@ -299,6 +332,7 @@ bool Worker::read_from(Peer& peer) {
         }
         counters_.received_bytes.add(static_cast<std::uint64_t>(got));
         peer.connection->input_received(static_cast<std::size_t>(got));
+        left_bytes -= static_cast<std::size_t>(got);
         if (static_cast<std::size_t>(got) < space.size()) {
             return true;
         }
@@ -311,6 +345,10 @@ bool Worker::read_from(Peer& peer) {
 bool Worker::discard_input(Peer& peer) {
     std::array<char, 16 * 1024> ignored;
     for (int i = 0; i < reads_per_turn_max; ++i) {
+        if (discard_left_bytes_ < ignored.size()) {
+            set_interest(peer, 0);  // until the next sweep
+            return true;
+        }
         const ssize_t got = ::recv(peer.fd, ignored.data(), ignored.size(), 0);
         if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
             return false;
@@ -318,8 +356,17 @@ bool Worker::discard_input(Peer& peer) {
         if (got < 0) {
             break;
         }
+        discard_left_bytes_ -= static_cast<std::size_t>(got);
     }
     return true;
+}
+
+void Worker::set_interest(Peer& peer, std::uint32_t interest) {
+    if (interest != peer.interest) {
+        peer.interest = interest;
+        // A descriptor that cannot be watched is found closed by its next use.
+        [[maybe_unused]] const Status changed = loop_->change(peer.fd, interest);
+    }
 }
 
 void Worker::take_requests(Peer& peer) {
@@ -392,6 +439,7 @@ void Worker::settle_dirty() {
         }
     }
     dirty_.clear();
+    reclaim_bodies();
     if (stopping_) {
         end_when_done();
     }
@@ -419,10 +467,12 @@ void Worker::settle(Peer& peer) {
         ::shutdown(peer.fd, SHUT_WR);
         peer.linger_until_ms = loop_->now_ms() + linger_ms;
         interest = EPOLLIN;
-        if (!discard_input(peer)) {
+        // Who floods is not waited for: that it learns why is worth less than what it sends costs.
+        if (connection.ending() == Ending::flood || !discard_input(peer)) {
             close_peer(peer.id, connection.ending());
             return;
         }
+        interest = discard_left_bytes_ < 16 * 1024 ? 0U : static_cast<std::uint32_t>(EPOLLIN);
     } else {
         interest = (connection.wants_input() ? static_cast<std::uint32_t>(EPOLLIN) : 0U) |
                    (connection.unsent_bytes() != 0 ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
@@ -483,6 +533,7 @@ void Worker::sweep() {
     const std::uint64_t period_ms = std::clamp<std::uint64_t>(shortest_ms / 4, 10, 1000);
     loop_->run_after(period_ms, [this] {
         sweeping_ = false;
+        discard_left_bytes_ = discarded_per_sweep_bytes_max;
         std::vector<std::uint64_t> ids;
         ids.reserve(peers_.size());
         for (const auto& [id, peer] : peers_) {
@@ -499,6 +550,8 @@ void Worker::sweep_peer(Peer& peer) {
     if (peer.linger_until_ms != 0) {
         if (loop_->now_ms() > peer.linger_until_ms) {
             close_peer(peer.id, peer.connection->ending());
+        } else {
+            set_interest(peer, EPOLLIN);
         }
         return;
     }

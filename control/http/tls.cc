@@ -193,6 +193,9 @@ public:
     std::uint64_t stall_ms() const noexcept override {
         return inner_ ? inner_->stall_ms() : context_.times.stall_ms;
     }
+    std::size_t request_bytes() const noexcept override {
+        return inner_ ? inner_->request_bytes() : 0;
+    }
     bool is_busy() const noexcept override { return inner_ && inner_->is_busy(); }
     Ending ending() const noexcept override {
         return ending_ ? *ending_ : inner_ ? inner_->ending() : Ending::peer;

@@ -97,10 +97,10 @@ class Abuse(NodeTest):
         large = b"x" * 700_000
         with self.honest(node) as connection, contextlib.ExitStack() as attacks:
             for kind, count in (("slow-heads", 150), ("slow-bodies", 150), ("slow-heads-h2", 50),
-                                ("slow-bodies-h2", 20)):
+                                ("slow-bodies-h2", 100)):
                 attacks.enter_context(Attack(kind, node.http_port, count))
             begun = time.monotonic()
-            # Together they have announced 34 GB of bodies.
+            # Together they have announced 160 GB of bodies, and asked for more memory than there is.
             for _ in range(5):
                 status, text = self.put(connection, large)
                 self.assertEqual(status, 200, text)

@@ -201,7 +201,7 @@ TEST_F(Http2, AnAnnouncedBodyCostsNoMemoryBeforeItArrives) {
         client_->ask("/", "x", {{"content-length", "16000000"}}, false);
     }
     run();
-    EXPECT_LE(context_.body_budget->used_bytes, 20U * 64 * 1024);
+    EXPECT_LE(context_.body_budget->used_bytes, 20U * 66 * 1024);
 }
 
 TEST_F(Http2, WhatIsNotAcceptableIsAnsweredOnItsStreamAndTheConnectionGoesOn) {
