@@ -1,6 +1,7 @@
 #include "control/kinesis/put_call.h"
 
 #include <algorithm>
+#include <array>
 
 #include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/record_reply.h"
@@ -45,9 +46,23 @@ ApiStatus check_size(const Stream& stream, const PutEntry& entry, std::size_t re
     return {};
 }
 
-ApiResult<Hash128> hash_of(const PutEntry& entry) {
+// The places of all partition keys.
+void hash_keys(std::span<const PutEntry> entries, std::span<Hash128> out) {
+    std::array<Bytes, 64> keys;
+    for (std::size_t at = 0; at < entries.size(); at += keys.size()) {
+        const std::size_t count = std::min(entries.size() - at, keys.size());
+        for (std::size_t i = 0; i < count; ++i) {
+            const PutEntry& entry = entries[at + i];
+            keys[i] = entry.explicit_hash ? Bytes{} : as_bytes(entry.partition_key.value_or(""));
+        }
+        partition_hashes(std::span(keys).first(count), out.subspan(at, count));
+    }
+}
+
+// Of an entry whose key has been hashed.
+ApiResult<Hash128> hash_of(const PutEntry& entry, const Hash128& hash_of_key) {
     if (!entry.explicit_hash) {
-        return partition_hash(as_bytes(*entry.partition_key));
+        return hash_of_key;
     }
     const auto hash = parse_hash_key(*entry.explicit_hash);
     if (!hash) {
@@ -156,11 +171,14 @@ ApiStatus plan_put(std::shared_ptr<const StreamView> view, std::span<const PutEn
     out.lanes.clear();
     std::uint64_t total = 0;
     const bool spreads = stream.distribution == Distribution::automatic;
+    if (!spreads) {
+        hash_keys(entries, out.hashes);
+    }
     for (std::size_t i = 0; i < entries.size(); ++i) {
         if (auto sound = check_size(stream, entries[i], i, many); !sound) {
             return sound;
         }
-        auto hash = !spreads            ? hash_of(entries[i])
+        auto hash = !spreads            ? hash_of(entries[i], out.hashes[i])
                     : out.marks.empty() ? ApiResult<Hash128>(out.next_spread())
                                         : ApiResult<Hash128>(spread_of(out.marks[i]));
         if (!hash) {

@@ -4,6 +4,8 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -44,6 +46,25 @@ TEST(PartitionHash, AgreesWithOpensslAtEveryLength) {
         }
         EXPECT_EQ(hex(partition_hash(as_bytes(key))), expected) << i;
         key += static_cast<char>(i * 37 + 11);
+    }
+}
+
+TEST(PartitionHash, ManyAreHashedAsOneByOne) {
+    std::string text;
+    for (int i = 0; i < 1000; ++i) {
+        text += static_cast<char>(i * 37 + 11);
+    }
+    // Every length that shares a block, with longer ones among them at some places.
+    for (std::size_t count = 0; count < 40; ++count) {
+        std::vector<Bytes> keys;
+        for (std::size_t i = 0; i < count; ++i) {
+            keys.push_back(as_bytes(std::string_view(text).substr(i, (count * 13 + i * 7) % 61)));
+        }
+        std::vector<Hash128> hashes(count);
+        partition_hashes(keys, hashes);
+        for (std::size_t i = 0; i < count; ++i) {
+            EXPECT_EQ(hashes[i], partition_hash(keys[i])) << count << " " << i;
+        }
     }
 }
 
