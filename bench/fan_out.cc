@@ -136,10 +136,10 @@ public:
         }
         std::printf(
             "{\"subscribers\":%zu,\"seconds\":%.3f,\"records_put\":%llu,\"refused\":%llu,"
-            "\"records_seen\":%llu,",
+            "\"records_seen\":%llu,\"delays\":%zu,",
             subscribers_, seconds_, static_cast<unsigned long long>(put_),
             static_cast<unsigned long long>(refused_),
-            static_cast<unsigned long long>(records_seen_));
+            static_cast<unsigned long long>(records_seen_), after_ack.size());
         std::printf("\"payload_bytes_per_s\":%.0f,",
                     static_cast<double>(records_seen_) * options_.record_bytes / seconds_);
         show("put_to_answer_ms", to_ack);

@@ -1,18 +1,18 @@
-// Puts records with PutRecords over HTTP/1.1 from several connections, each with one request under
-// way, and counts what the server says it took. One thread, epoll, requests built beforehand, so
-// that the client costs as little as it can and the same for every server.
+// Puts records over HTTP/1.1 from several connections, each with one request under way, and counts
+// what the server says it took. One thread, epoll, requests built beforehand, so that the client
+// costs as little as it can and the same for every server. PutRecords, PutRecord, or for comparison
+// a question that costs the server nothing; on connections that stay, or a fresh one for each
+// request; in clear text or over TLS; as fast as it is answered, or at a rate, where a request's
+// time counts from when it was due.
 //
 // Every record has its own partition key. With AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the
 // environment the requests are signed, once and for five minutes; without, the signature is there,
 // because emulators ask for one, and is not a real one.
 #include <CLI/CLI.hpp>
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,13 +24,20 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <map>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bench/client_wire.h"
+
 namespace {
 
+using penstock::bench::ClientTls;
+using penstock::bench::ClientWire;
+using penstock::bench::Security;
+using Step = ClientWire::Step;
 using SteadyClock = std::chrono::steady_clock;
 
 struct Options {
@@ -44,6 +51,11 @@ struct Options {
     double warm_seconds = 1;
     std::uint64_t bytes_max = 0;  // stop after so much payload instead
     unsigned bodies = 16;
+    std::string operation = "PutRecords";
+    bool fresh = false;
+    Security security = Security::none;
+    std::string authority;
+    double rate = 0;  // requests a second; 0: as fast as they are answered
 };
 
 struct Totals {
@@ -51,6 +63,7 @@ struct Totals {
     std::uint64_t records = 0;
     std::uint64_t failed_records = 0;
     std::uint64_t failed_requests = 0;
+    std::uint64_t resumed = 0;  // requests on connections that resumed a session
     std::vector<float> latency_ms;
 };
 
@@ -96,7 +109,8 @@ std::string hex(std::string_view bytes) {
 }
 
 // The headers X-Amz-Date and Authorization, with line ends.
-std::string signature_headers(std::string_view host, std::string_view body) {
+std::string signature_headers(std::string_view host, std::string_view operation,
+                              std::string_view body) {
     const char* key_id = std::getenv("AWS_ACCESS_KEY_ID");
     const char* secret = std::getenv("AWS_SECRET_ACCESS_KEY");
     const std::string names = "content-type;host;x-amz-date;x-amz-target";
@@ -115,8 +129,8 @@ std::string signature_headers(std::string_view host, std::string_view body) {
     const std::string scope = date + "/us-east-1/kinesis/aws4_request";
     const std::string canonical =
         "POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:" + std::string(host) +
-        "\nx-amz-date:" + time + "\nx-amz-target:Kinesis_20131202.PutRecords\n\n" + names + "\n" +
-        hex(sha256(body));
+        "\nx-amz-date:" + time + "\nx-amz-target:Kinesis_20131202." + std::string(operation) +
+        "\n\n" + names + "\n" + hex(sha256(body));
     const std::string key =
         hmac(hmac(hmac(hmac("AWS4" + std::string(secret), date), "us-east-1"), "kinesis"),
              "aws4_request");
@@ -128,27 +142,32 @@ std::string signature_headers(std::string_view host, std::string_view body) {
 }
 
 std::string make_request(const Options& options, unsigned number, std::mt19937_64& random) {
-    std::string body = "{\"StreamName\":\"" + options.stream + "\",\"Records\":[";
+    const std::string host = options.host + ":" + std::to_string(options.port);
+    if (options.operation == "health") {
+        return "GET /healthz HTTP/1.1\r\nHost: " + host + "\r\n\r\n";
+    }
+    const bool many = options.operation == "PutRecords";
+    std::string body = "{\"StreamName\":\"" + options.stream + (many ? "\",\"Records\":[" : "\",");
     std::vector<unsigned char> data(options.record_bytes);
     for (unsigned i = 0; i < options.records; ++i) {
         for (unsigned char& byte : data) {
             byte = static_cast<unsigned char>(random());
         }
         body += i == 0 ? "" : ",";
-        body += "{\"PartitionKey\":\"key-" + std::to_string(number * options.records + i) +
+        body += many ? "{" : "";
+        body += "\"PartitionKey\":\"key-" + std::to_string(number * options.records + i) +
                 "\",\"Data\":\"" + base64(data) + "\"}";
     }
-    body += "]}";
-    const std::string host = options.host + ":" + std::to_string(options.port);
+    body += many ? "]}" : "";
     return "POST / HTTP/1.1\r\nHost: " + host +
            "\r\nContent-Type: application/x-amz-json-1.1\r\n"
-           "X-Amz-Target: Kinesis_20131202.PutRecords\r\n" +
-           signature_headers(host, body) + "Content-Length: " + std::to_string(body.size()) +
-           "\r\n\r\n" + body;
+           "X-Amz-Target: Kinesis_20131202." +
+           options.operation + "\r\n" + signature_headers(host, options.operation, body) +
+           "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
 struct Connection {
-    int fd = -1;
+    ClientWire wire;
     const std::string* request = nullptr;
     std::size_t sent = 0;
     std::string answer;
@@ -167,9 +186,6 @@ public:
         }
     }
     ~Client() {
-        for (const Connection& connection : connections_) {
-            ::close(connection.fd);
-        }
         if (epoll_ >= 0) {
             ::close(epoll_);
         }
@@ -179,11 +195,15 @@ public:
 
     bool run() {
         epoll_ = epoll_create1(0);
+        if (!tls_.open(options_.security, options_.authority)) {
+            return false;
+        }
         connections_.resize(options_.connections);
         for (Connection& connection : connections_) {
-            if (!open(connection)) {
+            if (!options_.fresh && !open(connection)) {
                 return false;
             }
+            idle_.push_back(&connection);
         }
         const auto start = SteadyClock::now();
         counted_from_ = start + to_duration(options_.warm_seconds);
@@ -192,14 +212,13 @@ public:
         if (options_.bytes_max != 0) {
             counted_from_ = start;
         }
-        for (Connection& connection : connections_) {
-            begin(connection);
-        }
+        due_ = start;
+        last_answer_ = start;
+        begin_due();
         std::array<epoll_event, 64> events{};
-        while (busy_ != 0 && !broken_) {
-            const int count =
-                epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10'000);
-            if (count == 0) {
+        while ((busy_ != 0 || due_ < end_) && !broken_) {
+            const int count = wait(events);
+            if (busy_ != 0 && SteadyClock::now() - last_answer_ > std::chrono::seconds(10)) {
                 std::fprintf(stderr, "http_put: no answer for 10 s\n");
                 return false;
             }
@@ -207,6 +226,7 @@ public:
                 handle(connections_[events[static_cast<std::size_t>(i)].data.u32],
                        events[static_cast<std::size_t>(i)].events);
             }
+            begin_due();
         }
         finished_ = std::min(SteadyClock::now(), end_);
         return !broken_;
@@ -226,12 +246,17 @@ public:
         getrusage(RUSAGE_SELF, &usage);
         std::printf(
             "{\"seconds\":%.3f,\"requests\":%llu,\"records\":%llu,\"failed_records\":%llu,"
-            "\"failed_requests\":%llu,\"records_per_s\":%.0f,\"payload_bytes_per_s\":%.0f,"
-            "\"latency_ms\":{\"p50\":%.2f,\"p99\":%.2f},\"client_cpu_s\":%.2f}\n",
+            "\"failed_requests\":%llu,\"requests_per_s\":%.0f,\"resumed\":%llu,"
+            "\"body_bytes\":%zu,\"records_per_s\":%.0f,\"payload_bytes_per_s\":%.0f,\"latency_ms\":"
+            "{\"p50\":%.2f,"
+            "\"p99\":%.2f},\"client_cpu_s\":%.2f}\n",
             seconds, static_cast<unsigned long long>(totals_.requests),
             static_cast<unsigned long long>(totals_.records),
             static_cast<unsigned long long>(totals_.failed_records),
-            static_cast<unsigned long long>(totals_.failed_requests), records / seconds,
+            static_cast<unsigned long long>(totals_.failed_requests),
+            static_cast<double>(totals_.requests) / seconds,
+            static_cast<unsigned long long>(totals_.resumed),
+            requests_[0].size() - requests_[0].find("\r\n\r\n") - 4, records / seconds,
             records * options_.record_bytes / seconds, percentile(0.5), percentile(0.99),
             static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                 static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
@@ -244,23 +269,28 @@ private:
     }
 
     bool open(Connection& connection) {
-        connection.fd = socket(AF_INET, SOCK_STREAM, 0);
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_port = htons(options_.port);
-        if (inet_pton(AF_INET, options_.host.c_str(), &address.sin_addr) != 1 ||
-            connect(connection.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
-                0) {
-            std::fprintf(stderr, "http_put: %s:%u: %s\n", options_.host.c_str(), options_.port,
-                         std::strerror(errno));
+        if (!connection.wire.open(options_.host, options_.port, tls_, serial_)) {
+            fail("connect", std::strerror(errno));
             return false;
         }
-        const int on = 1;
-        setsockopt(connection.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        serial_ += options_.fresh ? 1 : 0;
         epoll_event event{};
         event.events = EPOLLIN;
         event.data.u32 = static_cast<std::uint32_t>(&connection - connections_.data());
-        return epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.fd, &event) == 0;
+        connection.wants_write = false;
+        return epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.wire.fd(), &event) == 0;
+    }
+
+    int wait(std::array<epoll_event, 64>& events) const {
+        const auto now = SteadyClock::now();
+        auto until = now + std::chrono::seconds(1);
+        if (options_.rate != 0 && !idle_.empty()) {
+            until = std::clamp(due_, now, until);
+        }
+        const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(until - now).count();
+        const timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
+        return epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &timeout,
+                            nullptr);
     }
 
     void watch(Connection& connection, bool writes) {
@@ -271,54 +301,83 @@ private:
         epoll_event event{};
         event.events = writes ? EPOLLIN | EPOLLOUT : EPOLLIN;
         event.data.u32 = static_cast<std::uint32_t>(&connection - connections_.data());
-        epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.fd, &event);
+        epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.wire.fd(), &event);
     }
 
-    void begin(Connection& connection) {
-        connection.started = SteadyClock::now();
+    // Starts what is due on connections that are free.
+    void begin_due() {
+        while (!idle_.empty() && !broken_) {
+            const auto now = SteadyClock::now();
+            const bool enough = options_.bytes_max != 0 &&
+                                totals_.records * options_.record_bytes >= options_.bytes_max;
+            if (now >= end_ || enough) {
+                due_ = end_;
+                return;
+            }
+            auto started = now;
+            if (options_.rate != 0) {
+                if (due_ > now) {
+                    return;
+                }
+                started = due_;
+                due_ += to_duration(1 / options_.rate);
+            }
+            Connection& connection = *idle_.back();
+            idle_.pop_back();
+            begin(connection, started);
+        }
+    }
+
+    void begin(Connection& connection, SteadyClock::time_point started) {
+        connection.started = started;
         connection.request = &requests_[next_request_++ % requests_.size()];
         connection.sent = 0;
         connection.answer.clear();
         connection.head_end = 0;
         ++busy_;
-        write(connection);
+        if (!options_.fresh || open(connection)) {
+            write(connection);
+        }
     }
 
     void write(Connection& connection) {
         while (connection.sent < connection.request->size()) {
-            const ssize_t n =
-                send(connection.fd, connection.request->data() + connection.sent,
-                     connection.request->size() - connection.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-            if (n < 0) {
-                if (errno != EAGAIN) {
-                    fail("send", std::strerror(errno));
-                }
-                watch(connection, true);
+            std::size_t count = 0;
+            const Step step = connection.wire.send(
+                std::string_view(*connection.request).substr(connection.sent), count);
+            if (step == Step::ended) {
+                fail("send", "the server closed the connection");
                 return;
             }
-            connection.sent += static_cast<std::size_t>(n);
+            if (step != Step::moved) {
+                watch(connection, step == Step::wait_write);
+                return;
+            }
+            connection.sent += count;
         }
         watch(connection, false);
     }
 
     void handle(Connection& connection, std::uint32_t events) {
-        if ((events & EPOLLOUT) != 0) {
+        // A TLS handshake may wait for either before it lets the request go.
+        if ((events & (EPOLLOUT | EPOLLIN)) != 0 && connection.sent < connection.request->size()) {
             write(connection);
         }
-        if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) {
+        if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0 || broken_) {
             return;
         }
         std::array<char, 65536> buffer;
         for (;;) {
-            const ssize_t n = recv(connection.fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
-            if (n < 0 && errno == EAGAIN) {
+            std::size_t count = 0;
+            const Step step = connection.wire.receive(buffer.data(), buffer.size(), count);
+            if (step == Step::ended) {
+                fail("receive", "the server closed the connection");
                 return;
             }
-            if (n <= 0) {
-                fail("receive", n == 0 ? "the server closed the connection" : std::strerror(errno));
+            if (step != Step::moved) {
                 return;
             }
-            connection.answer.append(buffer.data(), static_cast<std::size_t>(n));
+            connection.answer.append(buffer.data(), count);
             if (answered(connection)) {
                 finish(connection);
                 return;
@@ -362,7 +421,8 @@ private:
             ++totals_.requests;
             totals_.records += taken;
             totals_.failed_requests += good ? 0 : 1;
-            totals_.failed_records += options_.records - taken;
+            totals_.failed_records += options_.operation == "health" ? 0 : options_.records - taken;
+            totals_.resumed += connection.wire.resumed() ? 1 : 0;
             totals_.latency_ms.push_back(
                 std::chrono::duration<float, std::milli>(now - connection.started).count());
         }
@@ -370,11 +430,11 @@ private:
             complained_ = true;
             std::fprintf(stderr, "http_put: refused: %.300s\n", connection.answer.c_str());
         }
-        const bool enough = options_.bytes_max != 0 &&
-                            totals_.records * options_.record_bytes >= options_.bytes_max;
-        if (now < end_ && !enough) {
-            begin(connection);
+        last_answer_ = now;
+        if (options_.fresh) {
+            connection.wire.close();
         }
+        idle_.push_back(&connection);
     }
 
     void fail(const char* what, const char* why) {
@@ -387,6 +447,11 @@ private:
     Options options_;
     std::vector<std::string> requests_;
     std::vector<Connection> connections_;
+    ClientTls tls_;
+    std::vector<Connection*> idle_;
+    SteadyClock::time_point due_;
+    SteadyClock::time_point last_answer_;
+    std::uint64_t serial_ = 0;
     int epoll_ = -1;
     std::size_t next_request_ = 0;
     unsigned busy_ = 0;
@@ -416,7 +481,18 @@ int main(int argc, char** argv) {
     app.add_option("--warm", options.warm_seconds, "Time before that");
     app.add_option("--bytes", options.bytes_max, "End after so much payload, not after a time");
     app.add_option("--bodies", options.bodies, "Different requests, sent in turn");
+    app.add_option("--operation", options.operation, "PutRecord is one record a request")
+        ->check(CLI::IsMember({"PutRecords", "PutRecord", "health"}));
+    app.add_flag("--fresh", options.fresh, "A connection for each request");
+    app.add_option("--tls", options.security, "Full handshakes, or sessions resumed")
+        ->transform(CLI::CheckedTransformer(std::map<std::string, Security>{
+            {"none", Security::none}, {"full", Security::full}, {"resumed", Security::resumed}}));
+    app.add_option("--authority", options.authority, "PEM file of whom to trust with --tls");
+    app.add_option("--rate", options.rate, "Requests a second; 0: as they are answered");
     CLI11_PARSE(app, argc, argv);
+    if (options.operation != "PutRecords") {
+        options.records = 1;
+    }
     Client client(options);
     if (!client.run()) {
         return 1;

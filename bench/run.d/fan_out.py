@@ -19,7 +19,12 @@ def subscribe(settings, node, count, load, rate, records, writers):
     command = [settings.program('bench/fan_out'), '--port', str(node.port), '--stream', 'bench', '--consumers', path,
                '--record-bytes', str(RECORD_BYTES), '--records', str(records), '--writers', str(writers), '--rate',
                str(rate), '--seconds', str(settings.seconds), '--warm', '1']
-    return run_json(command), ' '.join(command)
+    result = run_json(command)
+    # A subscription that gave nothing has no delay, and not a small one.
+    if result['records_put'] == 0 or result['records_seen'] == 0 or result['delays'] == 0:
+        raise RuntimeError(f"{' '.join(command)}: {result['records_put']} records were put, "
+                           f"{result['records_seen']} seen, {result['delays']} of them timed")
+    return result, ' '.join(command)
 
 
 def prepare(settings, node):

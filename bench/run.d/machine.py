@@ -91,10 +91,10 @@ class HugePages:
         return self.free >= self.count
 
 
-def run_json(command, timeout=900):
+def run_json(command, timeout=900, env=None):
     """Runs a program that prints JSON on its standard output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=timeout, check=False)
+                          timeout=timeout, check=False, env=env)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: "
                            f"{(done.stderr or done.stdout).strip()[-800:]}")

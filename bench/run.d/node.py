@@ -124,9 +124,12 @@ def listens(port):
 class Node(Program):
     def __init__(self, settings, directory, log, more=()):
         self.port = free_port()
-        command = [settings.penstock, 'serve', '--data', directory, '--unsigned', '--shard-quota', 'unlimited',
+        command = [settings.penstock, 'serve', '--data', directory, *self.signing(), '--shard-quota', 'unlimited',
                    '--http', f'127.0.0.1:{self.port}', *more]
         super().__init__(command, log)
+
+    def signing(self):
+        return ['--unsigned']
 
     def until_ready(self, timeout_s=120):
         return self.wait_until(lambda: answers(self.port, '/readyz'), timeout_s)
