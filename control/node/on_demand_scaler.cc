@@ -241,6 +241,9 @@ std::vector<kinesis::KeyWeight> OnDemandScaler::newest_keys(const kinesis::Strea
     const Status read = records_->read(
         plan,
         [&](const RecordView& record) {
+            if (!record.seal.empty() && !record.has_explicit_hash) {
+                return true;  // its key is not in clear
+            }
             keys.push_back({record.has_explicit_hash ? record.explicit_hash
                                                      : partition_hash(record.partition_key),
                             record.data.size() + record.partition_key.size()});
