@@ -5,6 +5,7 @@
 #pragma once
 
 #include <expected>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -92,6 +93,15 @@ struct ConsumerView {
     std::shared_ptr<const StreamView> view;
     const Consumer* consumer = nullptr;  // in view->stream()
 };
+// What a Resource operation is about: a stream, or a consumer of its.
+[[nodiscard]] ApiResult<ConsumerView> resolve_resource(const OperationContext& context,
+                                                       const StreamRef& resource);
+// Changes a consumer as the catalog has it. Errors: not_found, and StreamStore::update()'s.
+[[nodiscard]] Status update_consumer(const OperationContext& context, const ConsumerView& found,
+                                     const std::function<Status(Consumer&)>& edit);
+// The three operations that go by the caller's policy alone: whoever may change a resource's policy
+// must be able to take back a mistake in it.
+[[nodiscard]] bool is_about_the_policy(Operation operation) noexcept;
 // By the consumer's ARN, or by its name and its stream's ARN; the caller may do the operation on
 // the consumer's ARN.
 [[nodiscard]] ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,

@@ -53,7 +53,7 @@ struct Named {
     std::string_view created_s;  // empty: by name
 };
 
-ApiResult<Named> read_reference(const OperationContext& context, const ConsumerInput& input) {
+ApiResult<Named> read_reference(const ConsumerInput& input) {
     std::optional<Named> by_name;
     if (input.stream.arn && input.name) {
         // Its form was checked: arn:aws…:kinesis:…:<12 digits>:stream/<name>.
@@ -81,14 +81,14 @@ ApiResult<Named> read_reference(const OperationContext& context, const ConsumerI
             std::string(*input.arn) + ", " + std::string(*input.stream.arn) + " and " +
             std::string(*input.name) + "."));
     }
-    static_cast<void>(context);
     return Named{arn->account, arn->stream, arn->name, arn->created_s};
 }
 
 // Asks for the consumer's ARN. One that was named without its time is asked for with it if it
 // exists, and refused in words that do not tell whether it does.
 ApiStatus authorize_consumer(const OperationContext& context, const Named& named,
-                             const Consumer* found) {
+                             const ConsumerView& view) {
+    const Consumer* found = view.consumer;
     if (context.gate == nullptr) {
         return {};
     }
@@ -102,7 +102,10 @@ ApiStatus authorize_consumer(const OperationContext& context, const Named& named
                                   ? arn_of(context, named.stream, named.consumer,
                                            std::to_string(found->created_ms / 1000))
                                   : shown;
-    auto refusal = context.gate->authorize(*context.caller, action, asked);
+    const auth::Policy* policy = found != nullptr && !is_about_the_policy(context.operation)
+                                     ? view.view->resource_policy(*found)
+                                     : nullptr;
+    auto refusal = context.gate->authorize(*context.caller, action, asked, policy);
     if (!refusal) {
         return {};
     }
@@ -117,7 +120,7 @@ ApiStatus authorize_consumer(const OperationContext& context, const Named& named
 
 ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
                                          const ConsumerInput& input) {
-    const auto named = read_reference(context, input);
+    const auto named = read_reference(input);
     if (!named) {
         return std::unexpected(named.error());
     }
@@ -128,7 +131,7 @@ ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
     if (found.view && found.view->stream().status != StreamStatus::deleting) {
         found.consumer = found.view->stream().consumer(named->consumer);
     }
-    if (auto allowed = authorize_consumer(context, *named, found.consumer); !allowed) {
+    if (auto allowed = authorize_consumer(context, *named, found); !allowed) {
         return std::unexpected(std::move(allowed.error()));
     }
     if (!found.view) {
@@ -141,6 +144,34 @@ ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
         return std::unexpected(consumer_not_found(named->consumer, named->stream, context.account));
     }
     return found;
+}
+
+ApiResult<ConsumerView> resolve_resource(const OperationContext& context,
+                                         const StreamRef& resource) {
+    if (resource.arn && parse_consumer_arn(*resource.arn)) {
+        ConsumerInput input;
+        input.arn = resource.arn;
+        return resolve_consumer(context, input);
+    }
+    auto view = resolve_stream(context, resource);
+    if (!view) {
+        return std::unexpected(std::move(view.error()));
+    }
+    return ConsumerView{std::move(*view), nullptr};
+}
+
+Status update_consumer(const OperationContext& context, const ConsumerView& found,
+                       const std::function<Status(Consumer&)>& edit) {
+    const Stream& stream = found.view->stream();
+    return context.streams.update(stream.name, [&](Stream& now) -> Status {
+        const auto it = std::find_if(
+            now.consumers.begin(), now.consumers.end(),
+            [&](const Consumer& consumer) { return consumer.number == found.consumer->number; });
+        if (now.incarnation != stream.incarnation || it == now.consumers.end()) {
+            return fail(Errc::not_found);
+        }
+        return edit(*it);
+    });
 }
 
 ApiStatus register_consumer(const OperationContext& context, const RegisterConsumerInput& input,

@@ -1,5 +1,7 @@
-// PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy: a stream's own policy.
+// PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy: the own policy of a stream, or of a
+// consumer.
 #include "control/kinesis/operations.h"
+#include "control/kinesis/ops_settings.h"
 
 namespace penstock::kinesis {
 
@@ -8,45 +10,48 @@ namespace {
 // What GetResourcePolicy answers for a stream without one.
 constexpr std::string_view no_policy = "{}";
 
-ApiError failure(const OperationContext& context, const Stream& stream, const Error& error) {
-    switch (error.code) {
-        case Errc::not_found:
-            return stream_not_found(stream.name, context.account);
-        case Errc::locked:
-            return {"ResourceInUseException",
-                    "Stream " + stream.name + " under account " + std::string(context.account) +
-                        " not ACTIVE, instead in state " + std::string(name_of(stream.status))};
-        default:
-            return catalog_failure(error);
+const std::string& policy_of(const ConsumerView& found) noexcept {
+    return found.consumer != nullptr ? found.consumer->resource_policy
+                                     : found.view->stream().resource_policy;
+}
+
+ApiStatus set_policy(const OperationContext& context, const ConsumerView& found,
+                     std::string_view policy) {
+    const Stream& stream = found.view->stream();
+    const Status done = found.consumer != nullptr
+                            ? update_consumer(context, found,
+                                              [&](Consumer& consumer) -> Status {
+                                                  consumer.resource_policy = policy;
+                                                  return {};
+                                              })
+                            : context.streams.set_resource_policy(stream.name, policy);
+    if (!done) {
+        return std::unexpected(stream_failure(context, stream, done.error()));
     }
+    return {};
 }
 
 }  // namespace
 
 ApiStatus put_resource_policy(const OperationContext& context, const ResourcePolicyInput& input) {
-    const auto view = resolve_stream(context, input.stream);
-    if (!view) {
-        return std::unexpected(view.error());
+    const auto found = resolve_resource(context, input.stream);
+    if (!found) {
+        return std::unexpected(found.error());
     }
     const auto policy = auth::Policy::parse(*input.policy, auth::Policy::Kind::of_resource);
     if (!policy) {
         return std::unexpected(invalid_argument("Policy: " + policy.error() + "."));
     }
-    const Stream& stream = (*view)->stream();
-    if (const Status done = context.streams.set_resource_policy(stream.name, *input.policy);
-        !done) {
-        return std::unexpected(failure(context, stream, done.error()));
-    }
-    return {};
+    return set_policy(context, *found, *input.policy);
 }
 
 ApiStatus get_resource_policy(const OperationContext& context, const ResourcePolicyInput& input,
                               ReplyWriter& reply) {
-    const auto view = resolve_stream(context, input.stream);
-    if (!view) {
-        return std::unexpected(view.error());
+    const auto found = resolve_resource(context, input.stream);
+    if (!found) {
+        return std::unexpected(found.error());
     }
-    const std::string& policy = (*view)->stream().resource_policy;
+    const std::string& policy = policy_of(*found);
     reply.begin_object();
     reply.key("Policy");
     reply.text(policy.empty() ? no_policy : policy);
@@ -56,20 +61,16 @@ ApiStatus get_resource_policy(const OperationContext& context, const ResourcePol
 
 ApiStatus delete_resource_policy(const OperationContext& context,
                                  const ResourcePolicyInput& input) {
-    const auto view = resolve_stream(context, input.stream);
-    if (!view) {
-        return std::unexpected(view.error());
+    const auto found = resolve_resource(context, input.stream);
+    if (!found) {
+        return std::unexpected(found.error());
     }
-    const Stream& stream = (*view)->stream();
-    if (stream.resource_policy.empty()) {
+    if (policy_of(*found).empty()) {
         return std::unexpected(ApiError{
             "ResourceNotFoundException",
             "No resource policy found for resource ARN " + std::string(*input.stream.arn)});
     }
-    if (const Status done = context.streams.set_resource_policy(stream.name, {}); !done) {
-        return std::unexpected(failure(context, stream, done.error()));
-    }
-    return {};
+    return set_policy(context, *found, {});
 }
 
 }  // namespace penstock::kinesis

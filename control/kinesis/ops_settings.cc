@@ -158,6 +158,11 @@ ApiStatus describe_limits(const OperationContext& context, ReplyWriter& reply) {
     reply.number(on_demand);
     reply.key("OnDemandStreamCountLimit");
     reply.number(shard_limit);  // each has a shard at least; there is no other limit
+    // Channels, which deliver a stream elsewhere, are none of this node's.
+    reply.key("ChannelCount");
+    reply.number(0);
+    reply.key("ChannelCountLimit");
+    reply.number(0);
     reply.end_object();
     return {};
 }

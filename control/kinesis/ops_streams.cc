@@ -60,14 +60,6 @@ ApiResult<Named> read_reference(const OperationContext& context, const StreamRef
     return Named{name, account};
 }
 
-// With what the resource's own policy would say, had it a say: whoever may change that policy must
-// be able to take back a mistake in it.
-bool is_about_the_policy(Operation operation) noexcept {
-    return operation == Operation::put_resource_policy ||
-           operation == Operation::get_resource_policy ||
-           operation == Operation::delete_resource_policy;
-}
-
 ApiStatus authorize_arn(const OperationContext& context, std::string_view arn,
                         const StreamView* view) {
     const bool heard = view != nullptr && !is_about_the_policy(context.operation);
@@ -111,6 +103,12 @@ ApiResult<Located> locate(const OperationContext& context, const StreamRef& stre
 }
 
 }  // namespace
+
+bool is_about_the_policy(Operation operation) noexcept {
+    return operation == Operation::put_resource_policy ||
+           operation == Operation::get_resource_policy ||
+           operation == Operation::delete_resource_policy;
+}
 
 ApiStatus authorize(const OperationContext& context, std::string_view stream,
                     const StreamView* view) {

@@ -48,25 +48,31 @@ std::optional<ApiError> check_tags(const Checks::TextPairs& tags, std::string_vi
 }
 
 ApiStatus change_tags(const OperationContext& context, const TagsInput& input) {
-    const auto view = resolve_stream(context, input.stream);
-    if (!view) {
-        return std::unexpected(view.error());
+    const auto found = resolve_resource(context, input.stream);
+    if (!found) {
+        return std::unexpected(found.error());
     }
-    const Stream& stream = (*view)->stream();
-    if (auto fault = check_tags(input.tags, stream.name, context.account)) {
+    const Stream& stream = found->view->stream();
+    const std::string& name = found->consumer != nullptr ? found->consumer->name : stream.name;
+    if (auto fault = check_tags(input.tags, name, context.account)) {
         return std::unexpected(std::move(*fault));
     }
-    const Status done = context.streams.update(stream.name, [&](Stream& now) -> Status {
+    const auto change = [&](std::map<std::string, std::string>& tags) -> Status {
         for (const auto& [key, text] : input.tags) {
-            now.tags.insert_or_assign(std::string(key), std::string(text));
+            tags.insert_or_assign(std::string(key), std::string(text));
         }
         for (const std::string_view key : input.keys) {
-            now.tags.erase(std::string(key));
+            tags.erase(std::string(key));
         }
-        return now.tags.size() > tags_per_resource_max ? fail(Errc::too_large) : Status{};
-    });
+        return tags.size() > tags_per_resource_max ? fail(Errc::too_large) : Status{};
+    };
+    const Status done =
+        found->consumer != nullptr
+            ? update_consumer(context, *found,
+                              [&](Consumer& consumer) { return change(consumer.tags); })
+            : context.streams.update(stream.name, [&](Stream& now) { return change(now.tags); });
     if (!done && done.error().code == Errc::too_large) {
-        return std::unexpected(too_many_tags(stream.name, context.account));
+        return std::unexpected(too_many_tags(name, context.account));
     }
     if (!done) {
         return std::unexpected(stream_failure(context, stream, done.error()));
@@ -75,11 +81,12 @@ ApiStatus change_tags(const OperationContext& context, const TagsInput& input) {
 }
 
 ApiStatus list_tags(const OperationContext& context, const TagsInput& input, ReplyWriter& reply) {
-    const auto view = resolve_stream(context, input.stream);
-    if (!view) {
-        return std::unexpected(view.error());
+    const auto found = resolve_resource(context, input.stream);
+    if (!found) {
+        return std::unexpected(found.error());
     }
-    const auto& tags = (*view)->stream().tags;
+    const auto& tags =
+        found->consumer != nullptr ? found->consumer->tags : found->view->stream().tags;
     const auto limit = input.limit.value_or(tags_per_resource_max);
     auto it = input.exclusive_start ? tags.upper_bound(std::string(*input.exclusive_start))
                                     : tags.begin();

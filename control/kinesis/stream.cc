@@ -55,6 +55,9 @@ void write_consumers(Writer& writer, const Stream& stream) {
         write_text(writer, "name", consumer.name);
         write_number(writer, "created_ms", static_cast<std::uint64_t>(consumer.created_ms));
         write_tags(writer, consumer.tags);
+        if (!consumer.resource_policy.empty()) {
+            write_text(writer, "resource_policy", consumer.resource_policy);
+        }
         writer.EndObject();
     }
     writer.EndArray();
@@ -258,6 +261,9 @@ Status read_consumers(Members& members, Stream& stream) {
         consumer.number = static_cast<std::uint32_t>(of_one.number("number", u32_max));
         consumer.name = of_one.text("name");
         consumer.created_ms = static_cast<std::int64_t>(of_one.number("created_ms", i63_max));
+        if (of_one.has("resource_policy")) {
+            consumer.resource_policy = of_one.text("resource_policy");
+        }
         const auto tags = of_one.object("tags");
         const std::uint32_t last = stream.consumers.empty() ? 0 : stream.consumers.back().number;
         if (!of_one.sound() || !read_tags(tags, consumer.tags) || consumer.number <= last ||
@@ -501,6 +507,17 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(Stream stream,
         view->crypt_ = keys != nullptr ? keys->crypt_of(s.encryption, s.incarnation, lane_count)
                                        : std::make_shared<const keys::StreamCrypt>(
                                              s.encryption, s.incarnation, nullptr, lane_count);
+    }
+    for (const Consumer& consumer : s.consumers) {
+        if (consumer.resource_policy.empty()) {
+            continue;
+        }
+        auto policy =
+            auth::Policy::parse(consumer.resource_policy, auth::Policy::Kind::of_resource);
+        if (!policy) {
+            return fail(Errc::corrupt);
+        }
+        view->consumer_policies_.emplace(consumer.number, std::move(*policy));
     }
     if (s.status != StreamStatus::active && s.status != StreamStatus::updating) {
         return view;

@@ -81,6 +81,7 @@ struct Consumer {
     std::string name;
     std::int64_t created_ms = 0;
     std::map<std::string, std::string> tags;
+    std::string resource_policy = {};  // JSON as it was put; empty: none
     friend bool operator==(const Consumer&, const Consumer&) = default;
 };
 
@@ -125,7 +126,7 @@ struct Stream {
 // A stream with what requests need at hand.
 class StreamView {
 public:
-    // Errors: invalid_argument when the open shards don't tile the hash space, corrupt when the
+    // Errors: invalid_argument when the open shards don't tile the hash space, corrupt when a
     // resource policy cannot be read. Without `keys` no key of the stream can be used.
     [[nodiscard]] static Result<std::shared_ptr<const StreamView>> make(
         Stream stream, const std::map<GroupId, unsigned>& lanes, keys::KeyStore* keys = nullptr);
@@ -152,11 +153,17 @@ public:
     [[nodiscard]] const auth::Policy* resource_policy() const noexcept {
         return resource_policy_ ? &*resource_policy_ : nullptr;
     }
+    // The same of one of the stream's consumers.
+    [[nodiscard]] const auth::Policy* resource_policy(const Consumer& consumer) const noexcept {
+        const auto found = consumer_policies_.find(consumer.number);
+        return found == consumer_policies_.end() ? nullptr : &found->second;
+    }
 
 private:
     StreamView() = default;
     Stream stream_;
     std::optional<auth::Policy> resource_policy_;
+    std::map<std::uint32_t, auth::Policy> consumer_policies_;  // by number, of those that have one
     std::optional<StreamRoute> route_;
     std::shared_ptr<const keys::StreamCrypt> crypt_;
     std::vector<std::uint32_t> shard_of_route_;

@@ -240,6 +240,49 @@ TEST_F(AuthorizeTest, PoliciesOfStreamsAreKeptAndEnforced) {
               "ResourceNotFoundException");
 }
 
+TEST_F(AuthorizeTest, PoliciesOfConsumersAreKeptAndEnforced) {
+    const auto admin = make("admin", allow("*", "*"));
+    const auto guest = make("guest", "");
+    const Answer made =
+        ask(admin, "RegisterStreamConsumer", body_of("RegisterStreamConsumer", "there"));
+    ASSERT_EQ(made.status, 200) << made.body;
+    const std::string consumer = made.json["Consumer"]["ConsumerARN"];
+    const std::string resource = R"("ResourceARN":")" + consumer + "\"";
+    const std::string describe = R"({"ConsumerARN":")" + consumer + "\"}";
+    const std::string subscribe = R"({"ConsumerARN":")" + consumer +
+                                  R"(","ShardId":"9","StartingPosition":{"Type":"LATEST"}})";
+    const std::string gives =
+        R"({\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"kinesis:DescribeStreamConsumer\",)"
+        R"(\"kinesis:SubscribeToShard\"],\"Resource\":\"*\",\"Principal\":{\"AWS\":)"
+        R"(\"arn:aws:iam::000000000000:user/guest\"}}]})";
+    EXPECT_EQ(ask(admin, "GetResourcePolicy", "{" + resource + "}").body, R"({"Policy":"{}"})");
+    EXPECT_EQ(ask(admin, "DeleteResourcePolicy", "{" + resource + "}").type(),
+              "ResourceNotFoundException");
+    EXPECT_EQ(ask(guest, "DescribeStreamConsumer", describe).type(), "AccessDeniedException");
+    ASSERT_EQ(
+        ask(admin, "PutResourcePolicy", "{" + resource + R"(,"Policy":")" + gives + "\"}").status,
+        200);
+    EXPECT_EQ(ask(guest, "DescribeStreamConsumer", describe).status, 200);
+    // The shard is looked for only once he may subscribe.
+    EXPECT_EQ(ask(guest, "SubscribeToShard", subscribe).type(), "ResourceNotFoundException");
+    EXPECT_EQ(ask(guest, "DeregisterStreamConsumer", describe).type(), "AccessDeniedException");
+    // It is the consumer's, not the stream's.
+    EXPECT_EQ(ask(guest, "DescribeStream", body_of("DescribeStream", "there")).type(),
+              "AccessDeniedException");
+    EXPECT_TRUE(store->find("there")->stream().resource_policy.empty());
+    EXPECT_EQ(ask(admin, "GetResourcePolicy", "{" + resource + "}").body,
+              R"({"Policy":")" + gives + "\"}");
+    const auto kept = decode_stream(catalog->get("stream/there")->value);
+    ASSERT_TRUE(kept);
+    EXPECT_NE(kept->consumers.at(0).resource_policy.find("guest"), std::string::npos);
+    EXPECT_EQ(decode_stream(encode_stream(*kept)), *kept);
+    ASSERT_EQ(ask(admin, "DeleteResourcePolicy", "{" + resource + "}").status, 200);
+    EXPECT_EQ(ask(guest, "DescribeStreamConsumer", describe).type(), "AccessDeniedException");
+    EXPECT_EQ(ask(admin, "GetResourcePolicy", R"({"ResourceARN":")" + consumer + R"(1"})").type(),
+              "ResourceNotFoundException")
+        << "registered at another time";
+}
+
 TEST_F(AuthorizeTest, AStreamsPolicyOutlivesARestartAndGoesWithTheStream) {
     const auto admin = make("admin", allow("*", "*"));
     const std::string body =

@@ -86,6 +86,28 @@ TEST_F(ConsumersTest, WhatCannotBeMeantIsRefused) {
     EXPECT_EQ(call("DescribeStreamConsumer", by_arn(foreign)).type(), "ResourceNotFoundException");
 }
 
+TEST_F(ConsumersTest, TagsOfAConsumerAreItsOwn) {
+    const Answer made =
+        call("RegisterStreamConsumer", R"({"Tags":{"a":"1","b":"2"},)" + named("app").substr(1));
+    const std::string resource =
+        R"("ResourceARN":")" + made.json["Consumer"]["ConsumerARN"].get<std::string>() + "\"";
+    const auto tags = [&] { return call("ListTagsForResource", "{" + resource + "}").body; };
+    EXPECT_EQ(tags(), R"({"Tags":[{"Key":"a","Value":"1"},{"Key":"b","Value":"2"}]})");
+    EXPECT_EQ(call("TagResource", "{" + resource + R"(,"Tags":{"b":"3","c":""}})").status, 200);
+    EXPECT_EQ(call("UntagResource", "{" + resource + R"(,"TagKeys":["a","none"]})").status, 200);
+    EXPECT_EQ(tags(), R"({"Tags":[{"Key":"b","Value":"3"},{"Key":"c","Value":""}]})");
+    EXPECT_EQ(call("ListTagsForResource", R"({"ResourceARN":")" + arn_of("s") + "\"}").body,
+              R"({"Tags":[]})");
+    std::string many = R"(,"Tags":{)";
+    for (int i = 0; i < 49; ++i) {
+        many += (i == 0 ? "\"k" : ",\"k") + std::to_string(i) + "\":\"v\"";
+    }
+    EXPECT_EQ(call("TagResource", "{" + resource + many + "}}").type(), "InvalidArgumentException");
+    EXPECT_EQ(call("DeregisterStreamConsumer", named("app")).status, 200);
+    EXPECT_EQ(call("TagResource", "{" + resource + R"(,"Tags":{"b":"3"}})").type(),
+              "ResourceNotFoundException");
+}
+
 TEST_F(ConsumersTest, AStreamHasTwentyAtMost) {
     for (int i = 0; i < 20; ++i) {
         add("app-" + std::to_string(i));

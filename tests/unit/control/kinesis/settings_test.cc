@@ -124,11 +124,12 @@ TEST_F(Settings, WhatIsReadAndRefusedIsMeteredWhereSwitchedOn) {
 TEST_F(Settings, LimitsAreThoseOfTheNode) {
     make_stream("s", 3);
     make_on_demand("d");
-    EXPECT_EQ(ask("DescribeLimits", json::object()).json,
-              json({{"ShardLimit", 5000},
-                    {"OpenShardCount", 7},
-                    {"OnDemandStreamCount", 1},
-                    {"OnDemandStreamCountLimit", 5000}}));
+    EXPECT_EQ(ask("DescribeLimits", json::object()).json, json({{"ShardLimit", 5000},
+                                                                {"OpenShardCount", 7},
+                                                                {"OnDemandStreamCount", 1},
+                                                                {"OnDemandStreamCountLimit", 5000},
+                                                                {"ChannelCount", 0},
+                                                                {"ChannelCountLimit", 0}}));
 }
 
 TEST_F(Settings, TheCommitmentIsKeptForADayAtLeast) {
