@@ -13,6 +13,7 @@
 #include "control/auth/gate.h"
 #include "control/kinesis/api_error.h"
 #include "control/kinesis/inputs.h"
+#include "control/kinesis/rate_limits.h"
 #include "control/kinesis/reply_writer.h"
 #include "control/kinesis/stream_store.h"
 #include "control/kinesis/token.h"
@@ -35,6 +36,7 @@ struct OperationContext {
     const auth::Caller* caller = nullptr;
     auth::Gate* gate = nullptr;
     std::size_t consumers_max = 20;  // of a stream
+    RateLimits* rates = nullptr;     // null: operations may be asked for as often as one likes
 
     [[nodiscard]] std::string arn_of(std::string_view stream) const;
 };
@@ -42,6 +44,11 @@ struct OperationContext {
 template <typename T>
 using ApiResult = std::expected<T, ApiError>;
 using ApiStatus = ApiResult<void>;
+
+// Whether the operation's rate allows one more about `subject`: a stream's name, "*" for all, or
+// what the operation's RateScope says. authorize() and resolve_consumer() ask this once they have
+// allowed it, but for the scopes that only the operation knows.
+[[nodiscard]] ApiStatus take_rate(const OperationContext& context, std::string_view subject);
 
 // Whether the caller may do the operation on the stream of that name, "*" for all. `view` is the
 // stream if there is one. Every operation asks this before it looks at a stream or says whether

@@ -134,6 +134,12 @@ ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
     if (auto allowed = authorize_consumer(context, *named, found); !allowed) {
         return std::unexpected(std::move(allowed.error()));
     }
+    const RateLimit* limit = rate_limit_of(context.operation);
+    if (limit != nullptr && limit->scope == RateScope::stream) {
+        if (auto taken = take_rate(context, named->stream); !taken) {
+            return std::unexpected(std::move(taken.error()));
+        }
+    }
     if (!found.view) {
         return std::unexpected(stream_not_found(named->stream, named->account));
     }

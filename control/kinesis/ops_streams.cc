@@ -74,6 +74,13 @@ ApiStatus authorize_arn(const OperationContext& context, std::string_view arn,
         ApiError{std::string(refusal->exception()), std::move(refusal->message)});
 }
 
+// Of a shard or a consumer, which authorize() does not know.
+bool knows_its_scope(Operation operation) noexcept {
+    const RateLimit* limit = rate_limit_of(operation);
+    return limit != nullptr &&
+           (limit->scope == RateScope::shard || limit->scope == RateScope::consumer);
+}
+
 // What is meant and whether there is such a stream; null when there is none.
 struct Located {
     std::string_view name;
@@ -112,8 +119,26 @@ bool is_about_the_policy(Operation operation) noexcept {
 
 ApiStatus authorize(const OperationContext& context, std::string_view stream,
                     const StreamView* view) {
-    return context.gate == nullptr ? ApiStatus{}
-                                   : authorize_arn(context, context.arn_of(stream), view);
+    if (context.gate != nullptr) {
+        if (auto allowed = authorize_arn(context, context.arn_of(stream), view); !allowed) {
+            return allowed;
+        }
+    }
+    return knows_its_scope(context.operation) ? ApiStatus{} : take_rate(context, stream);
+}
+
+ApiStatus take_rate(const OperationContext& context, std::string_view subject) {
+    if (context.rates == nullptr ||
+        context.rates->take(context.operation, subject, context.clock.monotonic_ns())) {
+        return {};
+    }
+    const std::string account = "account " + std::string(context.account) + ".";
+    return std::unexpected(ApiError{"LimitExceededException",
+                                    subject == "*"
+                                        ? "Rate exceeded for " + account
+                                        : "Rate exceeded for stream " +
+                                              std::string(subject.substr(0, subject.find('/'))) +
+                                              " under " + account});
 }
 
 ApiResult<std::string> resolve_name(const OperationContext& context, const StreamRef& stream) {

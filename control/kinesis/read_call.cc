@@ -26,8 +26,10 @@ std::string shard_id_of(const Shard& shard) {
 }  // namespace
 
 OperationContext ReadCall::operation_context(Operation operation) const {
-    return {context_.streams, context_.clock, context_.sealer,  context_.options.account,
-            reply_->region(), operation,      reply_->caller(), context_.gate};
+    return {context_.streams,         context_.clock,   context_.sealer,
+            context_.options.account, reply_->region(), operation,
+            reply_->caller(),         context_.gate,    0,
+            context_.options.rates};
 }
 
 std::string ReadCall::where() const {
@@ -94,6 +96,10 @@ ApiStatus ReadCall::prepare_iterator() {
         return std::unexpected(shard.error());
     }
     shard_ = *shard;
+    if (shard_->is_open() && !take_rate(operation_context(Operation::get_shard_iterator),
+                                        view_->stream().name + "/" + shard_id_of(*shard_))) {
+        return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+    }
     iterator_.stream = view_->stream().name;
     iterator_.incarnation = view_->stream().incarnation;
     iterator_.shard_number = shard_->number;

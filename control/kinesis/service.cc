@@ -311,9 +311,9 @@ void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> r
         default:
             break;
     }
-    const OperationContext context{streams_,         clock_,          sealer_,
-                                   options_.account, reply->region(), operation,
-                                   reply->caller(),  gate_,           options_.consumers_max};
+    const OperationContext context{
+        streams_,  clock_,          sealer_, options_.account,       reply->region(),
+        operation, reply->caller(), gate_,   options_.consumers_max, options_.rates};
     const InputSource source{parser_, arena_, reply->body()};
     std::string body;
     const ApiStatus done = with_writer(source.body.dialect, body, [&](ReplyWriter& writer) {

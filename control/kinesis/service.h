@@ -51,6 +51,8 @@ struct ServiceOptions {
     AckLevel ack_level = AckLevel::quorum;
     // Of PROVISIONED streams' shards; null: unlimited. Must outlive the handler.
     ShardQuotas* quotas = nullptr;
+    // Of operations; null: unlimited. Must outlive the handler.
+    RateLimits* rates = nullptr;
     // After this a put whose commit is not known is answered InternalFailure.
     std::uint64_t commit_deadline_ms = 30'000;
     // Requests of one control thread with the lanes at once; a power of two.

@@ -66,10 +66,11 @@ ApiStatus Subscription::prepare(Reply& reply) {
     if (auto fault = read_input({context.parser, arena, reply.body()}, input)) {
         return std::unexpected(std::move(*fault));
     }
-    const OperationContext operation{context.streams, context.clock,
-                                     context.sealer,  context.options.account,
-                                     reply.region(),  Operation::subscribe_to_shard,
-                                     reply.caller(),  context.gate};
+    const OperationContext operation{
+        context.streams,         context.clock,  context.sealer,
+        context.options.account, reply.region(), Operation::subscribe_to_shard,
+        reply.caller(),          context.gate,   0,
+        context.options.rates};
     ConsumerInput by_arn;
     by_arn.arn = input.consumer_arn;
     const auto found = resolve_consumer(operation, by_arn);
@@ -88,6 +89,11 @@ ApiStatus Subscription::prepare(Reply& reply) {
                             stream.name, context.options.account));
     }
     shard_ = *shard;
+    if (auto taken = take_rate(operation, stream.name + "/" + std::to_string(consumer_number_) +
+                                              "/" + std::to_string(shard_.number));
+        !taken) {
+        return taken;
+    }
     place_ = {stream.incarnation, consumer_number_, shard_.number};
     dialect_ = event_dialect_of(reply.request());
     auto placed = place(input);

@@ -575,8 +575,12 @@ private:
         if (options_.shard_quota) {
             quotas_ = std::make_unique<kinesis::ShardQuotas>(*options_.shard_quota);
         }
+        if (options_.rate_limits) {
+            rates_ = std::make_unique<kinesis::RateLimits>();
+        }
         NodeMetrics::Sources sources;
         sources.quotas = quotas_.get();
+        sources.rates = rates_.get();
         sources.lanes = lanes_.get();
         sources.supervisor = supervisor_.get();
         sources.streams = streams_.get();
@@ -645,6 +649,7 @@ private:
         service.subscriptions = subscriptions_;
         service.consumers_max = options_.consumers_max;
         service.quotas = quotas_.get();
+        service.rates = rates_.get();
         auto opened = http::HttpServer::open(
             std::move(server),
             [this, service](http::LoopThread& loop) -> std::unique_ptr<http::HttpHandler> {
@@ -712,6 +717,7 @@ private:
     NodeOptions options_;
     SystemClock clock_;
     std::unique_ptr<kinesis::ShardQuotas> quotas_;  // null: unlimited
+    std::unique_ptr<kinesis::RateLimits> rates_;    // the same
     std::unique_ptr<ReplicaSet> set_;
     std::string engine_why_;
     std::mutex early_mutex_;

@@ -66,6 +66,7 @@ struct NodeOptions {
     AckLevel ack_level = AckLevel::quorum;
     std::optional<kinesis::ShardQuotaLimits> shard_quota;  // empty: unlimited
     kinesis::OnDemandLimits on_demand;
+    bool rate_limits = false;  // of operations, as Kinesis has them
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages huge_pages = EalOptions::HugePages::automatic;
     std::string region = "us-east-1";

@@ -478,6 +478,17 @@ void NodeMetrics::add_http_families() {
             }
         });
     add_auth_families(registry_, sources_.gates);
+    add(Kind::counter, "penstock_rate_limit_refused_total",
+        "Requests refused since there were too many of their operation within a second.",
+        [this](Samples& out) {
+            for (const kinesis::RateLimit& limit : kinesis::rate_limits()) {
+                if (sources_.rates != nullptr) {
+                    const auto name = static_cast<std::size_t>(limit.operation);
+                    out.add(sources_.rates->refused(limit.operation),
+                            {{"operation", kinesis::operation_names[name]}});
+                }
+            }
+        });
     add(Kind::counter, "penstock_shard_quota_refused_total",
         "Refused since a shard's quota was used up: records (write) and GetRecords calls (read).",
         [this](Samples& out) {

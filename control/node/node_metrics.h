@@ -13,6 +13,7 @@
 
 #include "control/auth/gate.h"
 #include "control/kinesis/on_demand.h"
+#include "control/kinesis/rate_limits.h"
 #include "control/kinesis/shard_quota.h"
 #include "control/kinesis/stream_store.h"
 #include "control/kinesis/subscription_table.h"
@@ -40,6 +41,7 @@ public:
         const kinesis::OnDemandCounters* on_demand = nullptr;
         std::vector<const auth::Gate*> gates;          // the same, where requests are signed
         const kinesis::ShardQuotas* quotas = nullptr;  // where shards have quotas
+        const kinesis::RateLimits* rates = nullptr;    // where operations have limits
     };
     explicit NodeMetrics(Sources sources);
     // Shard totals of one lane's groups.
@@ -80,8 +82,8 @@ private:
     void add_part_families();      // part_metrics.cc
     void add_enhanced_families();  // enhanced_metrics.cc
     void add_port_families();
-    void add_fan_out_families();  // fan_out_metrics.cc
-    void add_key_families();      // key_metrics.cc
+    void add_fan_out_families();    // fan_out_metrics.cc
+    void add_key_families();        // key_metrics.cc
     void add_on_demand_families();  // on_demand_metrics.cc
     void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
 

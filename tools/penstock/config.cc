@@ -253,6 +253,8 @@ Complaint store_account(ServeOptions& options, std::string_view value) {
 
 constexpr std::array<std::pair<std::string_view, AckLevel>, 2> ack_levels{
     {{"quorum", AckLevel::quorum}, {"all", AckLevel::all}}};
+constexpr std::array<std::pair<std::string_view, bool>, 2> rate_limit_choices{
+    {{"unlimited", false}, {"aws", true}}};
 constexpr std::array<std::pair<std::string_view, IdlePolicy>, 2> poll_modes{
     {{"adaptive", IdlePolicy::adaptive}, {"busy", IdlePolicy::busy}}};
 using HugePages = EalOptions::HugePages;
@@ -347,6 +349,10 @@ constexpr std::array specs{
                 "When shards of ON_DEMAND streams are split and merged: off, or parts of "
                 "in=1MiB,in-records=1000,split-after=5,merge-after=900,shards-max=200 (default).",
                 [](O& o, V v) { return read_on_demand(v, o.on_demand); }},
+    SettingSpec{"rate-limits", Shape::single, "LIMITS",
+                "How often a second each operation that is not about records may be asked for: "
+                "unlimited (default) or aws.",
+                [](O& o, V v) { return store_choice(o.rate_limits, v, rate_limit_choices); }},
     SettingSpec{"poll", Shape::single, "MODE",
                 "How an idle lane waits: adaptive (default) sleeps, busy spins.",
                 [](O& o, V v) { return store_choice(o.poll, v, poll_modes); }},

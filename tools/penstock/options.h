@@ -60,6 +60,7 @@ struct ServeOptions {
     // Empty: unlimited.
     std::optional<kinesis::ShardQuotaLimits> shard_quota = kinesis::ShardQuotaLimits{};
     kinesis::OnDemandLimits on_demand;
+    bool rate_limits = false;  // of operations, as AWS has them
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages hugepages = EalOptions::HugePages::automatic;
     unsigned http_threads = 1;

@@ -117,6 +117,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
     node.ack_level = serve.ack_level;
     node.shard_quota = serve.shard_quota;
     node.on_demand = serve.on_demand;
+    node.rate_limits = serve.rate_limits;
     node.poll = serve.poll;
     node.huge_pages = serve.hugepages;
     node.region = serve.region;

@@ -129,6 +129,8 @@ TEST(Options, ValuesReachTheirFields) {
                                     "in=4MiB,out-calls=50",
                                     "--on-demand",
                                     "in=64KiB,in-records=7,split-after=1,shards-max=9",
+                                    "--rate-limits",
+                                    "aws",
                                     "--linger-us",
                                     "50",
                                     "--direct-threshold",
@@ -167,6 +169,7 @@ TEST(Options, ValuesReachTheirFields) {
     expected.account = "123456789012";
     expected.shard_quota = kinesis::ShardQuotaLimits{4U << 20, 1000, 2U << 20, 50};
     expected.on_demand = {true, 64U << 10, 7, 1000, 900'000, 9};
+    expected.rate_limits = true;
     expected.linger_us = 50;
     expected.direct_threshold_bytes = 128U << 10;
     expected.replica_lag_bytes = 1U << 30;
