@@ -51,4 +51,11 @@ BodyStream::Next ask(BodyStream& body, BodyPiece& piece) noexcept {
     }
 }
 
+HttpResponse make_refusal(const ConnectionContext& context, HttpResponse response) {
+    if (context.complete_refusal) {
+        context.complete_refusal(response);
+    }
+    return response;
+}
+
 }  // namespace penstock::http

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -95,9 +96,14 @@ struct ConnectionContext {
     // Where connections that keep no input of their own receive; used within one call only.
     std::vector<char> scratch = std::vector<char>(64 * 1024);
     std::vector<char> tls_scratch = std::vector<char>(64 * 1024);  // the same for what is sealed
+    // Adds what every answer has to those that no handler gave; may be empty.
+    std::function<void(HttpResponse&)> complete_refusal;
     // Value of the Date header, renewed by the owner once a second; empty: none is sent.
     std::string date;
 };
+
+// The answer of a connection, or of who owns it, to what no handler is to see.
+[[nodiscard]] HttpResponse make_refusal(const ConnectionContext& context, HttpResponse response);
 
 struct IncomingRequest {
     StreamId stream{};

@@ -378,7 +378,7 @@ void Http1Connection::refuse(int status, std::string_view line) {
     state_ = State::head;
     in_begin_ = in_end_ = 0;
     Slot slot;
-    slot.response = HttpResponse::text(status, line);
+    slot.response = make_refusal(context_, HttpResponse::text(status, line));
     slot.answered = true;
     slot.own = true;
     slot.version = version_;

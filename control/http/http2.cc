@@ -489,7 +489,7 @@ void Http2Connection::refuse(Stream& stream, int status, std::string_view line) 
     ++refused_;
     stream.request.reset();
     stream.receiving = false;
-    answer(stream, HttpResponse::text(status, line));
+    answer(stream, make_refusal(context_, HttpResponse::text(status, line)));
 }
 
 std::optional<IncomingRequest> Http2Connection::next_request() {

@@ -96,6 +96,7 @@ public:
         : options_(options), loop_(std::move(loop)) {
         context_.limits = options.limits;
         context_.times = options.times;
+        context_.complete_refusal = options.complete_refusal;
         context_.body_budget->limit_bytes = options.body_memory_max_bytes;
     }
 
@@ -384,7 +385,7 @@ void Worker::dispatch(Peer& peer, IncomingRequest&& incoming) {
     const std::string& host = peer.secure ? options_.tls_host : options_.host;
     if (auto refusal = options_.guarded ? refuse(*incoming.request, host) : std::nullopt) {
         counters_.guarded.add();
-        peer.connection->respond(incoming.stream, std::move(*refusal));
+        peer.connection->respond(incoming.stream, make_refusal(context_, std::move(*refusal)));
         return;
     }
     auto exchange = std::make_unique<HttpExchange>(*this, ConnectionId{peer.id}, incoming.stream,
@@ -829,6 +830,9 @@ HttpExchange::~HttpExchange() {
 void HttpExchange::deliver(HttpResponse&& response) {
     if (observer_ != nullptr) {
         observer_->on_answer(operation_, begun_ns_, response.status);
+    }
+    for (auto& header : headers_) {
+        response.headers.push_back(std::move(header));
     }
     sink_->respond(connection_, stream_, std::move(response));
 }

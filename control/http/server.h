@@ -83,6 +83,10 @@ public:
         operation_ = operation;
         begun_ns_ = begun_ns;
     }
+    // A header of the answer, whoever gives it, also the 500.
+    void add_header(std::string name, std::string value) {
+        headers_.emplace_back(std::move(name), std::move(value));
+    }
     [[nodiscard]] bool answered() const noexcept { return answered_; }
 
 private:
@@ -96,6 +100,7 @@ private:
     AnswerObserver* observer_ = nullptr;
     std::size_t operation_ = 0;
     std::uint64_t begun_ns_ = 0;
+    std::vector<std::pair<std::string, std::string>> headers_;  // of the answer
 };
 
 class HttpHandler {
@@ -134,6 +139,9 @@ struct ServerOptions {
     ConnectionTimes times;
     ConnectionLimits limits;
     std::size_t body_memory_max_bytes = 512 * 1024 * 1024;  // per control thread
+    // Adds what every answer has to those that no handler gives: of requests that are malformed, or
+    // may not pass. Called on all control threads.
+    std::function<void(HttpResponse&)> complete_refusal;
     // One line about something an operator should know; called on control threads.
     std::function<void(std::string_view)> log;
 };

@@ -1,18 +1,13 @@
 #include "control/kinesis/service.h"
 
-#include <openssl/rand.h>
-
 #include <algorithm>
-#include <cstdio>
 
-#include "control/kinesis/base64.h"
 #include "control/kinesis/fan_out.h"
 #include "control/kinesis/input_value.h"
 #include "control/kinesis/ops_encryption.h"
 #include "control/kinesis/ops_settings.h"
 #include "control/kinesis/put_call.h"
 #include "control/kinesis/read_call.h"
-#include "storage/base/check.h"
 
 namespace penstock::kinesis {
 
@@ -71,13 +66,9 @@ http::HttpResponse xml_error(int status, std::string_view type, std::string_view
     return response;
 }
 
-// For a page of another origin to read the answer, and what says which request it was.
 void add_cors(const http::HttpRequest& request, http::HttpResponse& response) {
-    if (request.has_header("Origin")) {
-        response.headers.emplace_back("Access-Control-Allow-Origin", "*");
-        response.headers.emplace_back("Access-Control-Expose-Headers",
-                                      "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,"
-                                      "x-amz-id-2,x-amzn-ErrorMessage,Date");
+    for (auto& header : cors_headers(request)) {
+        response.headers.push_back(std::move(header));
     }
 }
 
@@ -154,9 +145,6 @@ KinesisHandler::KinesisHandler(http::LoopThread& loop, StreamStore& streams, Sha
                                                                sealer_, *lanes_, *records_, parser_,
                                                                loop_, gate_, opener_})),
       fan_out_(std::make_unique<FanOut>(*context_, lanes)) {
-    PENSTOCK_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(random_.data()), sizeof(random_)) ==
-                   1);
-    random_[0] |= 1;
     deadline_timer_ = loop_.run_after(deadline_check_ms, [this] { check_deadlines(); });
 }
 
@@ -170,45 +158,13 @@ void KinesisHandler::stopping() {
     fan_out_->stop();
 }
 
-// xorshift128+: ids need to differ, not to be secret.
-std::uint64_t KinesisHandler::next_random() noexcept {
-    std::uint64_t x = random_[0];
-    const std::uint64_t y = random_[1];
-    random_[0] = y;
-    x ^= x << 23;
-    random_[1] = x ^ y ^ (x >> 17) ^ (y >> 26);
-    return random_[1] + y;
-}
-
-std::string KinesisHandler::new_request_id() {
-    const std::uint64_t a = next_random();
-    const std::uint64_t b = next_random();
-    char text[40];
-    const int size = std::snprintf(
-        text, sizeof(text), "%08x-%04x-4%03x-%04x-%012llx", static_cast<unsigned>(a >> 32),
-        static_cast<unsigned>(a >> 16 & 0xffff), static_cast<unsigned>(a & 0xfff),
-        static_cast<unsigned>(0x8000 | (b >> 48 & 0x3fff)),
-        static_cast<unsigned long long>(b & 0xffff'ffff'ffffULL));
-    return {text, static_cast<std::size_t>(size)};
-}
-
-std::string KinesisHandler::new_extended_id() {
-    std::array<std::uint64_t, 9> bytes;
-    for (std::uint64_t& word : bytes) {
-        word = next_random();
-    }
-    std::string text;
-    base64_append(text, std::as_bytes(std::span(bytes)));
-    return text;
-}
-
 // What a browser asks before a request of another origin, as Kinesis answers it. It lets nobody in:
 // what follows is signed as any other request, and where requests are not signed, none with an
 // Origin gets here (http::refuse).
 void KinesisHandler::answer_preflight(http::HttpExchange& exchange) {
     const http::HttpRequest& request = exchange.request();
     http::HttpResponse response;
-    response.headers.emplace_back("x-amzn-RequestId", new_request_id());
+    response.headers.emplace_back("x-amzn-RequestId", ids_.request_id());
     response.headers.emplace_back("Access-Control-Allow-Origin", "*");
     for (const auto& [asked, answered] :
          {std::pair{"Access-Control-Request-Headers", "Access-Control-Allow-Headers"},
@@ -257,8 +213,8 @@ bool KinesisHandler::answer_misfit(http::HttpExchange& exchange, std::string_vie
     } else {
         return false;
     }
-    response.headers.emplace_back("x-amzn-RequestId", new_request_id());
-    response.headers.emplace_back("x-amz-id-2", new_extended_id());
+    response.headers.emplace_back("x-amzn-RequestId", ids_.request_id());
+    response.headers.emplace_back("x-amz-id-2", ids_.extended_id());
     add_cors(request, response);
     exchange.respond(std::move(response));
     return true;
@@ -275,7 +231,7 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
         return;
     }
     const auto operation = operation_of(request);
-    auto reply = std::make_unique<Reply>(std::move(exchange), new_request_id(), new_extended_id(),
+    auto reply = std::make_unique<Reply>(std::move(exchange), ids_.request_id(), ids_.extended_id(),
                                          type == cbor_content_type ? Dialect::cbor : Dialect::json);
     if (!operation) {
         ApiError error{"UnknownOperationException", ""};
@@ -294,6 +250,14 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
     }
     reply->set_caller(std::move(*caller));
     run_operation(*operation, std::move(reply));
+}
+
+void KinesisHandler::run(Operation operation, std::unique_ptr<http::HttpExchange> exchange,
+                         auth::Caller caller) {
+    auto reply =
+        std::make_unique<Reply>(std::move(exchange), ids_.request_id(), ids_.extended_id());
+    reply->set_caller(std::move(caller));
+    run_operation(operation, std::move(reply));
 }
 
 void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> reply) {

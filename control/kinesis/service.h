@@ -20,6 +20,7 @@
 #include "control/kinesis/lane_client.h"
 #include "control/kinesis/operations.h"
 #include "control/kinesis/record_source.h"
+#include "control/kinesis/request_ids.h"
 #include "control/kinesis/shard_quota.h"
 #include "control/kinesis/stream_store.h"
 #include "control/kinesis/subscription_table.h"
@@ -136,6 +137,11 @@ public:
     ~KinesisHandler() override;
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override;
+    // One operation for somebody who is known already; the exchange's body is its input as
+    // JSON 1.1, whatever its headers say. Where requests are not signed, the caller is only a
+    // region.
+    void run(Operation operation, std::unique_ptr<http::HttpExchange> exchange,
+             auth::Caller caller);
     void stopping() override;
 
 private:
@@ -149,9 +155,6 @@ private:
     void start_put(std::unique_ptr<Reply> reply, bool many);
     void start_read(std::unique_ptr<Reply> reply, bool records);
     void check_deadlines();
-    [[nodiscard]] std::string new_request_id();
-    [[nodiscard]] std::string new_extended_id();
-    [[nodiscard]] std::uint64_t next_random() noexcept;
 
     const ServiceOptions options_;
     Clock& clock_;
@@ -163,7 +166,7 @@ private:
     Arena arena_;
     std::unique_ptr<RecordSource> records_;
     keys::RecordOpener opener_;
-    std::array<std::uint64_t, 2> random_{};
+    RequestIds ids_;
     http::TimerId deadline_timer_{};
     std::unordered_map<PutCall*, std::unique_ptr<PutCall>> puts_;
     std::vector<std::unique_ptr<PutCall>> idle_puts_;
