@@ -6,6 +6,8 @@
 
 #include <array>
 
+#include "control/http/target.h"
+
 namespace penstock::auth {
 
 namespace {
@@ -26,6 +28,7 @@ http::HttpResponse json(int status, std::string body) {
     response.status = status;
     response.content_type = "application/json";
     response.body = std::move(body);
+    response.body.push_back('\n');  // for people with a terminal
     // What holds a secret is kept nowhere on its way.
     response.headers.emplace_back("Cache-Control", "no-store");
     return response;
@@ -54,42 +57,39 @@ http::HttpResponse bad(std::string_view why) {
     return json_error(400, "InvalidArgumentException", why);
 }
 
-// The parts of /v1/credentials/{name}/{verb}; nothing when the path is another.
-struct Path {
-    std::string_view name;
-    std::string_view verb;
-};
-std::optional<Path> split(std::string_view path) {
-    if (!path.starts_with(collection)) {
-        return std::nullopt;
-    }
-    path.remove_prefix(collection.size());
-    if (path.empty()) {
-        return Path{};
-    }
-    if (path.front() != '/') {
-        return std::nullopt;
-    }
-    path.remove_prefix(1);
-    const std::size_t slash = std::min(path.find('/'), path.size());
-    return Path{path.substr(0, slash), path.substr(std::min(slash + 1, path.size()))};
-}
-
-struct Route {
-    std::string_view method;
-    bool named;
-    std::string_view verb;
-    std::string_view action;
-};
 constexpr std::array routes{
-    Route{"POST", false, "", "penstock:MakeCredential"},
-    Route{"GET", false, "", "penstock:ListCredentials"},
-    Route{"GET", true, "", "penstock:ListCredentials"},
-    Route{"PUT", true, "policy", "penstock:SetCredentialPolicy"},
-    Route{"POST", true, "rotate", "penstock:RotateCredential"},
-    Route{"POST", true, "sessions", "penstock:MakeSession"},
-    Route{"DELETE", true, "", "penstock:RevokeCredential"},
+    CredentialRoute{"POST", "/v1/credentials", "penstock:MakeCredential"},
+    CredentialRoute{"GET", "/v1/credentials", "penstock:ListCredentials"},
+    CredentialRoute{"GET", "/v1/credentials/{name}", "penstock:ListCredentials"},
+    CredentialRoute{"DELETE", "/v1/credentials/{name}", "penstock:RevokeCredential"},
+    CredentialRoute{"PUT", "/v1/credentials/{name}/policy", "penstock:SetCredentialPolicy"},
+    CredentialRoute{"POST", "/v1/credentials/{name}/rotate", "penstock:RotateCredential"},
+    CredentialRoute{"POST", "/v1/credentials/{name}/sessions", "penstock:MakeSession"},
 };
+
+struct Wanted {
+    std::string name;  // empty: none is named
+    std::string_view action = "penstock:Unknown";
+};
+// Nothing when the path is not one of ours.
+std::optional<Wanted> read_target(const http::HttpRequest& request) {
+    if (request.path != collection && !request.path.starts_with(std::string(collection) + "/")) {
+        return std::nullopt;
+    }
+    Wanted wanted;
+    for (const CredentialRoute& route : routes) {
+        const auto parts = http::fit(route.path, request.path);
+        if (!parts) {
+            continue;
+        }
+        wanted.name = parts->empty() ? "" : parts->front();
+        // The connection sends no body for HEAD.
+        if (route.method == (request.method == "HEAD" ? "GET" : request.method)) {
+            wanted.action = route.action;
+        }
+    }
+    return wanted;
+}
 
 // Reads a small body: an object with the members given, each a number, or a policy as an object or
 // as text. What is wrong with it, or nothing.
@@ -173,44 +173,41 @@ http::HttpResponse json_error(int status, std::string_view type, std::string_vie
 CredentialsPage::CredentialsPage(CredentialStore& store, std::string account, std::string region)
     : store_(store), account_(std::move(account)), region_(std::move(region)) {}
 
+std::span<const CredentialRoute> credential_routes() noexcept {
+    return routes;
+}
+
 std::optional<CredentialsPage::Wish> CredentialsPage::wish_of(
     const http::HttpRequest& request) const {
-    const auto path = split(request.path);
-    if (!path) {
+    const auto wanted = read_target(request);
+    if (!wanted) {
         return std::nullopt;
     }
-    Wish wish{"penstock:Unknown", "arn:aws:penstock:" + region_ + ":" + account_ + ":credential/"};
-    wish.resource += path->name.empty() ? std::string_view("*") : path->name;
-    for (const Route& route : routes) {
-        if (route.method == request.method && route.named == !path->name.empty() &&
-            route.verb == path->verb) {
-            wish.action = route.action;
-        }
-    }
+    Wish wish{wanted->action, "arn:aws:penstock:" + region_ + ":" + account_ + ":credential/"};
+    wish.resource += wanted->name.empty() ? "*" : wanted->name;
     return wish;
 }
 
 http::HttpResponse CredentialsPage::answer(const http::HttpRequest& request) {
-    const Path path = split(request.path).value_or(Path{});
-    const std::string_view action = wish_of(request).value_or(Wish{}).action;
+    const auto [name, action] = read_target(request).value_or(Wanted{});
     const std::string_view body = request.body();
     if (action == "penstock:MakeCredential") {
         return make(body);
     }
     if (action == "penstock:ListCredentials") {
-        return path.name.empty() ? list() : show(path.name);
+        return name.empty() ? list() : show(name);
     }
     if (action == "penstock:SetCredentialPolicy") {
-        return set_policy(path.name, body);
+        return set_policy(name, body);
     }
     if (action == "penstock:RotateCredential") {
-        return rotate(path.name, body);
+        return rotate(name, body);
     }
     if (action == "penstock:MakeSession") {
-        return make_session(path.name, body);
+        return make_session(name, body);
     }
     if (action == "penstock:RevokeCredential") {
-        return revoke(path.name);
+        return revoke(name);
     }
     return json_error(405, "UnknownOperationException",
                       "expected GET or POST /v1/credentials, GET or DELETE "

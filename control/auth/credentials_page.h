@@ -1,16 +1,11 @@
 // Credentials as the HTTP interface offers them, for `penstock credentials` and for people with
-// curl:
-//
-//   POST   /v1/credentials                  {"name":"reader","policy":{…}}; answers the secret,
-//   once GET    /v1/credentials                  all, without secrets GET    /v1/credentials/{name}
-//   one PUT    /v1/credentials/{name}/policy    {…}, the policy itself POST
-//   /v1/credentials/{name}/rotate    {"keep_old_s":86400} POST   /v1/credentials/{name}/sessions
-//   {"seconds":3600,"policy":{…}} DELETE /v1/credentials/{name}
+// curl (docs/operations/credentials.md, docs/openapi.json).
 //
 // Runs on: the HTTP threads. Blocks on the catalog for what changes something.
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -18,6 +13,13 @@
 #include "control/http/server.h"
 
 namespace penstock::auth {
+
+struct CredentialRoute {
+    std::string_view method;
+    std::string_view path;    // "/v1/credentials/{name}"
+    std::string_view action;  // "penstock:ListCredentials"
+};
+[[nodiscard]] std::span<const CredentialRoute> credential_routes() noexcept;
 
 class CredentialsPage {
 public:

@@ -23,6 +23,7 @@
 #include "control/node/pages.h"
 #include "control/node/request_metrics.h"
 #include "control/node/supervisor.h"
+#include "control/rest/handler.h"
 #include "dataplane/lane/lane_set.h"
 #include "dataplane/port/port.h"
 #include "storage/io/durability_probe.h"
@@ -89,25 +90,39 @@ std::string recovery_failure(GroupId group, const Error& error) {
 
 class NodeImpl;
 
-// Routes what is not the Kinesis API to the pages.
+// Routes what is not the Kinesis API to the pages and to REST.
 class FrontHandler final : public http::HttpHandler {
 public:
     // `gate` is null where requests are not signed. `kinesis` is null on the local socket.
     FrontHandler(const NodePages& pages, RequestCounters& requests, auth::Gate* gate,
-                 std::unique_ptr<http::HttpHandler> kinesis)
-        : pages_(pages), requests_(requests), gate_(gate), kinesis_(std::move(kinesis)) {}
+                 const rest::RestOptions& options, std::unique_ptr<kinesis::KinesisHandler> kinesis)
+        : pages_(pages), requests_(requests), gate_(gate), kinesis_(std::move(kinesis)) {
+        if (kinesis_ != nullptr) {
+            rest_ = std::make_unique<rest::RestHandler>(*kinesis_, gate_, options);
+        }
+    }
+    // REST hears the last answers of what it asked for.
+    ~FrontHandler() override { kinesis_.reset(); }
 
     void handle(std::unique_ptr<http::HttpExchange> exchange) override {
         requests_.begin(*exchange);
+        const http::HttpRequest& request = exchange->request();
+        const bool is_ours = rest::is_ours(request.path) || NodePages::has(request.path);
+        const bool is_preflight = request.method == "OPTIONS" && request.has_header("Origin");
+        if (kinesis_ != nullptr && (!is_ours || is_preflight)) {
+            return kinesis_->handle(std::move(exchange));
+        }
+        kinesis::add_headers(ids_, *exchange);
         if (pages_.handle(*exchange, gate_)) {
             return;
         }
-        if (kinesis_ == nullptr) {
-            exchange->respond(http::HttpResponse::text(
-                404, "The local socket has the node's own pages: /metrics, /v1/…"));
-            return;
+        if (rest_ != nullptr) {
+            return rest_->handle(std::move(exchange));
         }
-        kinesis_->handle(std::move(exchange));
+        exchange->respond(http::HttpResponse::text(
+            404,
+            "The local socket has the node's own pages: /metrics, /v1/node, /v1/replicas, "
+            "/v1/capture, /v1/credentials"));
     }
 
     void stopping() override {
@@ -120,7 +135,23 @@ private:
     const NodePages& pages_;
     RequestCounters& requests_;
     auth::Gate* gate_;
-    std::unique_ptr<http::HttpHandler> kinesis_;
+    kinesis::RequestIds ids_;
+    std::unique_ptr<rest::RestHandler> rest_;
+    std::unique_ptr<kinesis::KinesisHandler> kinesis_;
+};
+
+// Ids for answers that no handler gave, of all control threads: they are few.
+class RefusalIds {
+public:
+    void add_to(http::HttpResponse& response) {
+        const std::lock_guard lock(mutex_);
+        response.headers.emplace_back("x-amzn-RequestId", ids_.request_id());
+        response.headers.emplace_back("x-amz-id-2", ids_.extended_id());
+    }
+
+private:
+    std::mutex mutex_;
+    kinesis::RequestIds ids_;
 };
 
 http::ServerCounters sum_of(http::ServerCounters a, const http::ServerCounters& b) {
@@ -622,7 +653,8 @@ private:
         credentials_page_ = std::make_unique<auth::CredentialsPage>(*credentials_, options_.account,
                                                                     options_.region);
         pages_ = std::make_unique<NodePages>(NodePages::Parts{
-            *status_pages_, *metrics_, *capture_, *credentials_page_,
+            *status_pages_, *metrics_, *capture_, *credentials_page_, options_.account,
+            options_.region,
             "arn:aws:penstock:" + options_.region + ":" + options_.account + ":node"});
         if (!http::check_bind_address(options_.http_host)) {
             say(true, "HTTP on " + options_.http_host +
@@ -642,6 +674,8 @@ private:
         server.connections_max =
             connections_within(raise_descriptor_limit(), server.threads, server.connections_max);
         server.log = [this](std::string_view line) { say(true, std::string(line)); };
+        server.complete_refusal = [ids = std::make_shared<RefusalIds>()](
+                                      http::HttpResponse& response) { ids->add_to(response); };
         kinesis::ServiceOptions service;
         service.account = options_.account;
         service.region = options_.region;
@@ -658,6 +692,7 @@ private:
                     options_.unsigned_requests ? nullptr : gates_[loop.index()].get();
                 return std::make_unique<FrontHandler>(
                     *pages_, *requests_[loop.index()], gate,
+                    rest::RestOptions{options_.account, options_.region},
                     std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_,
                                                               sources_factory, service, gate));
             });
@@ -693,7 +728,8 @@ private:
         server.log = [this](std::string_view line) { say(true, std::string(line)); };
         auto opened = http::HttpServer::open(
             std::move(server), [this](http::LoopThread&) -> std::unique_ptr<http::HttpHandler> {
-                return std::make_unique<FrontHandler>(*pages_, *requests_.back(), nullptr, nullptr);
+                return std::make_unique<FrontHandler>(*pages_, *requests_.back(), nullptr,
+                                                      rest::RestOptions{}, nullptr);
             });
         if (!opened) {
             why = opened.error();

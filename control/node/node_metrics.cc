@@ -555,4 +555,43 @@ std::string NodeMetrics::replicas_json() {
     return {buffer.GetString(), buffer.GetSize()};
 }
 
+std::string NodeMetrics::node_json(const std::string& account, const std::string& region) {
+    const std::string not_ready_why = not_ready();
+    const auto table = sources_.streams->table();
+    const http::ServerCounters http = sources_.http();
+    rapidjson::StringBuffer buffer;
+    rapidjson::Writer<rapidjson::StringBuffer> out(buffer);
+    const auto text = [&out](const char* key, const std::string& value) {
+        out.Key(key);
+        out.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
+    };
+    const auto number = [&out](const char* key, std::uint64_t value) {
+        out.Key(key);
+        out.Uint64(value);
+    };
+    out.StartObject();
+    text("version", sources_.version);
+    text("account", account);
+    text("region", region);
+    out.Key("is_ready");
+    out.Bool(not_ready_why.empty());
+    if (!not_ready_why.empty()) {
+        text("not_ready_why", not_ready_why);
+    }
+    number("lane_count", sources_.lanes->lane_count());
+    number("stream_count", table->size());
+    number("open_shard_count", sources_.streams->open_shard_count());
+    number("shard_limit", sources_.streams->shards_max());
+    number("connections_open", http.connections_open);
+    out.Key("ports");
+    out.StartArray();
+    for (const Port* port : sources_.ports) {
+        const std::string name(port->name());
+        out.String(name.data(), static_cast<rapidjson::SizeType>(name.size()));
+    }
+    out.EndArray();
+    out.EndObject();
+    return {buffer.GetString(), buffer.GetSize()};
+}
+
 }  // namespace penstock

@@ -1,4 +1,4 @@
-// What /metrics and /v1/replicas show of a node, gathered when somebody asks.
+// What /metrics, /v1/node and /v1/replicas show of a node, gathered when somebody asks.
 //
 // Runs on: any control thread; gathers under a lock, at most every few milliseconds.
 #pragma once
@@ -53,6 +53,8 @@ public:
     // Why the node cannot take writes now; empty when it can.
     [[nodiscard]] std::string not_ready();
     [[nodiscard]] std::string replicas_json();
+    // What /v1/node shows.
+    [[nodiscard]] std::string node_json(const std::string& account, const std::string& region);
     // To be called before the lanes stop.
     void close();
 

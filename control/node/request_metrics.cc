@@ -4,6 +4,7 @@
 #include <string>
 
 #include "control/kinesis/service.h"
+#include "control/rest/route.h"
 #include "storage/base/check.h"
 
 namespace penstock {
@@ -39,7 +40,14 @@ std::size_t http_operation_of(const http::HttpRequest& request) noexcept {
     if (request.path.starts_with("/v1/credentials")) {
         return page("credentials");
     }
-    const auto operation = kinesis::operation_of(request);
+    if (request.path == "/v1/node") {
+        return page("node");
+    }
+    if (request.path == "/v1/openapi.json") {
+        return page("openapi");
+    }
+    const auto operation = request.path.starts_with("/v1/") ? rest::operation_of(request)
+                                                            : kinesis::operation_of(request);
     return operation ? static_cast<std::size_t>(*operation) : page("other");
 }
 

@@ -20,10 +20,11 @@
 
 namespace penstock {
 
-// What a request is counted under: the Kinesis operations as their enum has them, then the pages of
-// the node itself, then everything else.
-inline constexpr std::array<std::string_view, 7> http_page_names{
-    "healthz", "readyz", "metrics", "replicas", "capture", "credentials", "other"};
+// What a request is counted under: the Kinesis operations as their enum has them, whether they were
+// asked for as such or over REST, then the pages of the node itself, then everything else.
+inline constexpr std::array<std::string_view, 9> http_page_names{
+    "healthz", "readyz",      "metrics", "replicas", "capture",
+    "node",    "credentials", "openapi", "other"};
 inline constexpr std::size_t http_operation_count =
     kinesis::operation_names.size() + http_page_names.size();
 [[nodiscard]] std::size_t http_operation_of(const http::HttpRequest& request) noexcept;

@@ -76,6 +76,8 @@ TEST_F(RequestMetrics, EveryOperationIsCountedUnderItsNameAndOthersUnderOne) {
     ask("GET", "/metrics", {}, 200);
     ask("GET", "/v1/replicas", {}, 200);
     ask("DELETE", "/v1/credentials/reader", {}, 200);
+    ask("GET", "/v1/node", {}, 200);
+    ask("GET", "/v1/openapi.json", {}, 200);
     ask("POST", "/", asks_for("CreateChannel"), 400);
     ask("POST", "/", {{"X-Amz-Target", "DynamoDB_20120810.PutItem"}}, 404);
     ask("GET", "/" + std::string(300, 'x'), {}, 403);
@@ -87,14 +89,27 @@ TEST_F(RequestMetrics, EveryOperationIsCountedUnderItsNameAndOthersUnderOne) {
     EXPECT_EQ(sample(total("metrics", 200)), "1");
     EXPECT_EQ(sample(total("replicas", 200)), "1");
     EXPECT_EQ(sample(total("credentials", 200)), "1");
+    EXPECT_EQ(sample(total("node", 200)), "1");
+    EXPECT_EQ(sample(total("openapi", 200)), "1");
     EXPECT_EQ(sample(total("other", 400)), "1");
     EXPECT_EQ(sample(total("other", 404)), "1");
     EXPECT_EQ(sample(total("other", 403)), "1");
-    EXPECT_EQ(sent, kinesis::operation_names.size() + 8);
+    EXPECT_EQ(sent, kinesis::operation_names.size() + 10);
     std::set<std::string_view> names;
     for (std::size_t i = 0; i < http_operation_count; ++i) {
         EXPECT_TRUE(names.insert(http_operation_name(i)).second) << http_operation_name(i);
     }
+}
+
+TEST_F(RequestMetrics, RestCountsAsTheOperationsItIsCarriedOutWith) {
+    ask("GET", "/v1/streams/s", {}, 404);
+    ask("POST", "/v1/streams/s/records", {{"Content-Type", "application/json"}}, 207);
+    ask("POST", "/v1/streams/s/records?partition_key=k", {}, 200);
+    ask("GET", "/v1/streams/s/nothing", {}, 404);
+    EXPECT_EQ(sample(total("DescribeStreamSummary", 404)), "1");
+    EXPECT_EQ(sample(total("PutRecords", 207)), "1");
+    EXPECT_EQ(sample(total("PutRecord", 200)), "1");
+    EXPECT_EQ(sample(total("other", 404)), "1");
 }
 
 TEST_F(RequestMetrics, SuccessesAreThereFromTheStartAndErrorsOnceThereIsOne) {
