@@ -290,7 +290,7 @@ TEST(UringEngine, AnAllocateWithoutAPaceDoesNotWaitForPacedOnes) {
     const TempDir dir;
     auto engine = open_engine(options_for(dir));
     const auto paced = *engine->open(0, "a", OpenMode::create_or_existing);
-    const auto wanted = *engine->open(1, "a", OpenMode::create_or_existing);
+    const auto wanted = *engine->open(0, "b", OpenMode::create_or_existing);
     begin_paced(*engine, paced, 1);
     ASSERT_TRUE(
         engine->queue({.kind = IoKind::allocate, .file = wanted, .length = 1U << 20, .cookie = 2}));

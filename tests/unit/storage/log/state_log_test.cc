@@ -47,8 +47,10 @@ struct Writer {
         };
         options.on_replica_failed = [this](unsigned replica, Error why) {
             failures.push_back(why);
-            replicas.taking = static_cast<ReplicaMask>(replicas.taking & ~(1U << replica));
-            log->replica_lost(replica);
+            if (why.code == Errc::unavailable) {
+                replicas.taking = static_cast<ReplicaMask>(replicas.taking & ~(1U << replica));
+                log->replica_lost(replica);
+            }
         };
         PENSTOCK_TRY(opened, StateLog::open(*engine, std::move(options), read));
         log = std::move(opened);
