@@ -53,8 +53,11 @@ protected:
     void damage(const std::string& directory, std::uint64_t at) {
         std::fstream file(directory + "/superblock",
                           std::ios::in | std::ios::out | std::ios::binary);
+        // Ids are random, so no fixed value is sure to be another one.
+        file.seekg(static_cast<std::streamoff>(at));
+        const int before = file.get();
         file.seekp(static_cast<std::streamoff>(at));
-        file.put('\x7f');
+        file.put(static_cast<char>(before ^ 0x7f));
         ASSERT_TRUE(file.good());
     }
 
