@@ -67,7 +67,9 @@ public:
             app_.parse(std::move(reversed));
             finish(cpus);
         } catch (const CLI::CallForHelp&) {
-            line_.out = innermost()->help(command_path(innermost()));
+            // CLI11 adds the command's own name.
+            const CLI::App* parent = innermost()->get_parent();
+            line_.out = innermost()->help(parent == nullptr ? "" : command_path(parent));
         } catch (const CLI::CallForAllHelp&) {
             line_.out = app_.help("", CLI::AppFormatMode::All);
         } catch (const CLI::ParseError& error) {

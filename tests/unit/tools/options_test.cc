@@ -366,6 +366,13 @@ TEST(Options, HelpNamesEverySettingAndIsNoError) {
         EXPECT_NE(parse({"--help"}).out.find(command), std::string::npos) << command;
     }
     EXPECT_EQ(parse({"replica", "replace", "--help"}).exit_code, 0);
+    for (const auto& [words, usage] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+             {{"--help"}, "Usage: penstock [OPTIONS] SUBCOMMAND\n"},
+             {{"serve", "--help"}, "Usage: penstock serve [OPTIONS]\n"},
+             {{"credentials", "make", "--help"},
+              "Usage: penstock credentials make [OPTIONS] NAME"}}) {
+        EXPECT_NE(parse(words).out.find(usage), std::string::npos) << parse(words).out;
+    }
 }
 
 TEST(Options, InspectTakesAViewOrNone) {
