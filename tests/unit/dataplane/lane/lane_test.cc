@@ -404,14 +404,16 @@ TEST_F(LaneTest, RecordsThatComeAgainAreAnsweredAsTheFirstTime) {
     // What was asked for and was not there must not come in afterwards.
     marks[0].offset_in_batch = 9;
     AppendRequest late;
-    add_run(late, shard_a, {"late"});
+    const std::vector<std::string> late_texts{"late"};
+    add_run(late, shard_a, late_texts);
     late.items[0].record.producer = &marks[0];
     ask(late);
     EXPECT_EQ(late.items[0].verdict, AppendVerdict::shard_closed);
     EXPECT_EQ(lane->counters().refused_api.get(DropReason::shard_closed), 1U);
     marks[0].epoch = 1;
     AppendRequest fenced;
-    add_run(fenced, shard_a, {"fenced"});
+    const std::vector<std::string> fenced_texts{"fenced"};
+    add_run(fenced, shard_a, fenced_texts);
     fenced.items[0].record.producer = &marks[0];
     ask(fenced);
     EXPECT_EQ(fenced.items[0].verdict, AppendVerdict::shard_closed);
@@ -423,8 +425,9 @@ TEST_F(LaneTest, RecordsThatComeAgainAreAnsweredAsTheFirstTime) {
 TEST_F(LaneTest, ProducersThatAreFencedOrBehindTheirWindowAreCountedSo) {
     add_shard(shard_a);
     const auto verdict_of = [&](const ProducerMark& mark) {
+        const std::vector<std::string> texts{"x"};
         AppendRequest request;
-        add_run(request, shard_a, {"x"});
+        add_run(request, shard_a, texts);
         request.items[0].record.producer = &mark;
         ask(request);
         return request.items[0].verdict;
