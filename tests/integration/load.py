@@ -13,8 +13,11 @@ Ack = collections.namedtuple("Ack", "shard sequence")
 class Load:
     """Puts uniquely numbered records from several threads until told to end or the node is gone."""
 
-    def __init__(self, stream, threads=4, batch=20, size=600):
+    def __init__(self, stream, threads=4, batch=20, size=600, pause=0):
+        """With a pause, in seconds after each call, a drive may stall for long before the node
+        has to push back: for tests in which nothing may be refused."""
         self.stream, self.count, self.batch, self.size = stream, threads, batch, size
+        self.pause = pause
         self.acked = {}           # id -> Ack
         self.next = [0] * threads
         self.threads = []
@@ -66,6 +69,8 @@ class Load:
                     self.refusals[result["ErrorCode"]] += 1
                 else:
                     self.acked[name] = Ack(result["ShardId"], result["SequenceNumber"])
+            if self.pause:
+                self.ending.wait(self.pause)
 
     def wait_progress(self, more=1, seconds=20):
         """Until so many further records were acknowledged."""

@@ -197,7 +197,7 @@ class Reshard(NodeTest):
         node = self.node(*self.lanes(), "--port", "kernel:127.0.0.1", "--door", f"udp:{port}=s")
         node.create_stream("s", 2)
         client = node.boto()
-        load, datagrams = Load("s"), Datagrams(port)
+        load, datagrams = Load("s", pause=0.025), Datagrams(port)
         load.start(node)
         datagrams.start()
         load.wait_progress(500)
