@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
-#include "control/kinesis/fan_out.h"
-#include "control/kinesis/input_value.h"
-#include "control/kinesis/ops_encryption.h"
-#include "control/kinesis/ops_settings.h"
-#include "control/kinesis/put_call.h"
-#include "control/kinesis/read_call.h"
+#include "control/kinesis/fan_out/fan_out.h"
+#include "control/kinesis/input/input_value.h"
+#include "control/kinesis/operations/encryption.h"
+#include "control/kinesis/operations/settings.h"
+#include "control/kinesis/records/put_call.h"
+#include "control/kinesis/records/read_call.h"
 
 namespace penstock::kinesis {
 

@@ -1,7 +1,7 @@
 // The metrics of shards that EnableEnhancedMonitoring switches on, under CloudWatch's names.
 #include <set>
 
-#include "control/kinesis/shard_id.h"
+#include "control/kinesis/stream/shard_id.h"
 #include "control/node/node_metrics.h"
 
 namespace penstock {

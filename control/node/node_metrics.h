@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "control/auth/gate.h"
-#include "control/kinesis/on_demand.h"
-#include "control/kinesis/rate_limits.h"
-#include "control/kinesis/shard_quota.h"
-#include "control/kinesis/stream_store.h"
-#include "control/kinesis/subscription_table.h"
+#include "control/kinesis/fan_out/subscription_table.h"
+#include "control/kinesis/operations/rate_limits.h"
+#include "control/kinesis/stream/on_demand.h"
+#include "control/kinesis/stream/shard_quota.h"
+#include "control/kinesis/stream/stream_store.h"
 #include "control/metrics/registry.h"
 #include "control/node/lane_caller.h"
 #include "control/node/request_metrics.h"

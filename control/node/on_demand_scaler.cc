@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "control/kinesis/reshard.h"
-#include "control/kinesis/shard_id.h"
+#include "control/kinesis/stream/reshard.h"
+#include "control/kinesis/stream/shard_id.h"
 #include "dataplane/wire/partition_hash.h"
 
 namespace penstock {

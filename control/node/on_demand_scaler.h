@@ -14,9 +14,9 @@
 #include <thread>
 #include <vector>
 
-#include "control/kinesis/on_demand.h"
-#include "control/kinesis/record_source.h"
-#include "control/kinesis/stream_store.h"
+#include "control/kinesis/records/record_source.h"
+#include "control/kinesis/stream/on_demand.h"
+#include "control/kinesis/stream/stream_store.h"
 #include "control/node/lane_caller.h"
 #include "storage/base/clock.h"
 

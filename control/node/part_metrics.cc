@@ -2,7 +2,7 @@
 // add up to is in node_metrics.cc.
 #include <sys/statvfs.h>
 
-#include "control/kinesis/shard_id.h"
+#include "control/kinesis/stream/shard_id.h"
 #include "control/node/node_metrics.h"
 #include "dataplane/drop.h"
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "control/http/server.h"
-#include "control/kinesis/inputs.h"
+#include "control/kinesis/input/inputs.h"
 #include "control/metrics/registry.h"
 #include "dataplane/counter.h"
 #include "storage/base/clock.h"

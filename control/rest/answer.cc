@@ -8,8 +8,8 @@
 #include <map>
 
 #include "control/auth/credentials_page.h"
-#include "control/kinesis/base64.h"
-#include "control/kinesis/reply_writer.h"
+#include "control/kinesis/input/base64.h"
+#include "control/kinesis/reply/reply_writer.h"
 #include "storage/base/bytes.h"
 
 namespace penstock::rest {

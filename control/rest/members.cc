@@ -7,8 +7,8 @@
 #include <chrono>
 #include <cstdio>
 
-#include "control/kinesis/base64.h"
-#include "control/kinesis/reply_writer.h"
+#include "control/kinesis/input/base64.h"
+#include "control/kinesis/reply/reply_writer.h"
 #include "storage/base/bytes.h"
 
 namespace penstock::rest {

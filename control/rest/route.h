@@ -16,7 +16,7 @@
 
 #include "control/http/message.h"
 #include "control/http/target.h"
-#include "control/kinesis/inputs.h"
+#include "control/kinesis/input/inputs.h"
 
 namespace penstock::rest {
 

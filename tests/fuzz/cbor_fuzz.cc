@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "control/kinesis/cbor_input.h"
-#include "control/kinesis/input_value.h"
-#include "control/kinesis/inputs.h"
-#include "control/kinesis/ops_settings.h"
+#include "control/kinesis/input/cbor_input.h"
+#include "control/kinesis/input/input_value.h"
+#include "control/kinesis/input/inputs.h"
+#include "control/kinesis/operations/settings.h"
 #include "storage/base/check.h"
 
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "control/kinesis/event_stream.h"
+#include "control/kinesis/reply/event_stream.h"
 #include "storage/base/check.h"
 #include "tests/unit/control/kinesis/event_reader.h"
 

@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "control/catalog/change_codec.h"
-#include "control/kinesis/base64.h"
-#include "control/kinesis/inputs.h"
-#include "control/kinesis/ops_settings.h"
-#include "control/kinesis/sequence_number.h"
-#include "control/kinesis/stream.h"
-#include "control/kinesis/token.h"
+#include "control/kinesis/input/base64.h"
+#include "control/kinesis/input/inputs.h"
+#include "control/kinesis/operations/settings.h"
+#include "control/kinesis/operations/token.h"
+#include "control/kinesis/stream/sequence_number.h"
+#include "control/kinesis/stream/stream.h"
 #include "storage/base/check.h"
 
 namespace {

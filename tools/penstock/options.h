@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "control/kinesis/on_demand.h"
-#include "control/kinesis/shard_quota.h"
+#include "control/kinesis/stream/on_demand.h"
+#include "control/kinesis/stream/shard_quota.h"
 #include "dataplane/eal.h"
 #include "dataplane/lane/idle.h"
 #include "dataplane/port/port.h"

@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
-#include "control/kinesis/on_demand.h"
-#include "control/kinesis/shard_quota.h"
+#include "control/kinesis/stream/on_demand.h"
+#include "control/kinesis/stream/shard_quota.h"
 
 namespace penstock {
 

@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "control/catalog/embedded_catalog.h"
-#include "control/kinesis/base64.h"
+#include "control/kinesis/input/base64.h"
 #include "control/kinesis/service.h"
-#include "control/kinesis/shard_id.h"
+#include "control/kinesis/stream/shard_id.h"
 #include "tests/unit/control/kinesis/memory_lane.h"
 #include "tests/unit/control/kinesis/memory_log.h"
 

@@ -1,4 +1,4 @@
-#include "control/kinesis/base64.h"
+#include "control/kinesis/input/base64.h"
 
 #include <openssl/evp.h>
 

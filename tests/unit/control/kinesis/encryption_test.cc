@@ -1,6 +1,7 @@
 // Encrypted streams through the API: what is stored, what is answered, and what happens without the
 // key.
-#include "control/kinesis/ops_encryption.h"
+#include "control/kinesis/operations/encryption.h"
+
 #include "tests/unit/control/kinesis/api_fixture.h"
 
 namespace penstock::kinesis {

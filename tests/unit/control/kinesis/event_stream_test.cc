@@ -1,5 +1,5 @@
 // Messages of event streams, held against a reader of their own and against known bytes.
-#include "control/kinesis/event_stream.h"
+#include "control/kinesis/reply/event_stream.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Puts that come again: docs/idempotent-puts.md.
-#include "control/kinesis/producer_header.h"
-#include "control/kinesis/put_call.h"
+#include "control/kinesis/input/producer_header.h"
+#include "control/kinesis/records/put_call.h"
 #include "tests/unit/control/kinesis/api_fixture.h"
 
 namespace penstock::kinesis {

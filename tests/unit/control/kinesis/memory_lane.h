@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "control/kinesis/record_source.h"
+#include "control/kinesis/records/record_source.h"
 #include "dataplane/lane/request.h"
 #include "storage/base/clock.h"
 #include "storage/format/frame.h"

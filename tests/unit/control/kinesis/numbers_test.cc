@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include "control/kinesis/hash_key.h"
-#include "control/kinesis/sequence_number.h"
-#include "control/kinesis/shard_id.h"
-#include "control/kinesis/token.h"
+#include "control/kinesis/operations/token.h"
+#include "control/kinesis/stream/hash_key.h"
+#include "control/kinesis/stream/sequence_number.h"
+#include "control/kinesis/stream/shard_id.h"
 
 namespace penstock::kinesis {
 namespace {

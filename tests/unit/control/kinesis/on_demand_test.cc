@@ -1,9 +1,9 @@
 // When shards of ON_DEMAND streams are split and merged: loads and a clock go in, wishes come out.
-#include "control/kinesis/on_demand.h"
+#include "control/kinesis/stream/on_demand.h"
 
 #include <gtest/gtest.h>
 
-#include "control/kinesis/reshard.h"
+#include "control/kinesis/stream/reshard.h"
 
 namespace penstock::kinesis {
 namespace {

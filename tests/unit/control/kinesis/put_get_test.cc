@@ -1,4 +1,4 @@
-#include "control/kinesis/put_call.h"
+#include "control/kinesis/records/put_call.h"
 #include "dataplane/wire/partition_hash.h"
 #include "tests/unit/control/kinesis/api_fixture.h"
 

@@ -1,4 +1,4 @@
-#include "control/kinesis/rate_limits.h"
+#include "control/kinesis/operations/rate_limits.h"
 
 #include "tests/unit/control/kinesis/api_fixture.h"
 

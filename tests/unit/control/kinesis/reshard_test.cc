@@ -1,5 +1,5 @@
 // Splitting, merging and scaling shards: the plans, and the API over lanes in memory.
-#include "control/kinesis/reshard.h"
+#include "control/kinesis/stream/reshard.h"
 
 #include <set>
 

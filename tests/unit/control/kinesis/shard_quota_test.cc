@@ -1,4 +1,4 @@
-#include "control/kinesis/shard_quota.h"
+#include "control/kinesis/stream/shard_quota.h"
 
 #include "tests/unit/control/kinesis/api_fixture.h"
 

@@ -1,4 +1,4 @@
-#include "control/kinesis/stream_store.h"
+#include "control/kinesis/stream/stream_store.h"
 
 #include <chrono>
 

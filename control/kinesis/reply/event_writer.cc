@@ -1,0 +1,86 @@
+#include "control/kinesis/reply/event_writer.h"
+
+#include "control/kinesis/input/base64.h"
+#include "control/kinesis/operations/operations.h"
+#include "control/kinesis/reply/reply_writer.h"
+
+namespace penstock::kinesis {
+
+namespace {
+constexpr std::string_view json_type = "application/x-amz-json-1.1";
+}
+
+EventDialect event_dialect_of(const http::HttpRequest& /*request*/) noexcept {
+    return EventDialect::json;
+}
+
+std::string initial_response(EventDialect /*dialect*/) {
+    std::string out;
+    append_event(out,
+                 {{":event-type", "initial-response"},
+                  {":content-type", json_type},
+                  {":message-type", "event"}},
+                 "{}");
+    return out;
+}
+
+std::string exception_event(const ApiError& error) {
+    std::string payload = "{\"message\":";
+    append_json_string(payload, error.message);
+    payload += '}';
+    std::string out;
+    append_event(out,
+                 {{":exception-type", error.type},
+                  {":content-type", json_type},
+                  {":message-type", "exception"}},
+                 payload);
+    return out;
+}
+
+EventWriter::EventWriter(EventDialect /*dialect*/, std::size_t reserve_bytes)
+    : message_((out_.reserve(reserve_bytes), out_), {{":event-type", "SubscribeToShardEvent"},
+                                                     {":content-type", json_type},
+                                                     {":message-type", "event"}}) {
+    out_ += "{\"Records\":[";
+}
+
+void EventWriter::add(const Shard& shard, const RecordView& record, bool was_sealed) {
+    out_ += records_ == 0 ? "{\"SequenceNumber\":\"" : ",{\"SequenceNumber\":\"";
+    numbers_.append(out_, shard.sequence_number(record.sequence, record.arrival_ms));
+    out_ += "\",\"ApproximateArrivalTimestamp\":";
+    JsonWriter(out_).timestamp_ms(record.arrival_ms);
+    out_ += ",\"Data\":\"";
+    base64_append(out_, record.data);
+    out_ += "\",\"PartitionKey\":";
+    append_json_string(out_, as_text(record.partition_key));
+    out_ += was_sealed ? ",\"EncryptionType\":\"KMS\"}" : "}";
+    ++records_;
+    bytes_ += record.data.size() + record.partition_key.size();
+    last_arrival_ms_ = record.arrival_ms;
+}
+
+std::string EventWriter::finish(const Shard& shard, Sequence next, std::int64_t now_ms,
+                                std::int64_t behind_ms) {
+    out_ += "],\"ContinuationSequenceNumber\":\"";
+    const std::int64_t created_ms = shard.created_s * 1000;
+    append_sequence_number(
+        out_, shard.sequence_number(next == 0 ? 0 : next - 1, std::max(now_ms, created_ms)));
+    out_ += '"';
+    return end(behind_ms);
+}
+
+std::string EventWriter::finish_last(const Stream& stream, const Shard& shard,
+                                     std::int64_t behind_ms) {
+    out_ += "],\"ChildShards\":";
+    JsonWriter reply(out_);
+    write_child_shards(reply, stream, shard);
+    return end(behind_ms);
+}
+
+std::string EventWriter::end(std::int64_t behind_ms) {
+    out_ += ",\"MillisBehindLatest\":" + std::to_string(behind_ms) + "}";
+    message_.finish();
+    return std::move(out_);
+}
+
+}  // namespace penstock::kinesis
