@@ -1,5 +1,7 @@
 #include "control/auth/gate.h"
 
+#include <algorithm>
+
 namespace penstock::auth {
 
 namespace {
@@ -46,7 +48,10 @@ std::expected<Caller, Refusal> Gate::decide(const http::HttpRequest& request) {
     if (!claim) {
         return std::unexpected(claim.error());
     }
-    if (auto refusal = SignatureReader::check_scope(*claim, options_.region, service)) {
+    const auto served = std::ranges::find(options_.regions, claim->region);
+    const std::string& region =
+        served == options_.regions.end() ? options_.regions.front() : *served;
+    if (auto refusal = SignatureReader::check_scope(*claim, region, service)) {
         return std::unexpected(std::move(*refusal));
     }
     // What costs little goes first: the body is hashed for nobody who could not have signed it.
@@ -69,7 +74,7 @@ std::expected<Caller, Refusal> Gate::decide(const http::HttpRequest& request) {
     if (auto refusal = reader_.check_signature(request, *claim, signer.key)) {
         return std::unexpected(std::move(*refusal));
     }
-    Caller caller{signer.credential, signer.session_policy, options_.region};
+    Caller caller{signer.credential, signer.session_policy, region};
     if (fresh) {
         if (signers_.size() >= signers_max) {
             signers_.clear();

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "control/auth/credential_store.h"
 #include "control/auth/refusal.h"
@@ -34,7 +35,7 @@ struct Caller {
 };
 
 struct GateOptions {
-    std::string region = "us-east-1";
+    std::vector<std::string> regions{"us-east-1"};  // that requests may be signed for
     std::string account = "000000000000";
 };
 

@@ -1,5 +1,7 @@
 #include "control/kinesis/api_error.h"
 
+#include "control/kinesis/stream/stream.h"
+
 namespace penstock::kinesis {
 
 namespace {
@@ -26,11 +28,11 @@ ApiError serialization_error(std::string message) {
 }
 ApiError stream_not_found(std::string_view stream, std::string_view account) {
     return {"ResourceNotFoundException",
-            text({"Stream ", stream, " under account ", account, " not found."})};
+            text({"Stream ", shown_name(stream), " under account ", account, " not found."})};
 }
 ApiError shard_not_found(std::string_view shard, std::string_view stream,
                          std::string_view account) {
-    return {"ResourceNotFoundException", text({"Shard ", shard, " in stream ", stream,
+    return {"ResourceNotFoundException", text({"Shard ", shard, " in stream ", shown_name(stream),
                                                " under account ", account, " does not exist"})};
 }
 ApiError internal_failure(std::string message) {

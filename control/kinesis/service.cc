@@ -239,8 +239,8 @@ void KinesisHandler::handle(std::unique_ptr<http::HttpExchange> exchange) {
         return reply->send(error);
     }
     if (gate_ == nullptr) {
-        reply->set_caller(
-            {nullptr, nullptr, region_of(request.header("authorization"), options_.region)});
+        reply->set_caller({nullptr, nullptr,
+                           region_of(request.header("authorization"), options_.regions.front())});
         return run_operation(*operation, std::move(reply));
     }
     auto caller = gate_->check(request);
@@ -275,9 +275,12 @@ void KinesisHandler::run_operation(Operation operation, std::unique_ptr<Reply> r
         default:
             break;
     }
-    const OperationContext context{
-        streams_,  clock_,          sealer_, options_.account,       reply->region(),
-        operation, reply->caller(), gate_,   options_.consumers_max, options_.rates};
+    const OperationContext context{streams_,        clock_,
+                                   sealer_,         options_.account,
+                                   reply->region(), options_.regions,
+                                   operation,       reply->caller(),
+                                   gate_,           options_.consumers_max,
+                                   options_.rates};
     const InputSource source{parser_, arena_, reply->body()};
     std::string body;
     const ApiStatus done = with_writer(source.body.dialect, body, [&](ReplyWriter& writer) {

@@ -48,7 +48,9 @@ struct FanOutOptions {
 
 struct ServiceOptions {
     std::string account = "000000000000";
-    std::string region = "us-east-1";  // when the request's signature names none
+    // The regions that are served. Streams of the first are meant where a request names none, or,
+    // in a node whose requests are unsigned, one that is not served.
+    std::vector<std::string> regions{"us-east-1"};
     AckLevel ack_level = AckLevel::quorum;
     // Of PROVISIONED streams' shards; null: unlimited. Must outlive the handler.
     ShardQuotas* quotas = nullptr;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <thread>
 
 #include "control/auth/credential_store.h"
@@ -554,6 +555,9 @@ private:
             return false;
         }
         streams_ = std::move(*opened);
+        if (!check_regions(why)) {
+            return false;
+        }
         supervisor_ = std::make_unique<Supervisor>(
             *set_, *lanes_, *catalog_log_,
             Supervisor::Options{.log = [this](bool urgent, std::string_view line) {
@@ -574,6 +578,35 @@ private:
                 .log = [this](std::string_view line) { say(false, std::string(line)); },
                 .records = [this] { return open_records(); }});
         scaler_->start();
+        return true;
+    }
+
+    // Streams of the first region are kept without its name: that one must stay the first.
+    bool check_regions(std::string& why) const {
+        std::map<std::string, std::size_t> not_served;
+        for (const auto& [name, view] : *streams_->table()) {
+            const std::size_t slash = name.find('/');
+            if (slash == std::string::npos) {
+                continue;
+            }
+            const std::string region = name.substr(0, slash);
+            if (region == options_.regions.front()) {
+                why = "streams of " + region +
+                      " are kept as those of a further region; expected the region that was first "
+                      "until now to be named first in --region, found " +
+                      region;
+                return false;
+            }
+            if (std::ranges::find(options_.regions, region) == options_.regions.end()) {
+                ++not_served[region];
+            }
+        }
+        for (const auto& [region, count] : not_served) {
+            say(true, "region " + region + ": " + std::to_string(count) +
+                          (count == 1 ? " stream is" : " streams are") +
+                          " kept and not served; add it to --region to reach " +
+                          (count == 1 ? "it" : "them"));
+        }
         return true;
     }
 
@@ -627,7 +660,7 @@ private:
         }
         for (unsigned i = 0; !options_.unsigned_requests && i + 1 < requests_.size(); ++i) {
             gates_.push_back(std::make_unique<auth::Gate>(
-                *credentials_, clock_, auth::GateOptions{options_.region, options_.account}));
+                *credentials_, clock_, auth::GateOptions{options_.regions, options_.account}));
             sources.gates.push_back(gates_.back().get());
         }
         sources.http = [this] {
@@ -651,11 +684,11 @@ private:
         }
         capture_ = std::make_unique<CapturePage>(*lanes_, std::move(ports), options_.version);
         credentials_page_ = std::make_unique<auth::CredentialsPage>(*credentials_, options_.account,
-                                                                    options_.region);
+                                                                    options_.regions.front());
         pages_ = std::make_unique<NodePages>(NodePages::Parts{
             *status_pages_, *metrics_, *capture_, *credentials_page_, options_.account,
-            options_.region,
-            "arn:aws:penstock:" + options_.region + ":" + options_.account + ":node"});
+            options_.regions.front(),
+            "arn:aws:penstock:" + options_.regions.front() + ":" + options_.account + ":node"});
         if (!http::check_bind_address(options_.http_host)) {
             say(true, "HTTP on " + options_.http_host +
                           ": requests are signed, but whoever can listen on the network can read "
@@ -678,7 +711,7 @@ private:
                                       http::HttpResponse& response) { ids->add_to(response); };
         kinesis::ServiceOptions service;
         service.account = options_.account;
-        service.region = options_.region;
+        service.regions = options_.regions;
         service.ack_level = options_.ack_level;
         service.subscriptions = subscriptions_;
         service.consumers_max = options_.consumers_max;
@@ -692,7 +725,7 @@ private:
                     options_.unsigned_requests ? nullptr : gates_[loop.index()].get();
                 return std::make_unique<FrontHandler>(
                     *pages_, *requests_[loop.index()], gate,
-                    rest::RestOptions{options_.account, options_.region},
+                    rest::RestOptions{options_.account, options_.regions.front()},
                     std::make_unique<kinesis::KinesisHandler>(loop, *streams_, *lanes_, clock_,
                                                               sources_factory, service, gate));
             });

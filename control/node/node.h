@@ -69,7 +69,7 @@ struct NodeOptions {
     bool rate_limits = false;  // of operations, as Kinesis has them
     IdlePolicy poll = IdlePolicy::adaptive;
     EalOptions::HugePages huge_pages = EalOptions::HugePages::automatic;
-    std::string region = "us-east-1";
+    std::vector<std::string> regions{"us-east-1"};  // the first is that of doors
     std::string account = "000000000000";
     std::uint64_t linger_ns = 200'000;
     std::uint32_t direct_threshold_bytes = 64U << 10;

@@ -25,8 +25,8 @@ import botocore.awsrequest
 import botocore.credentials
 from botocore.exceptions import ClientError
 
-from node import (BINARY, LabError, NodeTest, client_environment, javascript, main, penstock, run,
-                  wait_for)
+from node import (BINARY, LabError, NodeTest, client_environment, javascript, main, penstock,
+                  read_stream, run, wait_for)
 
 STREAM_ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/"
 NOBODY = 65534
@@ -590,6 +590,42 @@ class Binding(AuthTest):
         node.credential, node.key_file = credential, key_file
         node.start()
         self.assertEqual(node.boto().list_streams()["StreamNames"], [])
+
+
+class Regions(NodeTest):
+    @staticmethod
+    def data(client):
+        return [record["Data"] for shard in read_stream(client, "s").values() for record in shard]
+
+    def test_streams_of_two_regions_are_kept_apart(self):
+        node = self.node(signed="admin", start=False)
+        node.start("--region", "us-east-1,eu-west-1")
+        clients = {region: node.boto(region=region) for region in ("us-east-1", "eu-west-1")}
+        for region, client in clients.items():
+            node.create_stream("s", 1, client)
+            self.assertEqual(client.list_streams()["StreamNames"], ["s"])
+            client.put_record(StreamName="s", PartitionKey="k", Data=region.encode())
+        for region, client in clients.items():
+            self.assertEqual(self.data(client), [region.encode()])
+            summary = client.describe_stream_summary(StreamName="s")["StreamDescriptionSummary"]
+            self.assertEqual(summary["StreamARN"],
+                             f"arn:aws:kinesis:{region}:000000000000:stream/s")
+        with self.assertRaises(ClientError) as refused:
+            node.boto(region="eu-central-1").list_streams()
+        self.assertEqual(refused.exception.response["Error"]["Code"], "InvalidSignatureException")
+        clients["us-east-1"].delete_stream(StreamName="s")
+        self.assertEqual(self.data(clients["eu-west-1"]), [b"eu-west-1"])
+        self.assertEqual(node.stop(), 0)
+
+        # The order of regions says whose streams the unnamed ones are.
+        node.start("--region", "eu-west-1,us-east-1", ready=False)
+        self.assertNotEqual(node.process.wait(15), 0)
+        self.assertIn("streams of eu-west-1 are kept as those of a further region", node.log())
+        node.start()
+        self.assertIn("region eu-west-1: 1 stream is kept and not served", node.log())
+        self.assertEqual(node.stop(), 0)
+        node.start("--region", "us-east-1,eu-west-1")
+        self.assertEqual(self.data(node.boto(region="eu-west-1")), [b"eu-west-1"])
 
 
 if __name__ == "__main__":

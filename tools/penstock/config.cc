@@ -231,14 +231,28 @@ Complaint store_lanes(ServeOptions& options, std::string_view value) {
     return std::nullopt;
 }
 
-Complaint store_region(ServeOptions& options, std::string_view value) {
+Complaint store_regions(ServeOptions& options, std::string_view value) {
     const auto good = [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
     };
-    if (value.empty() || value.size() > 32 || !std::ranges::all_of(value, good)) {
-        return "expected 1 to 32 lower-case letters, digits and dashes, such as us-east-1";
+    std::vector<std::string> regions;
+    for (std::string_view left = value;;) {
+        const std::size_t comma = left.find(',');
+        const std::string region(left.substr(0, comma));
+        if (region.empty() || region.size() > 32 || !std::ranges::all_of(region, good)) {
+            return "expected names of 1 to 32 lower-case letters, digits and dashes, joined by "
+                   "commas, such as us-east-1";
+        }
+        if (std::ranges::find(regions, region) != regions.end()) {
+            return "expected each region once, found " + region + " again";
+        }
+        regions.push_back(region);
+        if (comma == std::string_view::npos) {
+            break;
+        }
+        left.remove_prefix(comma + 1);
     }
-    options.region = value;
+    options.regions = std::move(regions);
     return std::nullopt;
 }
 
@@ -374,8 +388,11 @@ constexpr std::array specs{
     SettingSpec{"force", Shape::flag, "",
                 "Take a network interface even if it carries the default route or a login.",
                 [](O& o, V v) { return store_flag(o.force, v); }},
-    SettingSpec{"region", Shape::single, "NAME", "Region named in ARNs. Default us-east-1.",
-                store_region},
+    SettingSpec{
+        "region", Shape::single, "NAME[,NAME]",
+        "Regions that are served, each with streams of its own; doors write to those of the "
+        "first. Default us-east-1.",
+        store_regions},
     SettingSpec{"account", Shape::single, "DIGITS",
                 "Account number named in ARNs. Default 000000000000.", store_account},
     SettingSpec{

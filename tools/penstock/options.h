@@ -68,7 +68,7 @@ struct ServeOptions {
     bool existing = false;
     bool accept_loss = false;
     bool force = false;  // take an interface with the default route or a login
-    std::string region = "us-east-1";
+    std::vector<std::string> regions{"us-east-1"};
     std::string account = "000000000000";
     std::uint64_t linger_us = 200;
     std::uint64_t direct_threshold_bytes = 64U << 10;

@@ -120,7 +120,7 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
     node.rate_limits = serve.rate_limits;
     node.poll = serve.poll;
     node.huge_pages = serve.hugepages;
-    node.region = serve.region;
+    node.regions = serve.regions;
     node.account = serve.account;
     node.linger_ns = serve.linger_us * 1000;
     node.direct_threshold_bytes = static_cast<std::uint32_t>(serve.direct_threshold_bytes);

@@ -294,7 +294,7 @@ class Node:
             return done
         return json.loads(done.stdout) if done.stdout.strip() else {}
 
-    def boto(self, credential=None, **config):
+    def boto(self, credential=None, region="us-east-1", **config):
         import boto3
         from botocore.config import Config
         os.environ.update(client_environment())
@@ -302,7 +302,7 @@ class Node:
                         proxies={})
         settings.update(config)
         credential = credential or self.credential or ANYBODY
-        return boto3.client("kinesis", endpoint_url=self.url, region_name="us-east-1",
+        return boto3.client("kinesis", endpoint_url=self.url, region_name=region,
                             aws_access_key_id=credential["access_key_id"],
                             aws_secret_access_key=credential["secret_access_key"],
                             aws_session_token=credential.get("session_token"),

@@ -48,7 +48,7 @@ Subscription::~Subscription() {
 }
 
 std::string Subscription::where() const {
-    return format_shard_id(shard_.number) + " in stream " + view_->stream().name +
+    return format_shard_id(shard_.number) + " in stream " + view_->stream().shown() +
            " under account " + fan_out_.context().options.account;
 }
 
@@ -66,11 +66,17 @@ ApiStatus Subscription::prepare(Reply& reply) {
     if (auto fault = read_input({context.parser, arena, reply.body()}, input)) {
         return std::unexpected(std::move(*fault));
     }
-    const OperationContext operation{
-        context.streams,         context.clock,  context.sealer,
-        context.options.account, reply.region(), Operation::subscribe_to_shard,
-        reply.caller(),          context.gate,   0,
-        context.options.rates};
+    const OperationContext operation{context.streams,
+                                     context.clock,
+                                     context.sealer,
+                                     context.options.account,
+                                     reply.region(),
+                                     context.options.regions,
+                                     Operation::subscribe_to_shard,
+                                     reply.caller(),
+                                     context.gate,
+                                     0,
+                                     context.options.rates};
     ConsumerInput by_arn;
     by_arn.arn = input.consumer_arn;
     const auto found = resolve_consumer(operation, by_arn);

@@ -125,8 +125,10 @@ ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
         return std::unexpected(named.error());
     }
     ConsumerView found;
-    if (named->account == context.account) {
-        found.view = context.streams.find(named->stream);
+    const bool is_elsewhere =
+        context.is_of_other_region(input.arn ? *input.arn : *input.stream.arn);
+    if (named->account == context.account && !is_elsewhere) {
+        found.view = context.streams.find(context.stored_name(named->stream));
     }
     if (found.view && found.view->stream().status != StreamStatus::deleting) {
         found.consumer = found.view->stream().consumer(named->consumer);
@@ -212,18 +214,18 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
             return std::unexpected(stream_not_found(stream.name, account));
         case Errc::locked:
             return std::unexpected(
-                ApiError{"ResourceInUseException", "Stream " + stream.name + " under account " +
+                ApiError{"ResourceInUseException", "Stream " + stream.shown() + " under account " +
                                                        account + " not ACTIVE, instead in state " +
                                                        std::string(name_of(stream.status))});
         case Errc::already_exists:
             return std::unexpected(ApiError{"ResourceInUseException",
                                             "Consumer " + std::string(*input.name) +
-                                                " under stream " + stream.name +
+                                                " under stream " + stream.shown() +
                                                 " already exists for account " + account + "."});
         case Errc::no_space:
             return std::unexpected(ApiError{
                 "LimitExceededException",
-                "Stream " + stream.name + " under account " + account + " has " +
+                "Stream " + stream.shown() + " under account " + account + " has " +
                     std::to_string(context.consumers_max) +
                     " consumers, which is as many as there may be; deregister one first."});
         default:

@@ -1,6 +1,8 @@
 // ListStreams, DescribeStream, DescribeStreamSummary.
 #include <algorithm>
 #include <ctime>
+#include <utility>
+#include <vector>
 
 #include "control/kinesis/operations/encryption.h"
 #include "control/kinesis/operations/operations.h"
@@ -25,7 +27,7 @@ void write_mode(ReplyWriter& reply, StreamMode mode) {
 // The members that all three answers have in common.
 void write_head(const OperationContext& context, const Stream& stream, ReplyWriter& reply) {
     reply.key("StreamName");
-    reply.plain(stream.name);
+    reply.plain(stream.shown());
     reply.key("StreamARN");
     reply.plain(context.arn_of(stream.name));
     reply.key("StreamStatus");
@@ -126,14 +128,15 @@ ApiStatus list_streams(const OperationContext& context, const ListStreamsInput& 
     if (auto allowed = authorize(context, "*", nullptr); !allowed) {
         return allowed;
     }
-    std::string after(input.exclusive_start.value_or(""));
+    std::string after = context.stored_name(input.exclusive_start.value_or(""));
     if (input.next_token) {
         if (input.exclusive_start) {
             return std::unexpected(invalid_argument(
                 "NextToken and ExclusiveStartStreamName cannot be provided together."));
         }
         const auto page = decode_page(context.sealer, *input.next_token);
-        if (!page || page->kind != PageToken::Kind::list_streams) {
+        if (!page || page->kind != PageToken::Kind::list_streams ||
+            !context.is_of_region(page->stream)) {
             return std::unexpected(invalid_argument("NextToken is invalid."));
         }
         if (context.clock.wall_ms() - page->issued_ms > token_life_ms) {
@@ -143,17 +146,22 @@ ApiStatus list_streams(const OperationContext& context, const ListStreamsInput& 
     }
     const auto limit = std::min(input.limit.value_or(streams_per_page), streams_per_page);
     const auto table = context.streams.table();
-    const auto first = after.empty() ? table->begin() : table->upper_bound(after);
-    auto end = first;
-    for (std::int64_t i = 0; i < limit && end != table->end(); ++i) {
-        ++end;
+    std::vector<const StreamView*> shown;
+    auto at = table->upper_bound(after);
+    for (; at != table->end() && std::cmp_less_equal(shown.size(), limit); ++at) {
+        if (context.is_of_region(at->first)) {
+            shown.push_back(at->second.get());
+        }
     }
-    const bool has_more = end != table->end();
+    const bool has_more = std::cmp_greater(shown.size(), limit);
+    if (has_more) {
+        shown.pop_back();
+    }
     reply.begin_object();
     reply.key("StreamNames");
     reply.begin_array();
-    for (auto it = first; it != end; ++it) {
-        reply.plain(it->first);
+    for (const StreamView* view : shown) {
+        reply.plain(view->stream().shown());
     }
     reply.end_array();
     reply.key("HasMoreStreams");
@@ -161,15 +169,15 @@ ApiStatus list_streams(const OperationContext& context, const ListStreamsInput& 
     if (has_more) {
         PageToken page;
         page.issued_ms = context.clock.wall_ms();
-        page.stream = std::prev(end)->first;
+        page.stream = shown.back()->stream().name;
         reply.key("NextToken");
         reply.plain(encode_page(context.sealer, page));
     }
     reply.key("StreamSummaries");
     reply.begin_array();
-    for (auto it = first; it != end; ++it) {
+    for (const StreamView* view : shown) {
         reply.begin_object();
-        write_head(context, it->second->stream(), reply);
+        write_head(context, view->stream(), reply);
         reply.end_object();
     }
     reply.end_array();
@@ -191,7 +199,7 @@ ApiStatus describe_stream(const OperationContext& context, const DescribeStreamI
             return std::unexpected(ApiError{
                 "ResourceNotFoundException",
                 "Could not find shard " + std::string(*input.exclusive_start) + " in stream " +
-                    stream.name + " under account " + std::string(context.account) + "."});
+                    stream.shown() + " under account " + std::string(context.account) + "."});
         }
         after = *number;
     }

@@ -23,7 +23,7 @@ ApiError key_error(keys::KeyStore& store, keys::KeyFault fault, std::string_view
 }
 
 std::string where(const OperationContext& context, const Stream& stream) {
-    return "stream " + stream.name + " under account " + std::string(context.account);
+    return "stream " + stream.shown() + " under account " + std::string(context.account);
 }
 
 // Changes how the stream as it is now is encrypted; `edit` may run more than once.

@@ -138,7 +138,8 @@ ApiResult<std::shared_ptr<const StreamView>> read_token(const OperationContext& 
         }
     }
     const auto page = decode_page(context.sealer, *input.next_token);
-    if (!page || page->kind != PageToken::Kind::list_shards) {
+    if (!page || page->kind != PageToken::Kind::list_shards ||
+        !context.is_of_region(page->stream)) {
         return std::unexpected(invalid_argument("NextToken is invalid."));
     }
     if (context.clock.wall_ms() - page->issued_ms > token_life_ms) {
@@ -190,7 +191,7 @@ ApiStatus list_shards(const OperationContext& context, const ListShardsInput& in
     if (stream.status == StreamStatus::creating || stream.status == StreamStatus::deleting) {
         return std::unexpected(
             ApiError{"ResourceInUseException",
-                     "Stream " + stream.name + " under account " + std::string(context.account) +
+                     "Stream " + stream.shown() + " under account " + std::string(context.account) +
                          " not ACTIVE, instead in state " + std::string(name_of(stream.status))});
     }
     const std::int64_t now_ms = context.clock.wall_ms();

@@ -7,6 +7,7 @@
 #include <expected>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -31,6 +32,7 @@ struct OperationContext {
     const TokenSealer& sealer;
     std::string_view account;
     std::string region;
+    std::span<const std::string> regions;  // that are served
     Operation operation{};
     // Who asks, and who judges that; null where requests are not signed and everybody may.
     const auth::Caller* caller = nullptr;
@@ -38,6 +40,13 @@ struct OperationContext {
     std::size_t consumers_max = 20;  // of a stream
     RateLimits* rates = nullptr;     // null: operations may be asked for as often as one likes
 
+    // The name of the request's region's stream in the store (stream.h).
+    [[nodiscard]] std::string stored_name(std::string_view shown) const;
+    // Whether a stream, by its name in the store, is of the request's region.
+    [[nodiscard]] bool is_of_region(std::string_view stream) const;
+    // Whether an ARN names another region than the request, and one that is served.
+    [[nodiscard]] bool is_of_other_region(std::string_view arn) const;
+    // Of a stream by its name in the store.
     [[nodiscard]] std::string arn_of(std::string_view stream) const;
 };
 

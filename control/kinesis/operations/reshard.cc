@@ -20,12 +20,12 @@ constexpr std::int64_t day_ms = 24LL * 3600 * 1000;
 constexpr std::int64_t scale_to_max = 10'000;
 
 std::string where(const OperationContext& context, const Stream& stream) {
-    return "stream " + stream.name + " under account " + std::string(context.account);
+    return "stream " + stream.shown() + " under account " + std::string(context.account);
 }
 
 ApiError not_active(const OperationContext& context, const Stream& stream) {
     return {"ResourceInUseException",
-            "Stream " + stream.name + " under account " + std::string(context.account) +
+            "Stream " + stream.shown() + " under account " + std::string(context.account) +
                 " not ACTIVE, instead in state " + std::string(name_of(stream.status))};
 }
 
@@ -45,7 +45,7 @@ ApiStatus check_mode(const OperationContext& context, const Stream& stream) {
     if (stream.mode == StreamMode::provisioned) {
         return {};
     }
-    return std::unexpected(validation_error("Request is invalid. Stream " + stream.name +
+    return std::unexpected(validation_error("Request is invalid. Stream " + stream.shown() +
                                             " under account " + std::string(context.account) +
                                             " is in On-Demand mode."));
 }

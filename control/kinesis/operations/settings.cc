@@ -198,7 +198,7 @@ ApiStatus change_monitoring(const OperationContext& context, const MonitoringInp
     }
     reply.begin_object();
     reply.key("StreamName");
-    reply.plain(stream.name);
+    reply.plain(stream.shown());
     reply.key("CurrentShardLevelMetrics");
     write_metrics(reply, before);
     reply.key("DesiredShardLevelMetrics");
@@ -218,7 +218,7 @@ ApiStatus change_settings(const OperationContext& context, const StreamSettingsI
     const bool sets_size = context.operation == Operation::update_max_record_size;
     const auto needs_on_demand = [&] {
         return std::unexpected(validation_error(
-            "Stream " + stream.name + " under account " + std::string(context.account) +
+            "Stream " + stream.shown() + " under account " + std::string(context.account) +
             " is in PROVISIONED mode; RecordDistributionStrategy needs a stream in ON_DEMAND "
             "mode."));
     };
@@ -272,7 +272,7 @@ ApiError stream_failure(const OperationContext& context, const Stream& stream, c
             return stream_not_found(stream.name, context.account);
         case Errc::locked:
             return {"ResourceInUseException",
-                    "Stream " + stream.name + " under account " + std::string(context.account) +
+                    "Stream " + stream.shown() + " under account " + std::string(context.account) +
                         " not ACTIVE, instead in state " + std::string(name_of(stream.status))};
         default:
             return catalog_failure(error);

@@ -1,5 +1,6 @@
 // CreateStream, DeleteStream, Increase- and DecreaseStreamRetentionPeriod.
 #include <algorithm>
+#include <ranges>
 
 #include "control/kinesis/operations/operations.h"
 #include "control/kinesis/operations/settings.h"
@@ -17,13 +18,31 @@ ApiError resource_in_use(std::string message) {
 }
 }  // namespace
 
+std::string OperationContext::stored_name(std::string_view shown) const {
+    const bool is_first = std::ranges::find(regions | std::views::drop(1), region) == regions.end();
+    return is_first ? std::string(shown) : region + "/" + std::string(shown);
+}
+
+bool OperationContext::is_of_region(std::string_view stream) const {
+    return stream == stored_name(shown_name(stream));
+}
+
+bool OperationContext::is_of_other_region(std::string_view arn) const {
+    // arn:aws:kinesis:REGION:…
+    for (int part = 0; part < 3; ++part) {
+        arn.remove_prefix(std::min(arn.find(':'), arn.size() - 1) + 1);
+    }
+    const std::string_view named = arn.substr(0, arn.find(':'));
+    return named != region && std::ranges::find(regions, named) != regions.end();
+}
+
 std::string OperationContext::arn_of(std::string_view stream) const {
     std::string arn = "arn:aws:kinesis:";
     arn += region;
     arn += ':';
     arn += account;
     arn += ":stream/";
-    arn += stream;
+    arn += shown_name(stream);
     return arn;
 }
 
@@ -83,7 +102,7 @@ bool knows_its_scope(Operation operation) noexcept {
 
 // What is meant and whether there is such a stream; null when there is none.
 struct Located {
-    std::string_view name;
+    std::string name;
     std::shared_ptr<const StreamView> view;
 };
 ApiResult<Located> locate(const OperationContext& context, const StreamRef& stream) {
@@ -91,18 +110,21 @@ ApiResult<Located> locate(const OperationContext& context, const StreamRef& stre
     if (!named) {
         return std::unexpected(named.error());
     }
-    if (named->account != context.account) {
+    const bool is_elsewhere = stream.arn && context.is_of_other_region(*stream.arn);
+    if (named->account != context.account || is_elsewhere) {
         if (context.gate != nullptr) {
-            const std::string arn = "arn:aws:kinesis:" + context.region + ":" +
-                                    std::string(named->account) + ":stream/" +
-                                    std::string(named->name);
+            const std::string arn = is_elsewhere ? std::string(*stream.arn)
+                                                 : "arn:aws:kinesis:" + context.region + ":" +
+                                                       std::string(named->account) + ":stream/" +
+                                                       std::string(named->name);
             if (auto allowed = authorize_arn(context, arn, nullptr); !allowed) {
                 return std::unexpected(std::move(allowed.error()));
             }
         }
         return std::unexpected(stream_not_found(named->name, named->account));
     }
-    Located located{named->name, context.streams.find(named->name)};
+    Located located{context.stored_name(named->name), nullptr};
+    located.view = context.streams.find(located.name);
     if (auto allowed = authorize(context, located.name, located.view.get()); !allowed) {
         return std::unexpected(std::move(allowed.error()));
     }
@@ -133,11 +155,14 @@ ApiStatus take_rate(const OperationContext& context, std::string_view subject) {
         return {};
     }
     const std::string account = "account " + std::string(context.account) + ".";
+    // In another region than the first it begins with that (stream.h).
+    const bool is_prefixed = !context.stored_name("").empty() && subject != "*";
+    const std::string_view stream = is_prefixed ? shown_name(subject) : subject;
     return std::unexpected(ApiError{"LimitExceededException",
                                     subject == "*"
                                         ? "Rate exceeded for " + account
                                         : "Rate exceeded for stream " +
-                                              std::string(subject.substr(0, subject.find('/'))) +
+                                              std::string(stream.substr(0, stream.find('/'))) +
                                               " under " + account});
 }
 
@@ -146,7 +171,7 @@ ApiResult<std::string> resolve_name(const OperationContext& context, const Strea
     if (!located) {
         return std::unexpected(located.error());
     }
-    return std::string(located->name);
+    return located->name;
 }
 
 ApiResult<std::shared_ptr<const StreamView>> resolve_stream(const OperationContext& context,
@@ -166,7 +191,7 @@ ApiStatus create_stream(const OperationContext& context, const CreateStreamInput
         return allowed;
     }
     NewStream wanted;
-    wanted.name = *input.stream.name;
+    wanted.name = context.stored_name(*input.stream.name);
     const bool is_on_demand = input.mode == "ON_DEMAND";
     if (is_on_demand && input.shard_count) {
         return std::unexpected(
@@ -208,8 +233,9 @@ ApiStatus create_stream(const OperationContext& context, const CreateStreamInput
         return {};
     }
     if (done.error().code == Errc::already_exists) {
-        return std::unexpected(resource_in_use("Stream " + wanted.name + " under account " +
-                                               std::string(context.account) + " already exists."));
+        return std::unexpected(resource_in_use("Stream " + std::string(shown_name(wanted.name)) +
+                                               " under account " + std::string(context.account) +
+                                               " already exists."));
     }
     if (done.error().code == Errc::no_space) {
         return std::unexpected(ApiError{
@@ -236,12 +262,13 @@ ApiStatus delete_stream(const OperationContext& context, const StreamInput& inpu
         case Errc::not_found:
             return std::unexpected(stream_not_found(*name, context.account));
         case Errc::locked:
-            return std::unexpected(resource_in_use("Stream " + *name + " under account " +
-                                                   std::string(context.account) +
-                                                   " is CREATING; wait until it is ACTIVE."));
+            return std::unexpected(resource_in_use(
+                "Stream " + std::string(shown_name(*name)) + " under account " +
+                std::string(context.account) + " is CREATING; wait until it is ACTIVE."));
         case Errc::not_empty:
             return std::unexpected(resource_in_use(
-                "Stream " + *name + " under account " + std::string(context.account) +
+                "Stream " + std::string(shown_name(*name)) + " under account " +
+                std::string(context.account) +
                 " has consumers registered. Deregister them, or delete the stream with "
                 "EnforceConsumerDeletion."));
         default:
@@ -267,12 +294,12 @@ ApiStatus check_retention(const Stream& stream, std::int64_t hours, bool increas
     const std::string existing = " than existing retention period (" +
                                  std::to_string(stream.retention_hours) + " hours). Use ";
     if (increase && hours < stream.retention_hours) {
-        return std::unexpected(invalid_argument(requested + " for stream " + stream.name +
+        return std::unexpected(invalid_argument(requested + " for stream " + stream.shown() +
                                                 " can not be shorter" + existing +
                                                 "DecreaseRetentionPeriod API."));
     }
     if (!increase && hours > stream.retention_hours) {
-        return std::unexpected(invalid_argument(requested + " for stream " + stream.name +
+        return std::unexpected(invalid_argument(requested + " for stream " + stream.shown() +
                                                 " can not be longer" + existing +
                                                 "IncreaseRetentionPeriod API."));
     }
@@ -305,7 +332,7 @@ ApiStatus change_retention(const OperationContext& context, const RetentionInput
                 return std::unexpected(stream_not_found(stream.name, context.account));
             case Errc::locked:
                 return std::unexpected(resource_in_use(
-                    "Stream " + stream.name + " under account " + std::string(context.account) +
+                    "Stream " + stream.shown() + " under account " + std::string(context.account) +
                     " not ACTIVE, instead in state " + std::string(name_of(stream.status))));
             default:
                 return std::unexpected(catalog_failure(done.error()));

@@ -40,7 +40,7 @@ ApiStatus check_size(const Stream& stream, const PutEntry& entry, std::size_t re
     if (data + key > limit) {
         return std::unexpected(invalid_argument(
             "Data and PartitionKey of " + member_of(record, many, "data") + " are together " +
-            std::to_string(data + key) + " bytes; stream " + stream.name +
+            std::to_string(data + key) + " bytes; stream " + stream.shown() +
             " takes records of up to " + std::to_string(limit) + " bytes."));
     }
     return {};
@@ -276,11 +276,15 @@ ApiStatus PutCall::prepare() {
         input_.without_key = std::move(one.without_key);
         for_ordering = one.sequence_for_ordering;
     }
-    const OperationContext context{
-        context_.streams, context_.clock,
-        context_.sealer,  context_.options.account,
-        reply_->region(), many_ ? Operation::put_records : Operation::put_record,
-        reply_->caller(), context_.gate};
+    const OperationContext context{context_.streams,
+                                   context_.clock,
+                                   context_.sealer,
+                                   context_.options.account,
+                                   reply_->region(),
+                                   context_.options.regions,
+                                   many_ ? Operation::put_records : Operation::put_record,
+                                   reply_->caller(),
+                                   context_.gate};
     auto view = resolve_stream(context, input_.stream);
     if (input_.without_key &&
         (!view || (*view)->stream().distribution != Distribution::automatic)) {
@@ -301,7 +305,7 @@ ApiStatus PutCall::prepare() {
         if (!number || number->written_s > context_.clock.wall_ms() / 1000) {
             return std::unexpected(
                 invalid_argument("ExclusiveMinimumSequenceNumber " + std::string(*for_ordering) +
-                                 " used in PutRecord on stream " + (*view)->stream().name +
+                                 " used in PutRecord on stream " + (*view)->stream().shown() +
                                  " under account " + context_.options.account + " is invalid."));
         }
     }
@@ -432,8 +436,8 @@ const Appended& PutCall::appended_of(std::size_t record) const {
 ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate, Errc why) const {
     const Stream& stream = plan_.stream();
     const std::string shard = format_shard_id(plan_.places[record].shard->number);
-    const std::string where = "shard " + shard + " in stream " + stream.name + " under account " +
-                              context_.options.account;
+    const std::string where = "shard " + shard + " in stream " + stream.shown() +
+                              " under account " + context_.options.account;
     if (fate == Fate::unknown) {
         return internal_failure("It is not known whether the record was stored (" +
                                 std::string(describe(why)) + "); it may exist in " + where +

@@ -26,14 +26,21 @@ std::string shard_id_of(const Shard& shard) {
 }  // namespace
 
 OperationContext ReadCall::operation_context(Operation operation) const {
-    return {context_.streams,         context_.clock,   context_.sealer,
-            context_.options.account, reply_->region(), operation,
-            reply_->caller(),         context_.gate,    0,
+    return {context_.streams,
+            context_.clock,
+            context_.sealer,
+            context_.options.account,
+            reply_->region(),
+            context_.options.regions,
+            operation,
+            reply_->caller(),
+            context_.gate,
+            0,
             context_.options.rates};
 }
 
 std::string ReadCall::where() const {
-    return shard_id_of(*shard_) + " in stream " + view_->stream().name + " under account " +
+    return shard_id_of(*shard_) + " in stream " + view_->stream().shown() + " under account " +
            context_.options.account;
 }
 
@@ -46,7 +53,7 @@ ApiResult<const Shard*> ReadCall::find_shard(std::string_view id) const {
     if (!number) {
         return std::unexpected(ApiError{"ResourceNotFoundException",
                                         "Could not find shard " + std::string(id) + " in stream " +
-                                            stream.name + " under account " +
+                                            stream.shown() + " under account " +
                                             context_.options.account + "."});
     }
     const Shard* shard = stream.shard(*number);
@@ -208,10 +215,14 @@ ApiStatus ReadCall::prepare_records() {
             return std::unexpected(name.error());
         }
         if (*name != iterator_.stream) {
-            return std::unexpected(invalid_argument("StreamARN names stream " + *name +
-                                                    " but the ShardIterator is of stream " +
-                                                    iterator_.stream + "."));
+            return std::unexpected(
+                invalid_argument("StreamARN names stream " + std::string(shown_name(*name)) +
+                                 " but the ShardIterator is of stream " +
+                                 std::string(shown_name(iterator_.stream)) + "."));
         }
+    }
+    if (!context.is_of_region(iterator_.stream)) {
+        return std::unexpected(invalid_argument("Invalid ShardIterator."));
     }
     view_ = context_.streams.find(iterator_.stream);
     if (auto allowed = authorize(context, iterator_.stream, view_.get()); !allowed) {

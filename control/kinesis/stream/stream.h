@@ -42,6 +42,13 @@ inline constexpr auto shard_metric_names = std::to_array<std::string_view>(
      "WriteProvisionedThroughputExceeded", "ReadProvisionedThroughputExceeded",
      "IteratorAgeMilliseconds"});
 
+// A node may serve several regions. A stream's name in the store is the name that users gave it,
+// or, in another region than the first, "REGION/NAME"; this is what users are shown.
+[[nodiscard]] constexpr std::string_view shown_name(std::string_view stream) noexcept {
+    const std::size_t slash = stream.find('/');
+    return slash == std::string_view::npos ? stream : stream.substr(slash + 1);
+}
+
 // "ACTIVE", "PROVISIONED": Kinesis' words.
 [[nodiscard]] std::string_view name_of(StreamStatus status) noexcept;
 [[nodiscard]] std::string_view name_of(StreamMode mode) noexcept;
@@ -87,6 +94,7 @@ struct Consumer {
 
 struct Stream {
     std::string name;
+    [[nodiscard]] std::string shown() const { return std::string(shown_name(name)); }
     std::uint64_t incarnation = 0;  // never reused, also not by a stream of the same name
     StreamStatus status = StreamStatus::creating;
     StreamMode mode = StreamMode::provisioned;

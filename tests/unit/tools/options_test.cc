@@ -122,7 +122,7 @@ TEST(Options, ValuesReachTheirFields) {
                                     "@penstock",
                                     "--discard-credentials",
                                     "--region",
-                                    "eu-west-1",
+                                    "eu-west-1,us-east-1",
                                     "--account",
                                     "123456789012",
                                     "--shard-quota",
@@ -165,7 +165,7 @@ TEST(Options, ValuesReachTheirFields) {
     expected.http_threads = 3;
     expected.consumers_max = 50;
     expected.existing = expected.accept_loss = expected.force = true;
-    expected.region = "eu-west-1";
+    expected.regions = {"eu-west-1", "us-east-1"};
     expected.account = "123456789012";
     expected.shard_quota = kinesis::ShardQuotaLimits{4U << 20, 1000, 2U << 20, 50};
     expected.on_demand = {true, 64U << 10, 7, 1000, 900'000, 9};
@@ -299,6 +299,7 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
          {"--http-threads", "'0'", "1 to 64"}},
         {{"serve", "--data", "/d", "--unsigned", "--region", "US"},
          {"--region", "'US'", "us-east-1"}},
+        {{"serve", "--data", "/d", "--unsigned", "--region", "a,b,a"}, {"--region", "a again"}},
         {{"serve", "--data", "/d", "--unsigned", "--account", "12"},
          {"--account", "'12'", "12 digits"}},
         {{"serve", "--data", "/d", "--unsigned", "--linger-us", "-5"},

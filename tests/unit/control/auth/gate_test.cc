@@ -45,6 +45,21 @@ TEST_F(GateTest, ARightSignatureIsTakenAgainAndAgain) {
     EXPECT_EQ(caller->region, "us-east-1");
 }
 
+TEST_F(GateTest, ARequestIsOfTheRegionThatItWasSignedFor) {
+    const auto key = make("a").key;
+    Gate both{*store, clock, {.regions = {"us-east-1", "eu-west-1"}, .account = "000000000000"}};
+    for (const char* region : {"us-east-1", "eu-west-1"}) {
+        TestRequest request = signed_by(key);
+        request.region = region;
+        const auto caller = both.check(*request.make());
+        ASSERT_TRUE(caller) << region;
+        EXPECT_EQ(caller->region, region);
+    }
+    TestRequest request = signed_by(key);
+    request.region = "ap-south-1";
+    EXPECT_FALSE(both.check(*request.make()));
+}
+
 TEST_F(GateTest, EachRefusalHasItsNameAndItsCounter) {
     const auto key = make("a").key;
     struct Row {
