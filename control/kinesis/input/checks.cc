@@ -19,23 +19,6 @@ bool is_space(char c) noexcept {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-// arn:aws.*:kinesis:.*:\d{12}:stream/\S+ as a whole.
-bool is_stream_arn(std::string_view text) noexcept {
-    if (!text.starts_with("arn:aws")) {
-        return false;
-    }
-    const std::size_t service = text.find(":kinesis:", 7);
-    const std::size_t resource = text.rfind(":stream/");
-    if (service == std::string_view::npos || resource == std::string_view::npos ||
-        resource < service + 9 + 13) {
-        return false;
-    }
-    const std::string_view account = text.substr(resource - 12, 12);
-    const std::string_view name = text.substr(resource + 8);
-    return text[resource - 13] == ':' && std::all_of(account.begin(), account.end(), is_digit) &&
-           !name.empty() && std::none_of(name.begin(), name.end(), is_space);
-}
-
 std::string pattern_constraint(std::string_view pattern) {
     return "Member must satisfy regular expression pattern: " + std::string(pattern);
 }
@@ -67,19 +50,42 @@ bool is_between(std::string_view text, std::size_t min, std::size_t max) noexcep
 
 }  // namespace
 
-std::optional<ConsumerArn> parse_consumer_arn(std::string_view text) noexcept {
+// arn:aws.*:kinesis:.*:\d{12}:stream/\S+ as a whole.
+std::optional<StreamArn> parse_stream_arn(std::string_view text) noexcept {
+    constexpr std::string_view before_region = ":kinesis:";
     constexpr std::string_view before_stream = ":stream/";
+    constexpr std::size_t account_digits = 12;
+    if (!text.starts_with("arn:aws")) {
+        return std::nullopt;
+    }
+    const std::size_t service = text.find(before_region, 7);
+    const std::size_t resource = text.rfind(before_stream);
+    if (service == std::string_view::npos || resource == std::string_view::npos ||
+        resource < service + before_region.size() + 1 + account_digits ||
+        text[resource - account_digits - 1] != ':') {
+        return std::nullopt;
+    }
+    const StreamArn arn{text.substr(resource - account_digits, account_digits),
+                        text.substr(resource + before_stream.size())};
+    const bool is_sound = std::all_of(arn.account.begin(), arn.account.end(), is_digit) &&
+                          !arn.stream.empty() &&
+                          std::none_of(arn.stream.begin(), arn.stream.end(), is_space);
+    return is_sound ? std::optional(arn) : std::nullopt;
+}
+
+std::optional<ConsumerArn> parse_consumer_arn(std::string_view text) noexcept {
     constexpr std::string_view before_name = "/consumer/";
-    const std::size_t stream = text.find(before_stream);
     const std::size_t name = text.find(before_name);
     const std::size_t second = text.rfind(':');
-    if (!is_stream_arn(text.substr(0, std::min(name, text.size()))) ||
-        name == std::string_view::npos || second < name + before_name.size()) {
+    if (name == std::string_view::npos || second < name + before_name.size()) {
+        return std::nullopt;
+    }
+    const auto stream = parse_stream_arn(text.substr(0, name));
+    if (!stream) {
         return std::nullopt;
     }
     const ConsumerArn arn{
-        text.substr(stream - 12, 12),
-        text.substr(stream + before_stream.size(), name - stream - before_stream.size()),
+        stream->account, stream->stream,
         text.substr(name + before_name.size(), second - name - before_name.size()),
         text.substr(second + 1)};
     const auto is_name = [](std::string_view part) {
@@ -174,7 +180,7 @@ void Checks::decimal(std::string_view member, OptionalText value, std::string_vi
 }
 
 void Checks::stream_arn(std::string_view member, OptionalText value) {
-    if (value && !is_stream_arn(*value)) {
+    if (value && !parse_stream_arn(*value)) {
         add(member, value, pattern_constraint(arn_pattern));
     }
     length(member, value, 1, 2048);
@@ -188,7 +194,7 @@ void Checks::consumer_arn(std::string_view member, OptionalText value) {
 }
 
 void Checks::resource_arn(std::string_view member, OptionalText value) {
-    if (value && !is_stream_arn(*value)) {
+    if (value && !parse_stream_arn(*value)) {
         add(member, value, pattern_constraint(resource_arn_pattern));
     }
     length(member, value, 1, 2048);

@@ -30,6 +30,13 @@ inline constexpr std::string_view resource_arn_pattern =
     "arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+";
 inline constexpr std::string_view stream_id_pattern = "[a-z0-9]{20}-[a-z0-9]{3}";
 
+// arn:aws…:kinesis:REGION:ACCOUNT:stream/STREAM; the last ":stream/" is the one that counts.
+struct StreamArn {
+    std::string_view account;
+    std::string_view stream;
+};
+[[nodiscard]] std::optional<StreamArn> parse_stream_arn(std::string_view text) noexcept;
+
 // arn:aws…:kinesis:REGION:ACCOUNT:stream/STREAM/consumer/NAME:SECONDS
 struct ConsumerArn {
     std::string_view account;

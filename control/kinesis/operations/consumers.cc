@@ -56,12 +56,11 @@ struct Named {
 ApiResult<Named> read_reference(const ConsumerInput& input) {
     std::optional<Named> by_name;
     if (input.stream.arn && input.name) {
-        // Its form was checked: arn:aws…:kinesis:…:<12 digits>:stream/<name>.
-        const std::size_t resource = input.stream.arn->rfind(":stream/");
-        by_name = Named{input.stream.arn->substr(resource - 12, 12),
-                        input.stream.arn->substr(resource + 8),
-                        *input.name,
-                        {}};
+        const auto arn = parse_stream_arn(*input.stream.arn);
+        if (!arn) {
+            return std::unexpected(internal_failure("A StreamARN was checked and is unsound."));
+        }
+        by_name = Named{arn->account, arn->stream, *input.name, {}};
     } else if (!input.arn || input.stream.arn || input.name) {
         return std::unexpected(invalid_argument(
             "A consumer is named by its ConsumerARN, or by StreamARN and ConsumerName: expected "

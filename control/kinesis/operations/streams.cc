@@ -67,16 +67,16 @@ ApiResult<Named> read_reference(const OperationContext& context, const StreamRef
     if (!stream.arn) {
         return Named{stream.name.value_or(""), context.account};
     }
-    // Its form was checked: arn:aws…:kinesis:…:<12 digits>:stream/<name>.
-    const std::size_t resource = stream.arn->rfind(":stream/");
-    const std::string_view account = stream.arn->substr(resource - 12, 12);
-    const std::string_view name = stream.arn->substr(resource + 8);
-    if (stream.name && *stream.name != name) {
+    const auto arn = parse_stream_arn(*stream.arn);
+    if (!arn) {
+        return std::unexpected(internal_failure("A StreamARN was checked and is unsound."));
+    }
+    if (stream.name && *stream.name != arn->stream) {
         return std::unexpected(
             invalid_argument("StreamARN and StreamName must name the same stream: found " +
                              std::string(*stream.arn) + " and " + std::string(*stream.name) + "."));
     }
-    return Named{name, account};
+    return Named{arn->stream, arn->account};
 }
 
 ApiStatus authorize_arn(const OperationContext& context, std::string_view arn,

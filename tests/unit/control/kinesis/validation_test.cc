@@ -50,6 +50,32 @@ TEST_F(Validation, StreamNameIsRequiredShortAndOfItsPattern) {
     }
 }
 
+// The last ":stream/" before the consumer is the stream's, for who checks and who takes apart.
+TEST(Arns, AreTakenApartWhereTheyWereChecked) {
+    for (const std::string prefix :
+         {"arn:aws:kinesis:us-east-1", "arn:aws:stream/:kinesis:us-east-1",
+          "arn:aws:kinesis:us:000000000000:stream/x:y", "arn:aws:stream/consumer:kinesis:"}) {
+        const std::string of_stream = prefix + ":123456789012:stream/a";
+        const auto stream = parse_stream_arn(of_stream);
+        ASSERT_TRUE(stream) << of_stream;
+        EXPECT_EQ(stream->account, "123456789012");
+        EXPECT_EQ(stream->stream, "a");
+        const auto consumer = parse_consumer_arn(of_stream + "/consumer/b:17");
+        ASSERT_TRUE(consumer) << of_stream;
+        EXPECT_EQ(consumer->account, "123456789012");
+        EXPECT_EQ(consumer->stream, "a");
+        EXPECT_EQ(consumer->name, "b");
+        EXPECT_EQ(consumer->created_s, "17");
+    }
+    for (const char* bad :
+         {"", "arn:aws", "arn:aws:stream/:kinesis:/consumer/b:1", ":stream/a/consumer/b:1",
+          "arn:aws:kinesis:000000000000:stream/a/consumer/b",
+          "/consumer/:", "arn:aws:stream/:kinesis:us:00000000000x:stream/a/consumer/b:1",
+          "arn:aws:kinesis:us:000000000000:stream//consumer/b:1"}) {
+        EXPECT_FALSE(parse_consumer_arn(bad)) << bad;
+    }
+}
+
 TEST_F(Validation, ArnsMustBeStreamArnsOfThisAccountAndAgreeWithTheName) {
     make_stream("s", 1);
     EXPECT_EQ(call("DescribeStreamSummary",
