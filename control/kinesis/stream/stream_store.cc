@@ -90,7 +90,7 @@ Status StreamStore::load() {
         }
         if (stream.status == StreamStatus::active || stream.status == StreamStatus::updating) {
             // Whether the lanes heard of the last change of retention is not known.
-            retention_due_[stream.name] = stream.incarnation;
+            retention_due_.insert(stream.name);
         }
         if (stream.status == StreamStatus::updating) {
             say("stream " + stream.name + " goes on with the change of its shards that was under " +
@@ -185,6 +185,10 @@ void StreamStore::on_stream_event(const CatalogEvent& event) {
         after = std::move(*view);
     }
     replace(name, after);
+    if (before && after && before->stream().retention_hours != after->stream().retention_hours) {
+        const std::lock_guard work_lock(work_mutex_);
+        retention_due_.insert(std::string(name));
+    }
     const auto shards_of = [](const auto& view) {
         return view && view->route() ? view->route()->shards() : std::span<const ShardRoute>{};
     };
@@ -400,8 +404,7 @@ Status StreamStore::remove(std::string_view name, bool with_consumers) {
 
 Status StreamStore::set_retention(std::string_view name, std::uint32_t hours_now,
                                   std::uint32_t hours) {
-    std::uint64_t incarnation = 0;
-    PENSTOCK_TRY_VOID(change(name, [&](Stream& stream) -> Status {
+    return change(name, [&](Stream& stream) -> Status {
         if (stream.status != StreamStatus::active) {
             return fail(Errc::locked);
         }
@@ -409,15 +412,8 @@ Status StreamStore::set_retention(std::string_view name, std::uint32_t hours_now
             return fail(Errc::canceled);
         }
         stream.retention_hours = hours;
-        incarnation = stream.incarnation;
         return {};
-    }));
-    {
-        const std::lock_guard lock(work_mutex_);
-        retention_due_.insert_or_assign(std::string(name), incarnation);
-    }
-    wake();
-    return {};
+    });
 }
 
 Status StreamStore::set_resource_policy(std::string_view name, std::string_view policy) {
@@ -539,21 +535,39 @@ bool StreamStore::carry_out_once() {
         } else {
             all_done = remove_expired(stream) && all_done;
         }
-        std::unique_lock lock(work_mutex_);
-        if (stop_) {
-            return true;
+        {
+            const std::lock_guard lock(work_mutex_);
+            if (stop_) {
+                return true;
+            }
         }
-        // A stream that is UPDATING is looked at again when it is ACTIVE.
-        const bool retention_is_due =
-            stream.status == StreamStatus::active && retention_due_.erase(name) != 0;
-        lock.unlock();
-        if (retention_is_due && !apply_retention(stream)) {
-            lock.lock();
-            retention_due_.emplace(name, stream.incarnation);
-            all_done = false;
-        }
+        all_done = apply_retention_if_due(name) && all_done;
     }
     return all_done;
+}
+
+bool StreamStore::apply_retention_if_due(const std::string& name) {
+    std::shared_ptr<const StreamView> view;
+    {
+        const std::lock_guard lock(work_mutex_);
+        const auto due = retention_due_.find(name);
+        if (due == retention_due_.end()) {
+            return true;
+        }
+        // As it is by now: the worker's table may be from before the change that set the mark.
+        view = find(name);
+        if (view && view->stream().status == StreamStatus::updating) {
+            return true;  // looked at again when it is ACTIVE
+        }
+        retention_due_.erase(due);
+    }
+    // One that is gone has no lanes to tell, and one that is CREATING tells them itself.
+    if (!view || view->stream().status != StreamStatus::active || apply_retention(view->stream())) {
+        return true;
+    }
+    const std::lock_guard lock(work_mutex_);
+    retention_due_.insert(name);
+    return false;
 }
 
 bool StreamStore::finish_creation(const Stream& stream) {

@@ -26,6 +26,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -175,6 +176,7 @@ private:
     [[nodiscard]] bool carry_out_once();
     [[nodiscard]] bool finish_creation(const Stream& stream);
     [[nodiscard]] bool finish_deletion(const Stream& stream);
+    [[nodiscard]] bool apply_retention_if_due(const std::string& name);
     [[nodiscard]] bool apply_retention(const Stream& stream);
     [[nodiscard]] bool drop_orphans();
     [[nodiscard]] bool go_on_resharding(const Stream& stream);
@@ -220,7 +222,9 @@ private:
     bool stop_ = false;
     bool work_waits_ = false;
     bool working_ = false;
-    std::map<std::string, std::uint64_t, std::less<>> retention_due_;  // name → incarnation
+    // Streams whose lanes may have another retention. Marked once the table has the new one, so
+    // whoever takes a mark away finds it there.
+    std::set<std::string, std::less<>> retention_due_;
     std::vector<std::pair<ShardUid, GroupId>> orphans_;
 
     std::shared_ptr<Listeners> listeners_ = std::make_shared<Listeners>();

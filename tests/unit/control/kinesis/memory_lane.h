@@ -50,6 +50,7 @@ public:
         Errc lookup_outcome = Errc::ok;
         Errc control_outcome = Errc::ok;  // of add, drop, close and set_retention
         bool hold_closes = false;         // answered when it is false again
+        bool hold_retention = false;      // answered when it is false again
         std::map<ShardUid, AppendVerdict> verdicts;
         std::uint32_t plan_records_max = 1000;  // records one plan covers
         int full_releases = 0;                  // releases that find the inbox full
@@ -63,6 +64,7 @@ public:
             stop_ = true;
             faults_.hold_appends = false;
             faults_.hold_closes = false;
+            faults_.hold_retention = false;
         }
         ready_.notify_all();
         thread_.join();
@@ -90,6 +92,11 @@ public:
         const std::lock_guard lock(mutex_);
         edit(faults_);
         ready_.notify_all();
+    }
+    // Requests that are not served yet, such as those held.
+    [[nodiscard]] std::size_t queued() {
+        const std::lock_guard lock(mutex_);
+        return queue_.size();
     }
     [[nodiscard]] std::map<ShardUid, ShardData> shards() {
         const std::lock_guard lock(mutex_);
@@ -125,7 +132,8 @@ private:
                 for (std::size_t i = 0; i < queue_.size(); ++i) {
                     const RequestKind kind = queue_[i].request->kind;
                     if (!(faults_.hold_appends && kind == RequestKind::append) &&
-                        !(faults_.hold_closes && kind == RequestKind::close_shard)) {
+                        !(faults_.hold_closes && kind == RequestKind::close_shard) &&
+                        !(faults_.hold_retention && kind == RequestKind::set_retention)) {
                         return i;
                     }
                 }

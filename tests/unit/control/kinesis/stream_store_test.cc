@@ -228,6 +228,33 @@ TEST_F(StreamStoreTest, RetentionReachesTheLanesAlsoAfterARestart) {
     }
 }
 
+// The worker goes through the streams as they were when it began.
+TEST_F(StreamStoreTest, RetentionChangedWhileTheWorkerIsBusyReachesTheLanes) {
+    open();
+    ASSERT_TRUE(store->create(wanted("a", 1)));
+    ASSERT_TRUE(store->create(wanted("s", 1)));
+    settle();
+    lanes.set([](auto& f) { f.hold_retention = true; });
+    ASSERT_TRUE(store->set_retention("a", 24, 30));
+    wait_for([&] { return lanes.queued() == 1; });  // its next stream will be "s"
+    ASSERT_TRUE(store->set_retention("s", 24, 48));
+    lanes.set([](auto& f) { f.hold_retention = false; });
+    settle();
+    const ShardUid uid = store->find("s")->stream().shards[0].uid;
+    EXPECT_EQ(lanes.shards().at(uid).retention_ms, 48LL * 3600 * 1000);
+}
+
+TEST_F(StreamStoreTest, RetentionReachesTheLanesWhoeverChangedTheCatalog) {
+    open();
+    ASSERT_TRUE(store->create(wanted("s", 1)));
+    settle();
+    Stream stream = store->find("s")->stream();
+    stream.retention_hours = 72;
+    ASSERT_TRUE(catalog->put("stream/s", encode_stream(stream)));
+    settle();
+    EXPECT_EQ(lanes.shards().at(stream.shards[0].uid).retention_ms, 72LL * 3600 * 1000);
+}
+
 TEST_F(StreamStoreTest, FullInboxesOnlyDelay) {
     open();
     lanes.set([](auto& f) { f.inbox_full = true; });
