@@ -361,8 +361,13 @@ std::uint32_t Stream::open_shard_count_soon() const noexcept {
     if (status != StreamStatus::updating) {
         return open_shard_count();
     }
-    return std::max(open_shard_count(),
-                    static_cast<std::uint32_t>(parts_of_reshard(*this).begins.size()));
+    const ReshardParts parts = parts_of_reshard(*this);
+    const std::uint32_t now = open_shard_count();
+    // Those of the ends that are open; the others were made only to be parents.
+    const auto ending =
+        std::ranges::count_if(parts.ends, [this](std::size_t i) { return shards[i].is_open(); });
+    return std::max(now, now - static_cast<std::uint32_t>(ending) +
+                             static_cast<std::uint32_t>(parts.begins.size()));
 }
 
 std::string encode_stream(const Stream& stream) {

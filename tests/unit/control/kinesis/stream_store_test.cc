@@ -1,10 +1,12 @@
 #include "control/kinesis/stream/stream_store.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include <gtest/gtest.h>
 
 #include "control/catalog/embedded_catalog.h"
+#include "control/kinesis/stream/reshard.h"
 #include "tests/unit/control/kinesis/memory_lane.h"
 #include "tests/unit/control/kinesis/memory_log.h"
 
@@ -253,6 +255,36 @@ TEST_F(StreamStoreTest, RetentionReachesTheLanesWhoeverChangedTheCatalog) {
     ASSERT_TRUE(catalog->put("stream/s", encode_stream(stream)));
     settle();
     EXPECT_EQ(lanes.shards().at(stream.shards[0].uid).retention_ms, 72LL * 3600 * 1000);
+}
+
+TEST_F(StreamStoreTest, ASplitOfOneOfManyShardsKeepsTheLimitOfAll) {
+    const auto split_first = [](Stream& stream) -> Result<ReshardPlan> {
+        const auto shard =
+            std::ranges::find_if(stream.shards, [](const Shard& s) { return s.is_open(); });
+        return plan_split(*shard, {shard->range.start.high, shard->range.start.low + 1});
+    };
+    open();
+    ASSERT_TRUE(store->create(wanted("s", 99)));
+    settle();
+    lanes.set([](auto& f) { f.hold_closes = true; });
+    ASSERT_TRUE(store->reshard("s", split_first));
+    EXPECT_EQ(store->open_shard_count(), 100U);
+    const auto created = store->create(wanted("t", 1));
+    ASSERT_FALSE(created) << "the shard that comes is not there yet, but it counts";
+    EXPECT_EQ(created.error().code, Errc::no_space);
+    lanes.set([](auto& f) { f.hold_closes = false; });
+    settle();
+    EXPECT_EQ(store->find("s")->stream().open_shard_count(), 100U);
+    const auto split = store->reshard("s", split_first);
+    ASSERT_FALSE(split);
+    EXPECT_EQ(split.error().code, Errc::no_space);
+    EXPECT_EQ(split.error().detail, 100U);
+    // What makes no more of them is free.
+    EXPECT_TRUE(store->reshard("s", [](Stream& stream) -> Result<ReshardPlan> {
+        return plan_merge(stream.shards.end()[-2], stream.shards.end()[-1]);
+    }));
+    settle();
+    EXPECT_EQ(store->open_shard_count(), 99U);
 }
 
 TEST_F(StreamStoreTest, FullInboxesOnlyDelay) {
