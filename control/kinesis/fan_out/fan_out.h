@@ -33,6 +33,7 @@ struct SharedEvent {
     std::uint32_t records = 0;
     std::uint64_t bytes = 0;
     std::int64_t first_arrival_ms = 0;
+    std::int64_t last_arrival_ms = 0;
 };
 
 class FanOut {

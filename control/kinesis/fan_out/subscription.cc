@@ -257,7 +257,8 @@ std::int64_t Subscription::behind_ms() const {
 
 void Subscription::queue_empty_event() {
     EventWriter writer(dialect_, message_bytes);
-    queue_event(writer.finish(shard_, next_, fan_out_.context().clock.wall_ms(), behind_ms()));
+    const std::int64_t now_ms = fan_out_.context().clock.wall_ms();
+    queue_event(writer.finish(shard_, next_, std::max(now_ms, last_arrival_ms_), behind_ms()));
 }
 
 // -- Ends
@@ -379,7 +380,7 @@ bool Subscription::push(const SharedEvent& event) {
         return false;
     }
     next_ = event.next;
-    last_arrival_ms_ = std::max(last_arrival_ms_, event.first_arrival_ms);
+    last_arrival_ms_ = std::max(last_arrival_ms_, event.last_arrival_ms);
     charge(event.bytes, event.records);
     count_event();
     queue(event.piece);

@@ -101,7 +101,8 @@ private:
     bool caught_up_ = false;
     std::int64_t from_ms_ = 0;  // records that arrived before are passed over
     // AT_SEQUENCE_NUMBER of a continuation: the record of this index written before this second was
-    // sent to whoever was given that number.
+    // sent to whoever was given that number (EventWriter::finish). One written in it is the one the
+    // number is of.
     Sequence passed_index_ = 0;
     std::int64_t passed_before_s_ = 0;
     std::int64_t last_arrival_ms_ = 0;  // of the last record sent

@@ -207,6 +207,7 @@ bool ShardTail::deliver(const ReadPlan& plan) {
             : std::max<std::int64_t>(now_ms - writer.last_arrival_ms(), 0);
     event.records = writer.records();
     event.bytes = writer.bytes();
+    event.last_arrival_ms = writer.last_arrival_ms();
     event.piece = fan_out_.hold(writer.finish(shard_, event.next, now_ms, behind_ms));
     end_ = event.next;
     delivering_ = true;

@@ -1,5 +1,7 @@
 #include "control/kinesis/reply/event_writer.h"
 
+#include <algorithm>
+
 #include "control/kinesis/input/base64.h"
 #include "control/kinesis/operations/operations.h"
 #include "control/kinesis/reply/reply_writer.h"
@@ -59,12 +61,11 @@ void EventWriter::add(const Shard& shard, const RecordView& record, bool was_sea
     last_arrival_ms_ = record.arrival_ms;
 }
 
-std::string EventWriter::finish(const Shard& shard, Sequence next, std::int64_t now_ms,
+std::string EventWriter::finish(const Shard& shard, Sequence next, std::int64_t seen_ms,
                                 std::int64_t behind_ms) {
     out_ += "],\"ContinuationSequenceNumber\":\"";
-    const std::int64_t created_ms = shard.created_s * 1000;
-    append_sequence_number(
-        out_, shard.sequence_number(next == 0 ? 0 : next - 1, std::max(now_ms, created_ms)));
+    const std::int64_t last_ms = std::max({seen_ms, last_arrival_ms_, shard.created_s * 1000});
+    append_sequence_number(out_, shard.sequence_number(next == 0 ? 0 : next - 1, last_ms + 1000));
     out_ += '"';
     return end(behind_ms);
 }

@@ -34,9 +34,11 @@ public:
     // Data and keys of the records.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
     [[nodiscard]] std::int64_t last_arrival_ms() const noexcept { return last_arrival_ms_; }
-    // `next` is the first sequence that did not come yet; its predecessor's number, with the second
-    // of `now_ms`, is where a client goes on, so that the number grows also without records.
-    [[nodiscard]] std::string finish(const Shard& shard, Sequence next, std::int64_t now_ms,
+    // `next` is the first sequence that did not come yet. Where a client goes on is its
+    // predecessor's number with the second after `seen_ms`: now, or when a record from before
+    // `next` arrived, if that was later. So the number grows also without records, and is no
+    // record's own: AT_SEQUENCE_NUMBER with it asks for what comes after.
+    [[nodiscard]] std::string finish(const Shard& shard, Sequence next, std::int64_t seen_ms,
                                      std::int64_t behind_ms);
     // The last one of a closed shard: it names the shards to go on with.
     [[nodiscard]] std::string finish_last(const Stream& stream, const Shard& shard,
