@@ -312,12 +312,32 @@ ApiStatus PutCall::prepare() {
     if (auto fault = read_producer(); !fault) {
         return fault;
     }
+    const QuotaCheck quota{context_.options.quotas, context_.clock.monotonic_ns()};
     auto planned = plan_put(std::move(*view), input_.entries, many_, context_.options.ack_level,
-                            plan_, {context_.options.quotas, context_.clock.monotonic_ns()});
+                            plan_, input_.dry_run ? QuotaCheck{} : quota);
     if (planned && input_.dry_run) {
-        return std::unexpected(dry_run_succeeded());
+        return std::unexpected(dry_run_answer());
     }
     return planned;
+}
+
+ApiError PutCall::dry_run_answer() const {
+    ShardQuotas* quotas = context_.options.quotas;
+    // A quota refuses records of PutRecords, never all of the request.
+    if (!many_ && quotas != nullptr && plan_.stream().mode == StreamMode::provisioned) {
+        const PutEntry& entry = input_.entries.front();
+        const std::uint64_t bytes = entry.data->size() + entry.partition_key.value_or("").size();
+        if (!quotas->has_write(plan_.places.front().shard->uid, bytes,
+                               context_.clock.monotonic_ns())) {
+            return throttled("Rate exceeded for " + where_of(0) + ".");
+        }
+    }
+    return dry_run_succeeded();
+}
+
+std::string PutCall::where_of(std::size_t record) const {
+    return "shard " + format_shard_id(plan_.places[record].shard->number) + " in stream " +
+           plan_.stream().shown() + " under account " + context_.options.account;
 }
 
 void PutCall::post_from(std::size_t first) {
@@ -434,10 +454,7 @@ const Appended& PutCall::appended_of(std::size_t record) const {
 }
 
 ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate, Errc why) const {
-    const Stream& stream = plan_.stream();
-    const std::string shard = format_shard_id(plan_.places[record].shard->number);
-    const std::string where = "shard " + shard + " in stream " + stream.shown() +
-                              " under account " + context_.options.account;
+    const std::string where = where_of(record);
     if (fate == Fate::unknown) {
         return internal_failure("It is not known whether the record was stored (" +
                                 std::string(describe(why)) + "); it may exist in " + where +
@@ -447,7 +464,7 @@ ApiError PutCall::error_of(std::size_t record, AppendVerdict verdict, Fate fate,
         case AppendVerdict::no_memory:
         case AppendVerdict::shard_behind:
         case AppendVerdict::no_room:
-            if (stream.shard_metrics != 0) {
+            if (plan_.stream().shard_metrics != 0) {
                 context_.streams.meter().refuse_write(plan_.places[record].shard->uid);
             }
             return throttled("Rate exceeded for " + where + ".");

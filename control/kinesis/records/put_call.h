@@ -108,6 +108,9 @@ public:
 private:
     enum class Fate : std::uint8_t { committed, refused, unknown };
     [[nodiscard]] ApiStatus prepare();
+    // What a planned request would have been answered.
+    [[nodiscard]] ApiError dry_run_answer() const;
+    [[nodiscard]] std::string where_of(std::size_t record) const;
     void post_from(std::size_t first);
     // Sends what a shard refused because it was closed to those that took its place; false when
     // there is nothing of the kind.

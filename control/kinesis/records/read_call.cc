@@ -235,9 +235,12 @@ ApiStatus ReadCall::prepare_records() {
     }
     shard_ = view_->stream().shard(iterator_.shard_number);
     ShardQuotas* quotas = context_.options.quotas;
-    if (quotas != nullptr && view_->stream().mode == StreamMode::provisioned &&
-        !quotas->begin_read(shard_->uid, context_.clock.monotonic_ns())) {
-        return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+    if (quotas != nullptr && view_->stream().mode == StreamMode::provisioned) {
+        const std::uint64_t now_ns = context_.clock.monotonic_ns();
+        if (input.dry_run ? !quotas->has_read(shard_->uid, now_ns)
+                          : !quotas->begin_read(shard_->uid, now_ns)) {
+            return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+        }
     }
     limit_ = input.limit.value_or(get_records_count_max);
     return input.dry_run ? ApiStatus(std::unexpected(dry_run_succeeded())) : ApiStatus();

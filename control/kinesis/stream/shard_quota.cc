@@ -58,8 +58,7 @@ bool ShardQuotas::take_write(ShardUid shard, std::uint64_t bytes, std::uint64_t 
     Stripe& stripe = stripe_of(shard);
     const std::lock_guard lock(stripe.mutex);
     ShardState& state = filled(stripe, shard, now_ns);
-    if (!state.write_bytes.has(bytes, limits_.write_bytes) ||
-        !state.write_records.has(1, limits_.write_records)) {
+    if (!state.has_write(bytes, limits_)) {
         refuse_write();
         return false;
     }
@@ -72,12 +71,24 @@ bool ShardQuotas::begin_read(ShardUid shard, std::uint64_t now_ns) {
     Stripe& stripe = stripe_of(shard);
     const std::lock_guard lock(stripe.mutex);
     ShardState& state = filled(stripe, shard, now_ns);
-    if (state.read_bytes.left <= 0 || !state.read_calls.has(1, limits_.read_calls)) {
+    if (!state.has_read(limits_)) {
         refused_reads_.fetch_add(1, std::memory_order_relaxed);
         return false;
     }
     state.read_calls.take(1);
     return true;
+}
+
+bool ShardQuotas::has_write(ShardUid shard, std::uint64_t bytes, std::uint64_t now_ns) {
+    Stripe& stripe = stripe_of(shard);
+    const std::lock_guard lock(stripe.mutex);
+    return filled(stripe, shard, now_ns).has_write(bytes, limits_);
+}
+
+bool ShardQuotas::has_read(ShardUid shard, std::uint64_t now_ns) {
+    Stripe& stripe = stripe_of(shard);
+    const std::lock_guard lock(stripe.mutex);
+    return filled(stripe, shard, now_ns).has_read(limits_);
 }
 
 void ShardQuotas::spend_read(ShardUid shard, std::uint64_t bytes, std::uint64_t now_ns) {

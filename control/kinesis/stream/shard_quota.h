@@ -37,6 +37,9 @@ public:
     // One GetRecords; how much it gives is known afterwards.
     [[nodiscard]] bool begin_read(ShardUid shard, std::uint64_t now_ns);
     void spend_read(ShardUid shard, std::uint64_t bytes, std::uint64_t now_ns);
+    // What take_write() and begin_read() would say; nothing is taken and nothing counted.
+    [[nodiscard]] bool has_write(ShardUid shard, std::uint64_t bytes, std::uint64_t now_ns);
+    [[nodiscard]] bool has_read(ShardUid shard, std::uint64_t now_ns);
 
     [[nodiscard]] const ShardQuotaLimits& limits() const noexcept { return limits_; }
     [[nodiscard]] std::uint64_t refused_records() const noexcept { return refused_records_; }
@@ -53,6 +56,14 @@ private:
     struct ShardState {
         std::uint64_t filled_ns = 0;
         Bucket write_bytes, write_records, read_bytes, read_calls;
+        [[nodiscard]] bool has_write(std::uint64_t bytes,
+                                     const ShardQuotaLimits& limits) const noexcept {
+            return write_bytes.has(bytes, limits.write_bytes) &&
+                   write_records.has(1, limits.write_records);
+        }
+        [[nodiscard]] bool has_read(const ShardQuotaLimits& limits) const noexcept {
+            return read_bytes.left > 0 && read_calls.has(1, limits.read_calls);
+        }
     };
     struct Stripe {
         std::mutex mutex;

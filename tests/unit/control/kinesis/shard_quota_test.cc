@@ -102,6 +102,38 @@ TEST_F(QuotaApi, ProvisionedShardsRefuseWhatIsOverPerRecord) {
     EXPECT_EQ(quotas.refused_reads(), 1U);
 }
 
+TEST_F(QuotaApi, DryRunsTakeNothingAndSayWhenNothingIsLeft) {
+    limit();
+    make_stream("s", 1);
+    const std::string token = iterator("s", R"("ShardIteratorType":"TRIM_HORIZON")");
+    const auto dry_put = [&] {
+        return call("PutRecord",
+                    R"({"StreamName":"s","Data":"MQ==","PartitionKey":"k","DryRun":true})")
+            .type();
+    };
+    const auto dry_get = [&] { return get(token, R"(,"DryRun":true)").type(); };
+    const std::string succeeded = "DryRunOperationException";
+    const std::string exceeded = "ProvisionedThroughputExceededException";
+    for (int i = 0; i < 60; ++i) {  // of 50
+        EXPECT_EQ(dry_put(), succeeded);
+    }
+    for (int i = 0; i < 5; ++i) {  // of 2
+        EXPECT_EQ(dry_get(), succeeded);
+    }
+    EXPECT_EQ(put_many(50).json["FailedRecordCount"], 0);
+    EXPECT_EQ(dry_put(), exceeded);
+    // It answers each record for itself.
+    EXPECT_EQ(call("PutRecords", R"({"StreamName":"s","DryRun":true,"Records":[)"
+                                 R"({"Data":"MQ==","PartitionKey":"k"}]})")
+                  .type(),
+              succeeded);
+    EXPECT_EQ(get(token).status, 200);
+    EXPECT_EQ(get(token).status, 200);
+    EXPECT_EQ(dry_get(), exceeded);
+    EXPECT_EQ(quotas.refused_records(), 0U);
+    EXPECT_EQ(quotas.refused_reads(), 0U);
+}
+
 TEST_F(QuotaApi, OnDemandStreamsHaveNoQuota) {
     limit();
     make_stream("s", 1);
