@@ -105,7 +105,7 @@ ApiStatus ReadCall::prepare_iterator() {
     shard_ = *shard;
     if (shard_->is_open() && !take_rate(operation_context(Operation::get_shard_iterator),
                                         view_->stream().name + "/" + shard_id_of(*shard_))) {
-        return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+        return std::unexpected(rate_exceeded());
     }
     iterator_.stream = view_->stream().name;
     iterator_.incarnation = view_->stream().incarnation;
@@ -152,7 +152,7 @@ ApiStatus ReadCall::prepare_iterator() {
         // Where the shard ends must be fixed now: what is put after this answer is to be found.
         status_request_.shard = shard_->uid;
         if (!context_.lanes.post(view_->lane_of(*shard_), status_request_, *this)) {
-            return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+            return std::unexpected(rate_exceeded());
         }
     }
     return {};
@@ -237,9 +237,11 @@ ApiStatus ReadCall::prepare_records() {
     ShardQuotas* quotas = context_.options.quotas;
     if (quotas != nullptr && view_->stream().mode == StreamMode::provisioned) {
         const std::uint64_t now_ns = context_.clock.monotonic_ns();
-        if (input.dry_run ? !quotas->has_read(shard_->uid, now_ns)
-                          : !quotas->begin_read(shard_->uid, now_ns)) {
-            return std::unexpected(throttled("Rate exceeded for shard " + where() + "."));
+        if (input.dry_run && !quotas->has_read(shard_->uid, now_ns)) {
+            return std::unexpected(rate_exceeded());
+        }
+        if (!input.dry_run && !quotas->begin_read(shard_->uid, now_ns)) {
+            return std::unexpected(throttled_read());
         }
     }
     limit_ = input.limit.value_or(get_records_count_max);
@@ -474,6 +476,10 @@ ApiError ReadCall::throttled_read() const {
     if (view_->stream().shard_metrics != 0) {
         context_.streams.meter().refuse_read(shard_->uid);
     }
+    return rate_exceeded();
+}
+
+ApiError ReadCall::rate_exceeded() const {
     return throttled("Rate exceeded for shard " + where() + ".");
 }
 

@@ -45,6 +45,8 @@ private:
     [[nodiscard]] bool take(RecordsOfShard& records, const RecordView& record);
     [[nodiscard]] ApiError lane_failure(Errc why) const;
     [[nodiscard]] std::string where() const;
+    [[nodiscard]] ApiError rate_exceeded() const;
+    // The same of GetRecords, counted for the shard.
     [[nodiscard]] ApiError throttled_read() const;
     void answer_records();
     void fail(const ApiError& error);

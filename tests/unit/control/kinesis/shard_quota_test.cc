@@ -134,6 +134,22 @@ TEST_F(QuotaApi, DryRunsTakeNothingAndSayWhenNothingIsLeft) {
     EXPECT_EQ(quotas.refused_reads(), 0U);
 }
 
+TEST_F(QuotaApi, WhatIsRefusedIsCountedForTheShard) {
+    limit();
+    make_stream("s", 1);
+    ASSERT_EQ(call("EnableEnhancedMonitoring", R"({"StreamName":"s","ShardLevelMetrics":["ALL"]})")
+                  .status,
+              200);
+    put_many(55);
+    const std::string token = iterator("s", R"("ShardIteratorType":"TRIM_HORIZON")");
+    for (int i = 0; i < 5; ++i) {
+        get(token);
+    }
+    const auto counts = store->meter().of(store->find("s")->stream().shards[0].uid);
+    EXPECT_EQ(counts.writes_exceeded, 5U);
+    EXPECT_EQ(counts.reads_exceeded, 3U);
+}
+
 TEST_F(QuotaApi, OnDemandStreamsHaveNoQuota) {
     limit();
     make_stream("s", 1);
