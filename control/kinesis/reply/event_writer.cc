@@ -2,15 +2,12 @@
 
 #include <algorithm>
 
-#include "control/kinesis/input/base64.h"
+#include "control/kinesis/dialect.h"
 #include "control/kinesis/operations/operations.h"
+#include "control/kinesis/reply/record_reply.h"
 #include "control/kinesis/reply/reply_writer.h"
 
 namespace penstock::kinesis {
-
-namespace {
-constexpr std::string_view json_type = "application/x-amz-json-1.1";
-}
 
 EventDialect event_dialect_of(const http::HttpRequest& /*request*/) noexcept {
     return EventDialect::json;
@@ -20,7 +17,7 @@ std::string initial_response(EventDialect /*dialect*/) {
     std::string out;
     append_event(out,
                  {{":event-type", "initial-response"},
-                  {":content-type", json_type},
+                  {":content-type", json_content_type},
                   {":message-type", "event"}},
                  "{}");
     return out;
@@ -33,7 +30,7 @@ std::string exception_event(const ApiError& error) {
     std::string out;
     append_event(out,
                  {{":exception-type", error.type},
-                  {":content-type", json_type},
+                  {":content-type", json_content_type},
                   {":message-type", "exception"}},
                  payload);
     return out;
@@ -41,21 +38,17 @@ std::string exception_event(const ApiError& error) {
 
 EventWriter::EventWriter(EventDialect /*dialect*/, std::size_t reserve_bytes)
     : message_((out_.reserve(reserve_bytes), out_), {{":event-type", "SubscribeToShardEvent"},
-                                                     {":content-type", json_type},
+                                                     {":content-type", json_content_type},
                                                      {":message-type", "event"}}) {
     out_ += "{\"Records\":[";
 }
 
 void EventWriter::add(const Shard& shard, const RecordView& record, bool was_sealed) {
-    out_ += records_ == 0 ? "{\"SequenceNumber\":\"" : ",{\"SequenceNumber\":\"";
-    numbers_.append(out_, shard.sequence_number(record.sequence, record.arrival_ms));
-    out_ += "\",\"ApproximateArrivalTimestamp\":";
-    JsonWriter(out_).timestamp_ms(record.arrival_ms);
-    out_ += ",\"Data\":\"";
-    base64_append(out_, record.data);
-    out_ += "\",\"PartitionKey\":";
-    append_json_string(out_, as_text(record.partition_key));
-    out_ += was_sealed ? ",\"EncryptionType\":\"KMS\"}" : "}";
+    if (records_ != 0) {
+        out_ += ',';
+    }
+    append_record(out_, numbers_, shard.sequence_number(record.sequence, record.arrival_ms), record,
+                  was_sealed);
     ++records_;
     bytes_ += record.data.size() + record.partition_key.size();
     last_arrival_ms_ = record.arrival_ms;

@@ -53,12 +53,12 @@ void write_sealed(Writer& reply) {
     reply.plain("KMS");
 }
 
-// A record, as GetRecords gives it. One of a stream that spreads its records may have no key.
-inline void write_record(JsonWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
-                         const RecordView& record, bool was_sealed) {
-    std::string& out = reply.begin_raw();
+// A record, as GetRecords and events of subscriptions give it. One of a stream that spreads its
+// records may have no key.
+inline void append_record(std::string& out, SequenceNumberWriter& numbers,
+                          const SequenceNumber& number, const RecordView& record, bool was_sealed) {
     out += "{\"SequenceNumber\":\"";
-    numbers.numbers.append(out, number);
+    numbers.append(out, number);
     out += "\",\"ApproximateArrivalTimestamp\":";
     append_json_seconds(out, record.arrival_ms);
     out += ",\"Data\":\"";
@@ -69,6 +69,10 @@ inline void write_record(JsonWriter& reply, NumberWriter& numbers, const Sequenc
         append_json_string(out, as_text(record.partition_key));
     }
     out += was_sealed ? ",\"EncryptionType\":\"KMS\"}" : "}";
+}
+inline void write_record(JsonWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
+                         const RecordView& record, bool was_sealed) {
+    append_record(reply.begin_raw(), numbers.numbers, number, record, was_sealed);
 }
 inline void write_record(CborWriter& reply, NumberWriter& numbers, const SequenceNumber& number,
                          const RecordView& record, bool was_sealed) {

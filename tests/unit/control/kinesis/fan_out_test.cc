@@ -211,6 +211,19 @@ TEST_F(FanOutTest, WhatIsThereComesAfterTheInitialResponse) {
     EXPECT_EQ(table->counters.records.load(), 3U);
 }
 
+TEST_F(FanOutTest, ARecordWithoutAKeyHasNone) {
+    edit([](Stream& stream) { stream.distribution = Distribution::automatic; });
+    ASSERT_EQ(call("PutRecord", R"({"StreamName":"s","Data":"MQ=="})").status, 200);
+    ASSERT_EQ(call("PutRecord", R"({"StreamName":"s","Data":"MQ==","PartitionKey":"k"})").status,
+              200);
+    const auto records = subscribe(add_consumer("app"), horizon)->event()["Records"];
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_FALSE(records[0].contains("PartitionKey"));
+    EXPECT_EQ(records[1]["PartitionKey"], "k");
+    // As GetRecords says it.
+    EXPECT_EQ(records, get(iterator("s", R"("ShardIteratorType":"TRIM_HORIZON")")).json["Records"]);
+}
+
 TEST_F(FanOutTest, ARecordIsPushedWhenItIsCommittedAndNotByTime) {
     auto client = subscribe(add_consumer("app"), latest);
     EXPECT_EQ(client->event()["Records"].size(), 0U) << "the first event says where it stands";
