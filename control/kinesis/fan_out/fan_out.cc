@@ -140,10 +140,10 @@ void FanOut::stop() {
     for_each([](Subscription& one) { one.end(SubscriptionEnd::stopped); });
 }
 
-ShardTail& FanOut::tail_of(const StreamView& view, const Shard& shard, EventDialect dialect) {
-    auto& tail = tails_[{value(shard.uid), dialect}];
+ShardTail& FanOut::tail_of(const StreamView& view, const Shard& shard) {
+    auto& tail = tails_[shard.uid];
     if (!tail) {
-        tail = std::make_unique<ShardTail>(*this, shard, view.lane_of(shard), dialect);
+        tail = std::make_unique<ShardTail>(*this, shard, view.lane_of(shard));
     }
     return *tail;
 }
@@ -157,7 +157,7 @@ void FanOut::drop_if_done(Subscription& subscription) {
 
 void FanOut::drop_if_done(ShardTail& tail) {
     if (tail.is_done()) {
-        tails_.erase({value(tail.shard().uid), tail.dialect()});
+        tails_.erase(tail.shard().uid);
     }
 }
 

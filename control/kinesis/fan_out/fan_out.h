@@ -62,8 +62,7 @@ public:
     [[nodiscard]] std::size_t event_bytes_max() const noexcept {
         return is_tight() ? options().event_bytes_tight : options().event_bytes_max;
     }
-    [[nodiscard]] ShardTail& tail_of(const StreamView& view, const Shard& shard,
-                                     EventDialect dialect);
+    [[nodiscard]] ShardTail& tail_of(const StreamView& view, const Shard& shard);
     // Both may destroy what they name.
     void drop_if_done(Subscription& subscription);
     void drop_if_done(ShardTail& tail);
@@ -72,7 +71,6 @@ public:
         const SubscriptionTable::Place& place, std::uint64_t id);
 
 private:
-    using TailKey = std::pair<std::uint64_t, EventDialect>;
     void look();
     void on_stream_changed(std::string_view stream);
     template <typename Do>
@@ -81,7 +79,7 @@ private:
     ServiceContext& context_;
     std::shared_ptr<std::size_t> held_ = std::make_shared<std::size_t>(0);
     std::unordered_map<std::uint64_t, std::unique_ptr<Subscription>> subscriptions_;
-    std::map<TailKey, std::unique_ptr<ShardTail>> tails_;
+    std::map<ShardUid, std::unique_ptr<ShardTail>> tails_;
     std::uint64_t next_id_ = 1;
     http::TimerId look_timer_{};
     bool looks_ = false;

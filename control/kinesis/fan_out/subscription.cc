@@ -101,7 +101,6 @@ ApiStatus Subscription::prepare(Reply& reply) {
         return taken;
     }
     place_ = {stream.incarnation, consumer_number_, shard_.number};
-    dialect_ = event_dialect_of(reply.request());
     auto placed = place(input);
     return placed && input.dry_run ? ApiStatus(std::unexpected(dry_run_succeeded())) : placed;
 }
@@ -195,7 +194,7 @@ void Subscription::start(std::unique_ptr<Reply> reply) {
     started_ms_ = now_ms;
     event_ms_ = now_ms;
     waker_ = reply->waker();
-    queue(fan_out_.hold(initial_response(dialect_)));
+    queue(fan_out_.hold(initial_response()));
     // The peer may be gone already, and then this is too.
     reply->send_events(std::make_unique<SubscriptionBody>(link_));
 }
@@ -256,7 +255,7 @@ std::int64_t Subscription::behind_ms() const {
 }
 
 void Subscription::queue_empty_event() {
-    EventWriter writer(dialect_, message_bytes);
+    EventWriter writer(message_bytes);
     const std::int64_t now_ms = fan_out_.context().clock.wall_ms();
     queue_event(writer.finish(shard_, next_, std::max(now_ms, last_arrival_ms_), behind_ms()));
 }
@@ -328,7 +327,7 @@ void Subscription::on_stream_changed() {
     view_ = std::move(now);
     shard_ = *shard;
     if (placed_ && is_at_shard_end() && !plan_is_out_) {
-        finish_shard(EventWriter(dialect_, message_bytes));
+        finish_shard(EventWriter(message_bytes));
     }
 }
 
@@ -385,7 +384,7 @@ bool Subscription::push(const SharedEvent& event) {
     count_event();
     queue(event.piece);
     if (is_at_shard_end()) {
-        finish_shard(EventWriter(dialect_, message_bytes));
+        finish_shard(EventWriter(message_bytes));
     }
     return true;
 }
@@ -415,13 +414,13 @@ void Subscription::go_on() {
         return ask_plan();
     }
     if (is_at_shard_end()) {
-        return finish_shard(EventWriter(dialect_, message_bytes));
+        return finish_shard(EventWriter(message_bytes));
     }
     if (const std::uint64_t delay_ms = wait_ms(); delay_ms != 0) {
         return retry_after(delay_ms);
     }
     if (caught_up_) {
-        ShardTail& tail = fan_out_.tail_of(*view_, shard_, dialect_);
+        ShardTail& tail = fan_out_.tail_of(*view_, shard_);
         tail_ = &tail;
         if (tail.join(*this, next_)) {
             return;
@@ -538,7 +537,7 @@ void Subscription::read_plan() {
     const Sequence before = next_;
     bool is_full = false;
     ReadOutcome outcome;
-    EventWriter writer(dialect_, message_bytes);
+    EventWriter writer(message_bytes);
     RecordsOfShard records(context, stream_name(), shard_);
     const Status done = context.records.read(
         plan,

@@ -89,7 +89,6 @@ private:
     Shard shard_;
     std::uint32_t consumer_number_ = 0;
     std::string consumer_name_;
-    EventDialect dialect_ = EventDialect::json;
     SubscriptionTable::Place place_;
     std::optional<SubscriptionTable::Ticket> ticket_;
     std::optional<http::BodyWaker> waker_;

@@ -58,7 +58,6 @@ private:
     std::shared_ptr<const StreamView> view_;
     const Shard* shard_ = nullptr;
     ShardIterator iterator_;
-    std::string given_iterator_;
     std::int64_t limit_ = get_records_count_max;
 
     ShardStatusRequest status_request_;

@@ -12,7 +12,7 @@ namespace {
 // Until a full inbox is tried again, and a shard without a quorum, which takes no records.
 constexpr std::uint64_t full_retry_ms = 2;
 constexpr std::uint64_t quorum_retry_ms = 250;
-// What a message needs beside its records, and what a record needs beside its data in base64.
+// What a message needs beside its records.
 constexpr std::size_t message_bytes = 512;
 
 }  // namespace
@@ -162,7 +162,7 @@ void ShardTail::on_read(Slot& slot) {
 bool ShardTail::deliver(const ReadPlan& plan) {
     const ServiceContext& context = fan_out_.context();
     const std::size_t limit = fan_out_.event_bytes_max();
-    EventWriter writer(dialect_, message_bytes);
+    EventWriter writer(message_bytes);
     SharedEvent event;
     event.from = end_;
     bool is_full = false;

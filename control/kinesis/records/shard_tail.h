@@ -13,8 +13,8 @@ namespace penstock::kinesis {
 
 class ShardTail final : public LaneCall {
 public:
-    ShardTail(FanOut& fan_out, const Shard& shard, unsigned lane, EventDialect dialect)
-        : fan_out_(fan_out), shard_(shard), lane_(lane), dialect_(dialect) {}
+    ShardTail(FanOut& fan_out, const Shard& shard, unsigned lane)
+        : fan_out_(fan_out), shard_(shard), lane_(lane) {}
     ~ShardTail() override;
 
     // True: `subscription` gets, by its push(), the events from its position `next` on. False: the
@@ -30,7 +30,6 @@ public:
         return live_.empty() && !is_reading() && !is_releasing() && !canceling_ && !delivering_;
     }
     [[nodiscard]] const Shard& shard() const noexcept { return shard_; }
-    [[nodiscard]] EventDialect dialect() const noexcept { return dialect_; }
 
 private:
     // Two, so that the next wait does not wait until the lane has heard that a plan is released.
@@ -59,7 +58,6 @@ private:
     FanOut& fan_out_;
     const Shard shard_;
     const unsigned lane_;
-    const EventDialect dialect_;
     std::vector<Subscription*> live_;
     Sequence end_ = 0;  // first sequence that did not come yet
     std::array<Slot, 2> slots_;

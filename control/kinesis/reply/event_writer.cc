@@ -9,11 +9,7 @@
 
 namespace penstock::kinesis {
 
-EventDialect event_dialect_of(const http::HttpRequest& /*request*/) noexcept {
-    return EventDialect::json;
-}
-
-std::string initial_response(EventDialect /*dialect*/) {
+std::string initial_response() {
     std::string out;
     append_event(out,
                  {{":event-type", "initial-response"},
@@ -36,7 +32,7 @@ std::string exception_event(const ApiError& error) {
     return out;
 }
 
-EventWriter::EventWriter(EventDialect /*dialect*/, std::size_t reserve_bytes)
+EventWriter::EventWriter(std::size_t reserve_bytes)
     : message_((out_.reserve(reserve_bytes), out_), {{":event-type", "SubscribeToShardEvent"},
                                                      {":content-type", json_content_type},
                                                      {":message-type", "event"}}) {

@@ -1,12 +1,14 @@
 // Writes the messages of a subscription: initial-response, SubscribeToShardEvent, exceptions.
 //
+// Payloads are JSON whatever the request was written in: that is what clients of either encoding
+// read. The Java SDK, which sends CBOR, goes by the content type of each event.
+//
 // Runs on: one control thread per writer.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "control/http/message.h"
 #include "control/kinesis/api_error.h"
 #include "control/kinesis/reply/event_stream.h"
 #include "control/kinesis/stream/sequence_number.h"
@@ -15,19 +17,13 @@
 
 namespace penstock::kinesis {
 
-// The encoding of payloads. JSON is what clients of either encoding read today: the Java SDK, which
-// sends CBOR, goes by the content type of each event.
-enum class EventDialect : std::uint8_t { json };
-// The one place where it is chosen.
-[[nodiscard]] EventDialect event_dialect_of(const http::HttpRequest& request) noexcept;
-
-[[nodiscard]] std::string initial_response(EventDialect dialect);
+[[nodiscard]] std::string initial_response();
 [[nodiscard]] std::string exception_event(const ApiError& error);
 
 // One SubscribeToShardEvent: records are added, then it is finished.
 class EventWriter {
 public:
-    EventWriter(EventDialect dialect, std::size_t reserve_bytes);
+    explicit EventWriter(std::size_t reserve_bytes);
     // `record` in clear, whether or not it was sealed.
     void add(const Shard& shard, const RecordView& record, bool was_sealed);
     [[nodiscard]] std::uint32_t records() const noexcept { return records_; }
