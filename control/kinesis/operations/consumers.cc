@@ -238,7 +238,8 @@ ApiStatus deregister_consumer(const OperationContext& context, const ConsumerInp
         return std::unexpected(found.error());
     }
     const Stream& stream = found->view->stream();
-    const Status done = context.streams.remove_consumer(stream.name, found->consumer->number);
+    const Status done =
+        context.streams.remove_consumer(stream.name, stream.incarnation, found->consumer->number);
     if (done) {
         return {};
     }

@@ -469,8 +469,12 @@ Result<Consumer> StreamStore::add_consumer(std::string_view stream_name, std::st
     return added;
 }
 
-Status StreamStore::remove_consumer(std::string_view stream_name, std::uint32_t number) {
+Status StreamStore::remove_consumer(std::string_view stream_name, std::uint64_t incarnation,
+                                    std::uint32_t number) {
     return change(stream_name, [&](Stream& stream) -> Status {
+        if (stream.incarnation != incarnation) {
+            return fail(Errc::not_found);
+        }
         const auto removed = std::erase_if(
             stream.consumers, [&](const Consumer& consumer) { return consumer.number == number; });
         return removed == 0 ? fail(Errc::not_found) : Status{};

@@ -117,8 +117,9 @@ public:
     [[nodiscard]] Result<Consumer> add_consumer(std::string_view stream, std::string_view name,
                                                 const std::map<std::string, std::string>& tags,
                                                 std::size_t consumers_max);
-    // Errors: not_found, unavailable.
-    [[nodiscard]] Status remove_consumer(std::string_view stream, std::uint32_t number);
+    // Errors: not_found (also when the stream is another one of the same name), unavailable.
+    [[nodiscard]] Status remove_consumer(std::string_view stream, std::uint64_t incarnation,
+                                         std::uint32_t number);
 
     // `changed` is called with the name of each stream whose entry has changed, or that is gone, on
     // whatever thread changed it, until what this returns is destroyed.

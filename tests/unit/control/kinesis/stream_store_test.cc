@@ -287,6 +287,26 @@ TEST_F(StreamStoreTest, ASplitOfOneOfManyShardsKeepsTheLimitOfAll) {
     EXPECT_EQ(store->open_shard_count(), 99U);
 }
 
+// Their numbers begin anew with each stream.
+TEST_F(StreamStoreTest, AConsumerOfADeletedStreamIsNotOneOfItsNamesake) {
+    open();
+    std::vector<std::uint64_t> incarnations;
+    for (int i = 0; i < 2; ++i) {
+        ASSERT_TRUE(store->create(wanted("s", 1)));
+        settle();
+        ASSERT_EQ(store->add_consumer("s", "app", {}, 20)->number, 1U);
+        incarnations.push_back(store->find("s")->stream().incarnation);
+        if (i == 0) {
+            ASSERT_TRUE(store->remove("s", true));
+            settle();
+        }
+    }
+    EXPECT_EQ(store->remove_consumer("s", incarnations[0], 1).error().code, Errc::not_found);
+    EXPECT_NE(store->find("s")->stream().consumer("app"), nullptr);
+    EXPECT_TRUE(store->remove_consumer("s", incarnations[1], 1));
+    EXPECT_EQ(store->find("s")->stream().consumer("app"), nullptr);
+}
+
 TEST_F(StreamStoreTest, FullInboxesOnlyDelay) {
     open();
     lanes.set([](auto& f) { f.inbox_full = true; });
