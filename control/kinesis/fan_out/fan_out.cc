@@ -84,12 +84,13 @@ void FanOut::subscribe(std::unique_ptr<Reply> reply) {
     subscription.start(std::move(reply));
 }
 
-std::optional<SubscriptionTable::Ticket> FanOut::take_place(const SubscriptionTable::Place& place,
-                                                            std::uint64_t id) {
+std::expected<SubscriptionTable::Ticket, SubscriptionTable::Refusal> FanOut::take_place(
+    const SubscriptionTable::Place& place, std::uint64_t id, const std::function<bool()>& begin) {
     std::weak_ptr<FanOut*> weak = self_;
     http::LoopThread& loop = context_.loop;
     return context_.options.subscriptions->take(
-        place, context_.clock.monotonic_ns() / 1'000'000, options().takeover_ms, [weak, &loop, id] {
+        place, context_.clock.monotonic_ns() / 1'000'000, options().takeover_ms, begin,
+        [weak, &loop, id] {
             loop.post([weak, id] {
                 const auto self = weak.lock();
                 if (!self) {

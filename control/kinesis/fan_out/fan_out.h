@@ -66,9 +66,11 @@ public:
     // Both may destroy what they name.
     void drop_if_done(Subscription& subscription);
     void drop_if_done(ShardTail& tail);
-    // Takes a place; `evict` runs on this thread, if the subscription still lives.
-    [[nodiscard]] std::optional<SubscriptionTable::Ticket> take_place(
-        const SubscriptionTable::Place& place, std::uint64_t id);
+    // Takes a place for a subscription that `begin` can start; when it loses the place, it is told
+    // on this thread, if it still lives.
+    [[nodiscard]] std::expected<SubscriptionTable::Ticket, SubscriptionTable::Refusal> take_place(
+        const SubscriptionTable::Place& place, std::uint64_t id,
+        const std::function<bool()>& begin);
 
 private:
     void look();

@@ -165,21 +165,24 @@ ApiStatus Subscription::place_by_sequence(std::string_view text, bool after) {
 }
 
 ApiStatus Subscription::take_place() {
-    ticket_ = fan_out_.take_place(place_, id_);
-    if (!ticket_) {
-        return std::unexpected(ApiError{"ResourceInUseException",
-                                        "Another active subscription exists for this consumer: " +
-                                            fan_out_.context().options.account + ":" +
-                                            view_->stream().name + ":" + consumer_name_});
+    // The plan is asked for before the answer: what the client puts once it has that comes behind
+    // this position. And before another subscription is ended, since this may not come to be.
+    const auto taken = fan_out_.take_place(place_, id_, [this] {
+        ask_plan();
+        return plan_is_out_;
+    });
+    if (taken) {
+        ticket_ = *taken;
+        return {};
     }
-    // Before the answer: what the client puts once it has that comes behind this position.
-    ask_plan();
-    if (!plan_is_out_) {
-        give_place_back();
+    if (taken.error() == SubscriptionTable::Refusal::not_begun) {
         return std::unexpected(
             ApiError{"LimitExceededException", "Rate exceeded for shard " + where() + "."});
     }
-    return {};
+    return std::unexpected(ApiError{"ResourceInUseException",
+                                    "Another active subscription exists for this consumer: " +
+                                        fan_out_.context().options.account + ":" +
+                                        view_->stream().name + ":" + consumer_name_});
 }
 
 void Subscription::give_place_back() {

@@ -2,16 +2,18 @@
 
 namespace penstock::kinesis {
 
-std::optional<SubscriptionTable::Ticket> SubscriptionTable::take(const Place& place,
-                                                                 std::uint64_t now_ms,
-                                                                 std::uint64_t hold_ms,
-                                                                 std::function<void()> evict) {
+std::expected<SubscriptionTable::Ticket, SubscriptionTable::Refusal> SubscriptionTable::take(
+    const Place& place, std::uint64_t now_ms, std::uint64_t hold_ms,
+    const std::function<bool()>& begin, std::function<void()> evict) {
     const std::lock_guard lock(mutex_);
     const auto found = holders_.find(place);
+    if (found != holders_.end() && now_ms < found->second.since_ms + hold_ms) {
+        return std::unexpected(Refusal::too_soon);
+    }
+    if (!begin()) {
+        return std::unexpected(Refusal::not_begun);
+    }
     if (found != holders_.end()) {
-        if (now_ms < found->second.since_ms + hold_ms) {
-            return std::nullopt;
-        }
         found->second.evict();
     }
     const Ticket ticket{next_ticket_++};

@@ -9,10 +9,10 @@
 #include <atomic>
 #include <compare>
 #include <cstdint>
+#include <expected>
 #include <functional>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <string_view>
 
 namespace penstock::kinesis {
@@ -54,10 +54,16 @@ public:
     };
     enum class Ticket : std::uint64_t {};
 
-    // Nothing when the place was taken less than `hold_ms` ago. Otherwise whoever had it is told by
-    // its `evict`, which is called on this thread, under a lock.
-    [[nodiscard]] std::optional<Ticket> take(const Place& place, std::uint64_t now_ms,
-                                             std::uint64_t hold_ms, std::function<void()> evict);
+    enum class Refusal : std::uint8_t {
+        too_soon,   // the place was taken less than `hold_ms` ago
+        not_begun,  // `begin` said no
+    };
+    // Once the place may be had, `begin` starts what is to have it; only if it could is whoever
+    // had the place told by its `evict`. Both are called on this thread, under a lock.
+    [[nodiscard]] std::expected<Ticket, Refusal> take(const Place& place, std::uint64_t now_ms,
+                                                      std::uint64_t hold_ms,
+                                                      const std::function<bool()>& begin,
+                                                      std::function<void()> evict);
     // Nothing happens when somebody else has the place by now. `evict` is not called any more.
     void give_back(const Place& place, Ticket ticket);
 

@@ -332,6 +332,24 @@ TEST_F(FanOutTest, ASecondSubscriptionIsTooSoonAndThenTakesOver) {
     EXPECT_TRUE(subscribe(consumer, latest));
 }
 
+TEST_F(FanOutTest, ASubscriptionThatCannotBeginTakesNoPlace) {
+    const std::string consumer = add_consumer("app");
+    auto first = subscribe(consumer, latest);
+    first->event();
+    clock.ns += 5'100'000'000;
+    lanes.set([](auto& faults) { faults.inbox_full = true; });
+    EXPECT_EQ(refused(body_of(consumer, latest)).type(), "LimitExceededException");
+    lanes.set([](auto& faults) { faults.inbox_full = false; });
+    put("s", "for the first");
+    EXPECT_EQ(first->data(1), std::vector<std::string>{"for the first"});
+    EXPECT_EQ(ended(SubscriptionEnd::taken_over), 0U);
+    // What was refused keeps nobody from coming.
+    EXPECT_TRUE(subscribe(consumer, latest));
+    const auto last = first->next();
+    ASSERT_TRUE(last);
+    EXPECT_EQ(last->headers.at(":message-type"), "exception");
+}
+
 TEST_F(FanOutTest, ASlowReaderHoldsLittleAndMissesNothing) {
     ServiceOptions options = quiet_options();
     options.fan_out.queued_bytes_max = 50'000;
