@@ -11,18 +11,6 @@ namespace penstock::kinesis {
 namespace {
 
 constexpr std::size_t records_max = 500;
-constexpr std::size_t page_token_max = 1U << 20;
-
-InputResult read(const InputSource& source, const InputValue::Member& member) {
-    return read_body(source.parser, source.arena, source.body, member);
-}
-
-bool read_stream(StreamRef& stream, std::string_view key, InputValue& value) {
-    return read_stream_ref(stream, key, value);
-}
-void check_stream(Checks& checks, const StreamRef& stream) {
-    check_stream_ref(checks, stream);
-}
 
 void read_entry(PutEntry& entry, std::string_view key, InputValue& value) {
     if (key == "Data") {
@@ -103,6 +91,10 @@ InputResult check_twice(Input& out, bool lacks_key, const Check& check) {
 
 }  // namespace
 
+InputResult read_members(const InputSource& source, const InputMember& member) {
+    return read_body(source.parser, source.arena, source.body, member);
+}
+
 bool read_stream_ref(StreamRef& stream, std::string_view key, InputValue& value) {
     if (key == "StreamName") {
         stream.name = value.text();
@@ -133,7 +125,7 @@ std::optional<Operation> find_operation(std::string_view name) noexcept {
 }
 
 InputResult read_input(const InputSource& source, CreateStreamInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (key == "StreamName") {
             out.stream.name = value.text();
         } else if (key == "ShardCount") {
@@ -163,7 +155,7 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
     }
     Checks checks;
     checks.integer("shardCount", out.shard_count, 1);
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     if (out.has_mode_details) {
         checks.required("streamModeDetails.streamMode", out.mode.has_value());
         checks.choice("streamModeDetails.streamMode", out.mode, {"PROVISIONED", "ON_DEMAND"});
@@ -178,8 +170,8 @@ InputResult read_input(const InputSource& source, CreateStreamInput& out) {
 }
 
 InputResult read_input(const InputSource& source, StreamInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (!read_stream(out.stream, key, value) && key == "EnforceConsumerDeletion") {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (!read_stream_ref(out.stream, key, value) && key == "EnforceConsumerDeletion") {
             out.enforce_consumer_deletion = value.boolean();
         }
     });
@@ -187,12 +179,12 @@ InputResult read_input(const InputSource& source, StreamInput& out) {
         return fault;
     }
     Checks checks;
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, ListStreamsInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (key == "Limit") {
             out.limit = value.integer();
         } else if (key == "ExclusiveStartStreamName") {
@@ -212,8 +204,8 @@ InputResult read_input(const InputSource& source, ListStreamsInput& out) {
 }
 
 InputResult read_input(const InputSource& source, DescribeStreamInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "Limit") {
@@ -228,13 +220,13 @@ InputResult read_input(const InputSource& source, DescribeStreamInput& out) {
     Checks checks;
     checks.integer("limit", out.limit, 1, 10000);
     checks.name("exclusiveStartShardId", out.exclusive_start);
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, ListShardsInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "NextToken") {
@@ -273,7 +265,7 @@ InputResult read_input(const InputSource& source, ListShardsInput& out) {
         checks.name("shardFilter.shardId", out.filter_shard);
     }
     if (!out.next_token) {
-        check_stream(checks, out.stream);
+        check_stream_ref(checks, out.stream);
     } else {
         checks.name("streamName", out.stream.name);
         checks.stream_arn("streamARN", out.stream.arn);
@@ -283,8 +275,8 @@ InputResult read_input(const InputSource& source, ListShardsInput& out) {
 }
 
 InputResult read_input(const InputSource& source, PutRecordInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "SequenceNumberForOrdering") {
@@ -302,14 +294,14 @@ InputResult read_input(const InputSource& source, PutRecordInput& out) {
         checks.decimal("sequenceNumberForOrdering", out.sequence_for_ordering, sequence_pattern,
                        129);
         check_entry(checks, "", out.entry, with_keys);
-        check_stream(checks, out.stream);
+        check_stream_ref(checks, out.stream);
     });
 }
 
 InputResult read_input(const InputSource& source, PutRecordsInput& out) {
     std::size_t count = 0;
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "DryRun") {
@@ -343,13 +335,13 @@ InputResult read_input(const InputSource& source, PutRecordsInput& out) {
                                        [](const PutEntry& entry) { return !entry.partition_key; });
     return check_twice(out, lacks_key, [&](Checks& checks, bool with_keys) {
         check_records(checks, out, count, with_keys);
-        check_stream(checks, out.stream);
+        check_stream_ref(checks, out.stream);
     });
 }
 
 InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "ShardId") {
@@ -375,13 +367,13 @@ InputResult read_input(const InputSource& source, GetShardIteratorInput& out) {
         "shardIteratorType", out.type,
         {"AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON"});
     checks.decimal("startingSequenceNumber", out.sequence, sequence_pattern, 129);
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, GetRecordsInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "ShardIterator") {
@@ -408,7 +400,7 @@ InputResult read_input(const InputSource& source, GetRecordsInput& out) {
 namespace {
 
 InputResult read_policy(const InputSource& source, ResourcePolicyInput& out, bool needs_policy) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (key == "ResourceARN") {
             out.stream.arn = value.text();
         } else if (key == "Policy") {
@@ -441,8 +433,8 @@ InputResult read_put_policy(const InputSource& source, ResourcePolicyInput& out)
 }
 
 InputResult read_input(const InputSource& source, RetentionInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (!read_stream(out.stream, key, value) && key == "RetentionPeriodHours") {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (!read_stream_ref(out.stream, key, value) && key == "RetentionPeriodHours") {
             out.hours = value.integer();
         }
     });
@@ -451,13 +443,13 @@ InputResult read_input(const InputSource& source, RetentionInput& out) {
     }
     Checks checks;
     checks.required("retentionPeriodHours", out.hours.has_value());
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, SplitShardInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "ShardToSplit") {
@@ -472,15 +464,15 @@ InputResult read_input(const InputSource& source, SplitShardInput& out) {
     Checks checks;
     checks.required("newStartingHashKey", out.new_start.has_value());
     checks.decimal("newStartingHashKey", out.new_start, hash_key_pattern, 39);
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     checks.required("shardToSplit", out.shard.has_value());
     checks.name("shardToSplit", out.shard);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, MergeShardsInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "ShardToMerge") {
@@ -495,15 +487,15 @@ InputResult read_input(const InputSource& source, MergeShardsInput& out) {
     Checks checks;
     checks.required("adjacentShardToMerge", out.adjacent.has_value());
     checks.name("adjacentShardToMerge", out.adjacent);
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     checks.required("shardToMerge", out.shard.has_value());
     checks.name("shardToMerge", out.shard);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, UpdateShardCountInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
-        if (read_stream(out.stream, key, value)) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
             return;
         }
         if (key == "TargetShardCount") {
@@ -518,14 +510,14 @@ InputResult read_input(const InputSource& source, UpdateShardCountInput& out) {
     Checks checks;
     checks.required("scalingType", out.scaling.has_value());
     checks.choice("scalingType", out.scaling, {"UNIFORM_SCALING"});
-    check_stream(checks, out.stream);
+    check_stream_ref(checks, out.stream);
     checks.required("targetShardCount", out.target.has_value());
     checks.integer("targetShardCount", out.target, 1);
     return checks.result();
 }
 
 InputResult read_input(const InputSource& source, UpdateStreamModeInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (key == "StreamARN") {
             out.stream.arn = value.text();
         } else if (key == "StreamId") {

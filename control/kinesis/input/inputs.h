@@ -256,7 +256,10 @@ struct InputSource {
 };
 
 using InputResult = std::optional<ApiError>;
-// What the readers of all operations share: false for a key that names no stream.
+inline constexpr std::size_t page_token_max = 1U << 20;  // characters
+// What the readers of all operations share. Calls `member` with each member of the body.
+[[nodiscard]] InputResult read_members(const InputSource& source, const InputMember& member);
+// False for a key that names no stream.
 [[nodiscard]] bool read_stream_ref(StreamRef& stream, std::string_view key, InputValue& value);
 void check_stream_ref(Checks& checks, const StreamRef& stream);
 [[nodiscard]] InputResult read_input(const InputSource& source, CreateStreamInput& out);

@@ -6,12 +6,6 @@ namespace penstock::kinesis {
 
 namespace {
 
-constexpr std::size_t page_token_max = 1U << 20;
-
-InputResult read(const InputSource& source, const InputValue::Member& member) {
-    return read_body(source.parser, source.arena, source.body, member);
-}
-
 bool read_stream_arn(StreamRef& stream, std::string_view key, InputValue& value) {
     if (key == "StreamARN") {
         stream.arn = value.text();
@@ -31,7 +25,7 @@ void check_stream_arn(Checks& checks, const StreamRef& stream) {
 }  // namespace
 
 InputResult read_input(const InputSource& source, RegisterConsumerInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (read_stream_arn(out.stream, key, value)) {
             return;
         }
@@ -59,7 +53,7 @@ InputResult read_input(const InputSource& source, RegisterConsumerInput& out) {
 }
 
 InputResult read_input(const InputSource& source, ConsumerInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (read_stream_arn(out.stream, key, value)) {
             return;
         }
@@ -80,7 +74,7 @@ InputResult read_input(const InputSource& source, ConsumerInput& out) {
 }
 
 InputResult read_input(const InputSource& source, ListConsumersInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (read_stream_arn(out.stream, key, value)) {
             return;
         }
@@ -104,7 +98,7 @@ InputResult read_input(const InputSource& source, ListConsumersInput& out) {
 }
 
 InputResult read_input(const InputSource& source, SubscribeInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (key == "ConsumerARN") {
             out.consumer_arn = value.text();
         } else if (key == "ShardId") {

@@ -8,10 +8,6 @@ namespace {
 constexpr std::size_t tag_keys_max = 50;
 constexpr std::size_t metrics_max = 7;
 
-InputResult read(const InputSource& source, const InputMember& member) {
-    return read_body(source.parser, source.arena, source.body, member);
-}
-
 void read_texts(std::vector<std::string_view>& out, InputValue& value) {
     value.list([&](std::optional<InputValue> item) {
         out.push_back(item ? item->text() : std::string_view());
@@ -34,7 +30,7 @@ constexpr auto metric_names = [] {
 
 InputResult read_tags_input(const InputSource& source, Operation operation, TagsInput& out) {
     const bool of_resource = is_of_resource(operation);
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (of_resource && key == "ResourceARN") {
             out.stream.arn = value.text();
         } else if (of_resource && key == "StreamId") {
@@ -89,7 +85,7 @@ InputResult read_tags_input(const InputSource& source, Operation operation, Tags
 }
 
 InputResult read_input(const InputSource& source, MonitoringInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (!read_stream_ref(out.stream, key, value) && key == "ShardLevelMetrics") {
             out.has_metrics = true;
             read_texts(out.metrics, value);
@@ -109,7 +105,7 @@ InputResult read_input(const InputSource& source, MonitoringInput& out) {
 
 InputResult read_stream_settings(const InputSource& source, Operation operation,
                                  StreamSettingsInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (read_stream_ref(out.stream, key, value)) {
             return;
         }
@@ -150,7 +146,7 @@ InputResult read_stream_settings(const InputSource& source, Operation operation,
 }
 
 InputResult read_input(const InputSource& source, AccountSettingsInput& out) {
-    auto fault = read(source, [&](std::string_view key, InputValue value) {
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
         if (key != "MinimumThroughputBillingCommitment") {
             return;
         }

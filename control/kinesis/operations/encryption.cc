@@ -141,17 +141,16 @@ ApiStatus stop_encryption(const OperationContext& context, const EncryptionInput
 }  // namespace
 
 InputResult read_input(const InputSource& source, EncryptionInput& out) {
-    auto fault = read_body(source.parser, source.arena, source.body,
-                           [&](std::string_view key, InputValue value) {
-                               if (read_stream_ref(out.stream, key, value)) {
-                                   return;
-                               }
-                               if (key == "EncryptionType") {
-                                   out.type = value.text();
-                               } else if (key == "KeyId") {
-                                   out.key_id = value.text();
-                               }
-                           });
+    auto fault = read_members(source, [&](std::string_view key, InputValue value) {
+        if (read_stream_ref(out.stream, key, value)) {
+            return;
+        }
+        if (key == "EncryptionType") {
+            out.type = value.text();
+        } else if (key == "KeyId") {
+            out.key_id = value.text();
+        }
+    });
     if (fault) {
         return fault;
     }

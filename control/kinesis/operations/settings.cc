@@ -307,7 +307,7 @@ std::optional<ApiStatus> run_settings_operation(const OperationContext& context,
         case Operation::describe_limits:
         case Operation::describe_account_settings: {
             const auto nothing = [](std::string_view, InputValue) {};
-            if (auto fault = read_body(source.parser, source.arena, source.body, nothing)) {
+            if (auto fault = read_members(source, nothing)) {
                 return std::unexpected(std::move(*fault));
             }
             return operation == Operation::describe_limits
