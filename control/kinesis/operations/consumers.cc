@@ -209,13 +209,6 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
         return {};
     }
     switch (added.error().code) {
-        case Errc::not_found:
-            return std::unexpected(stream_not_found(stream.name, account));
-        case Errc::locked:
-            return std::unexpected(
-                ApiError{"ResourceInUseException", "Stream " + stream.shown() + " under account " +
-                                                       account + " not ACTIVE, instead in state " +
-                                                       std::string(name_of(stream.status))});
         case Errc::already_exists:
             return std::unexpected(ApiError{"ResourceInUseException",
                                             "Consumer " + std::string(*input.name) +
@@ -228,7 +221,7 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
                     std::to_string(context.consumers_max) +
                     " consumers, which is as many as there may be; deregister one first."});
         default:
-            return std::unexpected(catalog_failure(added.error()));
+            return std::unexpected(stream_failure(context, stream, added.error()));
     }
 }
 

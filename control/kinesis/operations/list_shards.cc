@@ -189,10 +189,7 @@ ApiStatus list_shards(const OperationContext& context, const ListShardsInput& in
     }
     const Stream& stream = view->stream();
     if (stream.status == StreamStatus::creating || stream.status == StreamStatus::deleting) {
-        return std::unexpected(
-            ApiError{"ResourceInUseException",
-                     "Stream " + stream.shown() + " under account " + std::string(context.account) +
-                         " not ACTIVE, instead in state " + std::string(name_of(stream.status))});
+        return std::unexpected(not_active(context, stream));
     }
     const std::int64_t now_ms = context.clock.wall_ms();
     std::int64_t left = std::min(input.max_results.value_or(shards_per_page), shards_per_page);

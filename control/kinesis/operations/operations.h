@@ -72,6 +72,10 @@ using ApiStatus = ApiResult<void>;
     const OperationContext& context, const StreamRef& stream);
 // The error of an operation whose catalog change failed.
 [[nodiscard]] ApiError catalog_failure(const Error& error);
+// The same of a change of a stream, by what StreamStore says: it may be gone or not be ACTIVE.
+[[nodiscard]] ApiError stream_failure(const OperationContext& context, const Stream& stream,
+                                      const Error& error);
+[[nodiscard]] ApiError not_active(const OperationContext& context, const Stream& stream);
 
 [[nodiscard]] ApiStatus create_stream(const OperationContext& context,
                                       const CreateStreamInput& input);

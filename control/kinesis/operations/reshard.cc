@@ -23,12 +23,6 @@ std::string where(const OperationContext& context, const Stream& stream) {
     return "stream " + stream.shown() + " under account " + std::string(context.account);
 }
 
-ApiError not_active(const OperationContext& context, const Stream& stream) {
-    return {"ResourceInUseException",
-            "Stream " + stream.shown() + " under account " + std::string(context.account) +
-                " not ACTIVE, instead in state " + std::string(name_of(stream.status))};
-}
-
 // Whether the stream may be changed now.
 ApiStatus check_stream(const OperationContext& context, const Stream& stream) {
     if (stream.status == StreamStatus::deleting) {
@@ -93,8 +87,6 @@ ApiStatus change(const OperationContext& context, const StreamView& view,
         return std::unexpected(std::move(*refusal));
     }
     switch (done.error().code) {
-        case Errc::not_found:
-            return std::unexpected(stream_not_found(name, context.account));
         case Errc::locked: {
             const auto now = context.streams.find(name);
             if (!now || now->stream().status == StreamStatus::deleting) {
@@ -116,7 +108,7 @@ ApiStatus change(const OperationContext& context, const StreamView& view,
                     ". Number of additional shards that would have resulted from this request: " +
                     std::to_string(added) + "."});
         default:
-            return std::unexpected(catalog_failure(done.error()));
+            return std::unexpected(stream_failure(context, view.stream(), done.error()));
     }
 }
 

@@ -266,19 +266,6 @@ void write_warm_throughput(ReplyWriter& reply, const OnDemandLimits& limits, con
     reply.end_object();
 }
 
-ApiError stream_failure(const OperationContext& context, const Stream& stream, const Error& error) {
-    switch (error.code) {
-        case Errc::not_found:
-            return stream_not_found(stream.name, context.account);
-        case Errc::locked:
-            return {"ResourceInUseException",
-                    "Stream " + stream.shown() + " under account " + std::string(context.account) +
-                        " not ACTIVE, instead in state " + std::string(name_of(stream.status))};
-        default:
-            return catalog_failure(error);
-    }
-}
-
 std::optional<ApiStatus> run_settings_operation(const OperationContext& context,
                                                 const InputSource& source, ReplyWriter& reply) {
     const auto with = [&](auto input, auto&& read, auto&& run) -> ApiStatus {

@@ -62,9 +62,6 @@ inline constexpr std::size_t tags_per_resource_max = 50;
 [[nodiscard]] ApiStatus list_tags(const OperationContext& context, const TagsInput& input,
                                   ReplyWriter& reply);
 
-// The error of a change of a stream that StreamStore::update() refused.
-[[nodiscard]] ApiError stream_failure(const OperationContext& context, const Stream& stream,
-                                      const Error& error);
 // The names of the metrics of a set, as an array.
 void write_metrics(ReplyWriter& reply, unsigned metrics);
 // The member WarmThroughput: what was asked for, and what of it the open shards are good for.

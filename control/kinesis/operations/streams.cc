@@ -55,6 +55,23 @@ ApiError catalog_failure(const Error& error) {
     return internal_failure("The catalog refused the change: " + describe(error) + ".");
 }
 
+ApiError stream_failure(const OperationContext& context, const Stream& stream, const Error& error) {
+    switch (error.code) {
+        case Errc::not_found:
+            return stream_not_found(stream.name, context.account);
+        case Errc::locked:
+            return not_active(context, stream);
+        default:
+            return catalog_failure(error);
+    }
+}
+
+ApiError not_active(const OperationContext& context, const Stream& stream) {
+    return resource_in_use("Stream " + stream.shown() + " under account " +
+                           std::string(context.account) + " not ACTIVE, instead in state " +
+                           std::string(name_of(stream.status)));
+}
+
 namespace {
 
 // A stream as a request names it.
@@ -325,17 +342,9 @@ ApiStatus change_retention(const OperationContext& context, const RetentionInput
         if (done) {
             return {};
         }
-        switch (done.error().code) {
-            case Errc::canceled:
-                continue;  // somebody else changed it: judge again
-            case Errc::not_found:
-                return std::unexpected(stream_not_found(stream.name, context.account));
-            case Errc::locked:
-                return std::unexpected(resource_in_use(
-                    "Stream " + stream.shown() + " under account " + std::string(context.account) +
-                    " not ACTIVE, instead in state " + std::string(name_of(stream.status))));
-            default:
-                return std::unexpected(catalog_failure(done.error()));
+        // Somebody else changed it: judge again.
+        if (done.error().code != Errc::canceled) {
+            return std::unexpected(stream_failure(context, stream, done.error()));
         }
     }
 }
