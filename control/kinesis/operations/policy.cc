@@ -24,7 +24,14 @@ ApiStatus set_policy(const OperationContext& context, const ConsumerView& found,
                                                   consumer.resource_policy = policy;
                                                   return {};
                                               })
-                            : context.streams.set_resource_policy(stream.name, policy);
+                            : context.streams.update(stream.name, [&](Stream& now) -> Status {
+                                  // What is to be taken away may be gone by now.
+                                  if (policy.empty() && now.resource_policy.empty()) {
+                                      return fail(Errc::not_found);
+                                  }
+                                  now.resource_policy = policy;
+                                  return {};
+                              });
     if (!done) {
         return std::unexpected(stream_failure(context, stream, done.error()));
     }

@@ -416,20 +416,6 @@ Status StreamStore::set_retention(std::string_view name, std::uint32_t hours_now
     });
 }
 
-Status StreamStore::set_resource_policy(std::string_view name, std::string_view policy) {
-    return change(name, [&](Stream& stream) -> Status {
-        if (stream.status == StreamStatus::deleting ||
-            (policy.empty() && stream.resource_policy.empty())) {
-            return fail(Errc::not_found);
-        }
-        if (stream.status == StreamStatus::creating) {
-            return fail(Errc::locked);
-        }
-        stream.resource_policy = policy;
-        return {};
-    });
-}
-
 Status StreamStore::update(std::string_view name, const std::function<Status(Stream&)>& edit) {
     return change(name, [&](Stream& stream) -> Status {
         if (stream.status == StreamStatus::deleting) {

@@ -108,10 +108,6 @@ public:
     [[nodiscard]] Status set_retention(std::string_view name, std::uint32_t hours_now,
                                        std::uint32_t hours);
 
-    // Empty takes it away. Errors: not_found (of the stream, and of a policy to take away), locked
-    // (it is not ACTIVE), unavailable.
-    [[nodiscard]] Status set_resource_policy(std::string_view name, std::string_view policy);
-
     // Errors: not_found (of the stream), locked (it is not ACTIVE), already_exists, no_space (it
     // has `consumers_max`), unavailable.
     [[nodiscard]] Result<Consumer> add_consumer(std::string_view stream, std::string_view name,
