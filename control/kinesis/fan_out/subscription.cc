@@ -5,6 +5,7 @@
 
 #include "control/kinesis/operations/encryption.h"
 #include "control/kinesis/records/shard_tail.h"
+#include "control/kinesis/records/starting_position.h"
 #include "control/kinesis/stream/shard_id.h"
 
 namespace penstock::kinesis {
@@ -106,60 +107,28 @@ ApiStatus Subscription::prepare(Reply& reply) {
 }
 
 ApiStatus Subscription::place(const SubscribeInput& input) {
-    const std::string type(*input.type);
-    const bool by_sequence = type == "AT_SEQUENCE_NUMBER" || type == "AFTER_SEQUENCE_NUMBER";
-    if (by_sequence != input.sequence.has_value()) {
+    const PositionInput asked{*input.type, input.sequence, input.timestamp_ms};
+    const std::string type(asked.type);
+    if (asked.is_by_sequence() != asked.sequence.has_value()) {
         return std::unexpected(invalid_argument(
             "StartingPosition of type " + type +
-            (by_sequence ? " needs a SequenceNumber." : " takes no SequenceNumber.")));
+            (asked.sequence ? " takes no SequenceNumber." : " needs a SequenceNumber.")));
     }
-    if ((type == "AT_TIMESTAMP") != input.timestamp_ms.has_value()) {
+    if (asked.is_by_time() != asked.timestamp_ms.has_value()) {
         return std::unexpected(invalid_argument(
             "StartingPosition of type " + type +
-            (input.timestamp_ms ? " takes no Timestamp." : " needs a Timestamp.")));
+            (asked.timestamp_ms ? " takes no Timestamp." : " needs a Timestamp.")));
     }
-    if (by_sequence) {
-        return place_by_sequence(*input.sequence, type == "AFTER_SEQUENCE_NUMBER");
+    const auto position = read_position(asked, shard_, where(), "SubscribeToShard",
+                                        fan_out_.context().clock.wall_ms());
+    if (!position) {
+        return std::unexpected(position.error());
     }
-    if (type == "LATEST") {
-        start_ = {ReadFrom::latest, 0, 0};
-    } else if (type == "TRIM_HORIZON") {
-        start_ = {ReadFrom::trim_horizon, 0, 0};
-    } else {
-        const std::int64_t now_ms = fan_out_.context().clock.wall_ms();
-        if (*input.timestamp_ms > now_ms) {
-            return std::unexpected(
-                invalid_argument("The timestampInMillis parameter cannot be greater than the "
-                                 "currentTimestampInMillis. timestampInMillis: " +
-                                 std::to_string(*input.timestamp_ms) +
-                                 ", currentTimestampInMillis: " + std::to_string(now_ms)));
-        }
-        from_ms_ = std::max<std::int64_t>(*input.timestamp_ms, 0);
-        start_ = {ReadFrom::timestamp, 0, from_ms_};
-    }
-    return {};
-}
-
-ApiStatus Subscription::place_by_sequence(std::string_view text, bool after) {
-    const auto number = parse_sequence_number(text);
-    const std::string used = "StartingSequenceNumber " + std::string(text) +
-                             " used in SubscribeToShard on shard " + where() + " is invalid";
-    if (!number) {
-        return std::unexpected(invalid_argument(used + "."));
-    }
-    if (number->shard_number != shard_.number) {
-        return std::unexpected(invalid_argument(
-            "Invalid StartingSequenceNumber. It encodes " + format_shard_id(number->shard_number) +
-            ", while it was used in a call to a shard with " + format_shard_id(shard_.number)));
-    }
-    if (number->shard_created_s != shard_.created_s) {
-        return std::unexpected(
-            invalid_argument(used + " because it did not come from this stream."));
-    }
-    start_ = {ReadFrom::sequence, number->index + (after ? 1 : 0), 0};
-    if (!after) {
-        passed_index_ = number->index;
-        passed_before_s_ = number->written_s;
+    start_ = position->start;
+    from_ms_ = start_.timestamp_ms;
+    if (position->at) {
+        passed_index_ = position->at->index;
+        passed_before_s_ = position->at->written_s;
     }
     return {};
 }

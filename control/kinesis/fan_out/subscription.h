@@ -57,7 +57,6 @@ public:
 
 private:
     [[nodiscard]] ApiStatus place(const SubscribeInput& input);
-    [[nodiscard]] ApiStatus place_by_sequence(std::string_view text, bool after);
     [[nodiscard]] std::string where() const;
     [[nodiscard]] Sequence closing_index() const noexcept;
     [[nodiscard]] bool is_at_shard_end() const noexcept { return next_ >= closing_index(); }

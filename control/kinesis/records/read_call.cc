@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control/kinesis/operations/encryption.h"
+#include "control/kinesis/records/starting_position.h"
 #include "control/kinesis/stream/shard_id.h"
 
 namespace penstock::kinesis {
@@ -66,27 +67,6 @@ ApiResult<const Shard*> ReadCall::find_shard(std::string_view id) const {
     return shard;
 }
 
-ApiStatus ReadCall::place_by_sequence(const Shard& shard, std::string_view text, bool after) {
-    const auto number = parse_sequence_number(text);
-    const std::string used = "StartingSequenceNumber " + std::string(text) +
-                             " used in GetShardIterator on shard " + where() + " is invalid";
-    if (!number) {
-        return std::unexpected(invalid_argument(used + "."));
-    }
-    if (number->shard_number != shard.number) {
-        return std::unexpected(invalid_argument(
-            "Invalid StartingSequenceNumber. It encodes " + format_shard_id(number->shard_number) +
-            ", while it was used in a call to a shard with " + shard_id_of(shard)));
-    }
-    if (number->shard_created_s != shard.created_s) {
-        return std::unexpected(
-            invalid_argument(used + " because it did not come from this stream."));
-    }
-    iterator_.kind = ShardIterator::Kind::sequence;
-    iterator_.sequence = number->index + (after ? 1 : 0);
-    return {};
-}
-
 ApiStatus ReadCall::prepare_iterator() {
     Arena arena;
     GetShardIteratorInput input;
@@ -110,45 +90,19 @@ ApiStatus ReadCall::prepare_iterator() {
     iterator_.stream = view_->stream().name;
     iterator_.incarnation = view_->stream().incarnation;
     iterator_.shard_number = shard_->number;
-    const std::string_view type = *input.type;
-    const bool by_sequence = type == "AT_SEQUENCE_NUMBER" || type == "AFTER_SEQUENCE_NUMBER";
-    if (by_sequence != input.sequence.has_value()) {
-        return std::unexpected(invalid_argument(
-            "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "
-            "StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. "
-            "Request specified " +
-            std::string(type) +
-            (by_sequence ? " and no StartingSequenceNumber."
-                         : " and also a StartingSequenceNumber.")));
-    }
-    if ((type == "AT_TIMESTAMP") != input.timestamp_ms.has_value()) {
-        return std::unexpected(invalid_argument(
-            "Must either specify AT_TIMESTAMP and Timestamp or another ShardIteratorType and no "
-            "Timestamp. Request specified " +
-            std::string(type) +
-            (input.timestamp_ms ? " and also a Timestamp." : " and no Timestamp.")));
-    }
-    if (by_sequence) {
-        auto placed = place_by_sequence(*shard_, *input.sequence, type == "AFTER_SEQUENCE_NUMBER");
-        return placed && input.dry_run ? ApiStatus(std::unexpected(dry_run_succeeded())) : placed;
-    }
-    if (type == "AT_TIMESTAMP") {
-        const std::int64_t now_ms = context_.clock.wall_ms();
-        if (*input.timestamp_ms > now_ms) {
-            return std::unexpected(
-                invalid_argument("The timestampInMillis parameter cannot be greater than the "
-                                 "currentTimestampInMillis. "
-                                 "timestampInMillis: " +
-                                 std::to_string(*input.timestamp_ms) +
-                                 ", currentTimestampInMillis: " + std::to_string(now_ms)));
-        }
-        iterator_.kind = ShardIterator::Kind::timestamp;
-        iterator_.timestamp_ms = std::max<std::int64_t>(*input.timestamp_ms, 0);
+    const auto position = read_start(input);
+    if (!position) {
+        return std::unexpected(position.error());
     }
     if (input.dry_run) {
         return std::unexpected(dry_run_succeeded());
     }
-    if (type == "LATEST") {
+    iterator_.sequence = position->sequence;
+    iterator_.timestamp_ms = position->timestamp_ms;
+    iterator_.kind = position->from == ReadFrom::sequence    ? ShardIterator::Kind::sequence
+                     : position->from == ReadFrom::timestamp ? ShardIterator::Kind::timestamp
+                                                             : ShardIterator::Kind::trim_horizon;
+    if (position->from == ReadFrom::latest) {
         // Where the shard ends must be fixed now: what is put after this answer is to be found.
         status_request_.shard = shard_->uid;
         if (!context_.lanes.post(view_->lane_of(*shard_), status_request_, *this)) {
@@ -156,6 +110,32 @@ ApiStatus ReadCall::prepare_iterator() {
         }
     }
     return {};
+}
+
+ApiResult<ReadStart> ReadCall::read_start(const GetShardIteratorInput& input) const {
+    const PositionInput asked{*input.type, input.sequence, input.timestamp_ms};
+    const std::string type(asked.type);
+    if (asked.is_by_sequence() != asked.sequence.has_value()) {
+        return std::unexpected(invalid_argument(
+            "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and "
+            "StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. "
+            "Request specified " +
+            type +
+            (asked.sequence ? " and also a StartingSequenceNumber."
+                            : " and no StartingSequenceNumber.")));
+    }
+    if (asked.is_by_time() != asked.timestamp_ms.has_value()) {
+        return std::unexpected(invalid_argument(
+            "Must either specify AT_TIMESTAMP and Timestamp or another ShardIteratorType and no "
+            "Timestamp. Request specified " +
+            type + (asked.timestamp_ms ? " and also a Timestamp." : " and no Timestamp.")));
+    }
+    const auto position =
+        read_position(asked, *shard_, where(), "GetShardIterator", context_.clock.wall_ms());
+    if (!position) {
+        return std::unexpected(position.error());
+    }
+    return position->start;
 }
 
 void ReadCall::start_iterator(std::unique_ptr<Reply> reply) {

@@ -32,8 +32,7 @@ private:
     [[nodiscard]] OperationContext operation_context(Operation operation) const;
     [[nodiscard]] ApiStatus prepare_iterator();
     [[nodiscard]] ApiStatus prepare_records();
-    [[nodiscard]] ApiStatus place_by_sequence(const Shard& shard, std::string_view text,
-                                              bool after);
+    [[nodiscard]] ApiResult<ReadStart> read_start(const GetShardIteratorInput& input) const;
     [[nodiscard]] ApiResult<const Shard*> find_shard(std::string_view id) const;
     void answer_iterator();
     [[nodiscard]] ReplyWriter& writer() noexcept {
