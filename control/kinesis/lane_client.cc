@@ -7,6 +7,10 @@
 
 namespace penstock::kinesis {
 
+namespace {
+constexpr std::uint64_t full_retry_ms = 1;
+}
+
 LaneClient::LaneClient(http::LoopThread& loop, ShardService& lanes, std::size_t requests_max)
     : loop_(loop), lanes_(lanes), requests_max_(requests_max), replies_(requests_max) {
     const Status watched = loop_.watch(replies_.event_fd(), [this](std::uint32_t) {
@@ -52,6 +56,29 @@ void LaneClient::wait_for_all() {
             [[maybe_unused]] const auto got = ::read(replies_.event_fd(), &count, sizeof(count));
         }
         take_replies();
+    }
+}
+
+void LeaseReturn::start(unsigned lane, ShardUid shard, ReadPlan& plan, LaneCall& call) {
+    PENSTOCK_CHECK(!is_out());
+    request_.shard = shard;
+    request_.plan = &plan;
+    lane_ = lane;
+    call_ = &call;
+    post();
+}
+
+bool LeaseReturn::take_reply(const LaneRequest& request) noexcept {
+    if (&request != &request_) {
+        return false;
+    }
+    call_ = nullptr;
+    return true;
+}
+
+void LeaseReturn::post() {
+    if (!lanes_.post(lane_, request_, *call_)) {
+        timer_ = loop_.run_after(full_retry_ms, [this] { post(); });
     }
 }
 

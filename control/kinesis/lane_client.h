@@ -44,4 +44,29 @@ private:
     std::size_t outstanding_ = 0;
 };
 
+// Gives back what a plan has lent of a lane's memory. The lane does not use that again until it
+// hears of it, so a full inbox is tried until it takes it.
+class LeaseReturn {
+public:
+    LeaseReturn(http::LoopThread& loop, LaneClient& lanes) : loop_(loop), lanes_(lanes) {}
+    ~LeaseReturn() { loop_.cancel(timer_); }
+    LeaseReturn(const LeaseReturn&) = delete;
+    LeaseReturn& operator=(const LeaseReturn&) = delete;
+
+    // The plan, of the lane's shard, and `call` must stay until the reply, and is_out() is true.
+    void start(unsigned lane, ShardUid shard, ReadPlan& plan, LaneCall& call);
+    [[nodiscard]] bool is_out() const noexcept { return call_ != nullptr; }
+    // For call.on_reply(): whether the reply is this one's, which is over then.
+    [[nodiscard]] bool take_reply(const LaneRequest& request) noexcept;
+
+private:
+    void post();
+    http::LoopThread& loop_;
+    LaneClient& lanes_;
+    ReleaseLeaseRequest request_;
+    unsigned lane_ = 0;
+    LaneCall* call_ = nullptr;
+    http::TimerId timer_{};
+};
+
 }  // namespace penstock::kinesis

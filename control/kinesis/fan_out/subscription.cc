@@ -378,7 +378,7 @@ void Subscription::sent_away() {
 }
 
 void Subscription::go_on() {
-    if (ended_ || body_gone_ || plan_is_out_ || release_is_out_ || timer_runs_ ||
+    if (ended_ || body_gone_ || plan_is_out_ || lease_return_.is_out() || timer_runs_ ||
         tail_ != nullptr || !queue_.empty()) {
         return;
     }
@@ -410,9 +410,6 @@ void Subscription::retry_after(std::uint64_t delay_ms) {
     timer_runs_ = true;
     timer_ = fan_out_.context().loop.run_after(delay_ms, [this] {
         timer_runs_ = false;
-        if (release_is_out_ && release_request_.plan == nullptr) {
-            return release();
-        }
         if (wants_) {
             go_on();
         }
@@ -430,9 +427,7 @@ void Subscription::ask_plan() {
 }
 
 void Subscription::on_reply(LaneRequest& request) {
-    if (&request == &release_request_) {
-        release_is_out_ = false;
-    } else {
+    if (!lease_return_.take_reply(request)) {
         plan_is_out_ = false;
         on_plan();
     }
@@ -451,7 +446,7 @@ void Subscription::on_plan() {
             read_plan();
         }
         if (plan_request_.plan.frame_count != 0) {
-            release();
+            lease_return_.start(view_->lane_of(shard_), shard_.uid, plan_request_.plan, *this);
         }
         return;
     }
@@ -564,17 +559,6 @@ void Subscription::read_plan() {
         queue_empty_event();
     } else if (!caught_up_ && idle_rounds_ > idle_rounds_max) {
         retry_after(idle_retry_ms);
-    }
-}
-
-void Subscription::release() {
-    release_is_out_ = true;
-    release_request_.shard = shard_.uid;
-    release_request_.plan = &plan_request_.plan;
-    if (!fan_out_.lanes().post(view_->lane_of(shard_), release_request_, *this)) {
-        // The lane's memory is lent until it hears of this, so it is tried until it does.
-        release_request_.plan = nullptr;
-        retry_after(full_retry_ms);
     }
 }
 

@@ -18,7 +18,8 @@ class Subscription final : public LaneCall {
 public:
     static constexpr std::uint32_t event_records_max = 10'000;
 
-    Subscription(FanOut& fan_out, std::uint64_t id) : fan_out_(fan_out), id_(id) {}
+    Subscription(FanOut& fan_out, std::uint64_t id)
+        : fan_out_(fan_out), id_(id), lease_return_(fan_out.context().loop, fan_out.lanes()) {}
     ~Subscription() override;
 
     // Reads and judges the request. An error is its answer.
@@ -32,7 +33,7 @@ public:
     [[nodiscard]] const std::string& stream_name() const noexcept { return view_->stream().name; }
     // Nobody reads it any more, and no lane has anything of it.
     [[nodiscard]] bool is_done() const noexcept {
-        return body_gone_ && !plan_is_out_ && !release_is_out_;
+        return body_gone_ && !plan_is_out_ && !lease_return_.is_out();
     }
 
     // -- From the connection
@@ -67,7 +68,6 @@ private:
     void on_plan();
     void read_plan();
     [[nodiscard]] bool take(EventWriter& writer, RecordsOfShard& records, const RecordView& record);
-    void release();
     void retry_after(std::uint64_t delay_ms);
     void leave_tail();
     // Records were sent: when more may be.
@@ -122,9 +122,8 @@ private:
     http::TimerId timer_{};
 
     ReadPlanRequest plan_request_;
-    ReleaseLeaseRequest release_request_;
+    LeaseReturn lease_return_;
     bool plan_is_out_ = false;
-    bool release_is_out_ = false;
     unsigned stale_rounds_ = 0;
     unsigned idle_rounds_ = 0;
 };

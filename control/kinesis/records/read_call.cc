@@ -14,7 +14,6 @@ namespace {
 // before the client is asked to come again.
 constexpr unsigned rounds_max = 16;
 constexpr unsigned stale_rounds_max = 5;
-constexpr std::uint64_t release_retry_ms = 1;
 // What a plan may cover: everything a full answer can hold, or a few frames for a small one.
 constexpr std::uint32_t plan_bytes_large = 11U << 20;
 constexpr std::uint32_t plan_bytes_small = 1U << 20;
@@ -274,7 +273,7 @@ void ReadCall::on_reply(LaneRequest& request) {
         }
         return finish();
     }
-    if (&request == &release_request_) {
+    if (lease_return_.take_reply(request)) {
         holds_lease_ = false;
         if (plans_again_) {
             plans_again_ = false;
@@ -469,16 +468,7 @@ void ReadCall::fail(const ApiError& error) {
 }
 
 void ReadCall::release() {
-    release_request_.shard = shard_->uid;
-    release_request_.plan = &plan_request_.plan;
-    if (!context_.lanes.post(view_->lane_of(*shard_), release_request_, *this)) {
-        // The lane's memory is lent until it hears of this, so it is tried until it does.
-        context_.loop.run_after(release_retry_ms, [this] { retry_release(); });
-    }
-}
-
-void ReadCall::retry_release() {
-    release();
+    lease_return_.start(view_->lane_of(*shard_), shard_->uid, plan_request_.plan, *this);
 }
 
 void ReadCall::finish() {

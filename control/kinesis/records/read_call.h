@@ -18,14 +18,13 @@ class RecordsOfShard;
 
 class ReadCall final : public LaneCall {
 public:
-    explicit ReadCall(ServiceContext& context) : context_(context) {}
+    explicit ReadCall(ServiceContext& context)
+        : context_(context), lease_return_(context.loop, context.lanes) {}
 
     // The owner hears once, perhaps before these return, and may destroy the call then.
     void start_iterator(std::unique_ptr<Reply> reply);
     void start_records(std::unique_ptr<Reply> reply);
     void on_reply(LaneRequest& request) override;
-    // Tries again to give back what a full inbox didn't take.
-    void retry_release();
 
 private:
     enum class Next : std::uint8_t { answer, plan_again, failed };
@@ -61,7 +60,7 @@ private:
 
     ShardStatusRequest status_request_;
     ReadPlanRequest plan_request_;
-    ReleaseLeaseRequest release_request_;
+    LeaseReturn lease_return_;
     bool holds_lease_ = false;
     bool plans_again_ = false;  // once the lease is back
     bool answered_ = false;

@@ -72,8 +72,8 @@ void ShardTail::go_on() {
     if (live_.empty()) {
         return;
     }
-    const auto slot =
-        std::find_if(slots_.begin(), slots_.end(), [](const Slot& s) { return !s.releasing; });
+    const auto slot = std::find_if(slots_.begin(), slots_.end(),
+                                   [](const Slot& s) { return !s.lease_return.is_out(); });
     if (slot == slots_.end()) {
         return;  // the release's answer comes here again
     }
@@ -93,27 +93,12 @@ void ShardTail::try_later(std::uint64_t delay_ms) {
     timer_runs_ = true;
     timer_ = fan_out_.context().loop.run_after(delay_ms, [this] {
         timer_runs_ = false;
-        for (Slot& slot : slots_) {
-            if (slot.releasing && slot.release.plan == nullptr) {
-                release(slot);
-            }
-        }
         if (live_.empty() && is_reading()) {
             cancel();
         }
         go_on();
         fan_out_.drop_if_done(*this);
     });
-}
-
-void ShardTail::release(Slot& slot) {
-    slot.releasing = true;
-    slot.release.shard = shard_.uid;
-    slot.release.plan = &slot.read.plan;
-    if (!fan_out_.lanes().post(lane_, slot.release, *this)) {
-        slot.release.plan = nullptr;  // not under way
-        try_later(full_retry_ms);
-    }
 }
 
 void ShardTail::on_reply(LaneRequest& request) {
@@ -124,8 +109,8 @@ void ShardTail::on_reply(LaneRequest& request) {
             if (&request == &slot.read) {
                 slot.reading = false;
                 on_read(slot);
-            } else if (&request == &slot.release) {
-                slot.releasing = false;
+            } else if (slot.lease_return.take_reply(request)) {
+                break;
             }
         }
     }
@@ -152,7 +137,7 @@ void ShardTail::on_read(Slot& slot) {
     }
     const bool done = live_.empty() || deliver(slot.read.plan);
     if (slot.read.plan.frame_count != 0) {
-        release(slot);
+        slot.lease_return.start(lane_, shard_.uid, slot.read.plan, *this);
     }
     if (!done) {
         send_away();

@@ -34,21 +34,20 @@ public:
 private:
     // Two, so that the next wait does not wait until the lane has heard that a plan is released.
     struct Slot {
+        explicit Slot(FanOut& fan_out) : lease_return(fan_out.context().loop, fan_out.lanes()) {}
         TailReadRequest read;
-        ReleaseLeaseRequest release;
+        LeaseReturn lease_return;
         bool reading = false;
-        bool releasing = false;
     };
     [[nodiscard]] bool is_reading() const noexcept {
         return slots_[0].reading || slots_[1].reading;
     }
     [[nodiscard]] bool is_releasing() const noexcept {
-        return slots_[0].releasing || slots_[1].releasing;
+        return slots_[0].lease_return.is_out() || slots_[1].lease_return.is_out();
     }
     // Asks for the next records if somebody wants them and nothing is in the way.
     void go_on();
     void cancel();
-    void release(Slot& slot);
     void on_read(Slot& slot);
     [[nodiscard]] bool deliver(const ReadPlan& plan);
     // All of them read for themselves, and meet what happened there.
@@ -60,7 +59,7 @@ private:
     const unsigned lane_;
     std::vector<Subscription*> live_;
     Sequence end_ = 0;  // first sequence that did not come yet
-    std::array<Slot, 2> slots_;
+    std::array<Slot, 2> slots_{Slot(fan_out_), Slot(fan_out_)};
     CancelTailRequest cancel_;
     bool canceling_ = false;
     bool delivering_ = false;
