@@ -125,7 +125,7 @@ ApiResult<ConsumerView> resolve_consumer(const OperationContext& context,
     }
     ConsumerView found;
     const bool is_elsewhere =
-        context.is_of_other_region(input.arn ? *input.arn : *input.stream.arn);
+        context.is_elsewhere(input.arn ? *input.arn : *input.stream.arn, named->stream);
     if (named->account == context.account && !is_elsewhere) {
         found.view = context.streams.find(context.stored_name(named->stream));
     }

@@ -40,8 +40,14 @@ struct OperationContext {
     std::size_t consumers_max = 20;  // of a stream
     RateLimits* rates = nullptr;     // null: operations may be asked for as often as one likes
 
-    // The name of the request's region's stream in the store (stream.h).
+    // The name of the request's region's stream in the store (stream.h). Not for a name with a
+    // slash, which an ARN may have: in the first region it would be another region's stream.
     [[nodiscard]] std::string stored_name(std::string_view shown) const;
+    // Whether an ARN names what this request cannot mean: a stream of another region, or by a name
+    // that no stream has.
+    [[nodiscard]] bool is_elsewhere(std::string_view arn, std::string_view stream) const {
+        return is_of_other_region(arn) || stream.find('/') != std::string_view::npos;
+    }
     // Whether a stream, by its name in the store, is of the request's region.
     [[nodiscard]] bool is_of_region(std::string_view stream) const;
     // Whether an ARN names another region than the request, and one that is served.

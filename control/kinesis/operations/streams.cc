@@ -127,7 +127,7 @@ ApiResult<Located> locate(const OperationContext& context, const StreamRef& stre
     if (!named) {
         return std::unexpected(named.error());
     }
-    const bool is_elsewhere = stream.arn && context.is_of_other_region(*stream.arn);
+    const bool is_elsewhere = stream.arn && context.is_elsewhere(*stream.arn, named->name);
     if (named->account != context.account || is_elsewhere) {
         if (context.gate != nullptr) {
             const std::string arn = is_elsewhere ? std::string(*stream.arn)

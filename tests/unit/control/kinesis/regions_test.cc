@@ -100,6 +100,35 @@ TEST_F(RegionsTest, WhatOneRegionGaveIsNothingInTheOther) {
     EXPECT_EQ(in("us-east-1", "DescribeStreamConsumer", body).type(), "ResourceNotFoundException");
 }
 
+// In the store it is called eu-west-1/s.
+TEST_F(RegionsTest, NoArnLeadsToAStreamOfAnotherRegionByItsNameInTheStore) {
+    make("eu-west-1", "s", 1);
+    ASSERT_EQ(in("eu-west-1", "RegisterStreamConsumer",
+                 R"({"StreamARN":"arn:aws:kinesis:eu-west-1:000000000000:stream/s",)"
+                 R"("ConsumerName":"c"})")
+                  .status,
+              200);
+    const std::string arn =
+        R"("StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/eu-west-1/s")";
+    for (const auto& [operation, rest] : std::vector<std::pair<std::string, std::string>>{
+             {"DescribeStreamSummary", ""},
+             {"PutRecord", R"(,"Data":"MQ==","PartitionKey":"k")"},
+             {"ListShards", ""},
+             {"DescribeStreamConsumer", R"(,"ConsumerName":"c")"},
+             {"DeregisterStreamConsumer", R"(,"ConsumerName":"c")"},
+             {"RegisterStreamConsumer", R"(,"ConsumerName":"d")"},
+             {"DeleteStream", R"(,"EnforceConsumerDeletion":true)"}}) {
+        for (const char* region : {"us-east-1", "eu-west-1"}) {
+            EXPECT_EQ(in(region, operation, "{" + arn + rest + "}").type(),
+                      "ResourceNotFoundException")
+                << operation << " in " << region;
+        }
+    }
+    EXPECT_EQ(in("eu-west-1", "DescribeStreamSummary", R"({"StreamName":"s"})")
+                  .json["StreamDescriptionSummary"]["ConsumerCount"],
+              1);
+}
+
 TEST_F(RegionsTest, PagesOfStreamsStayInTheirRegion) {
     for (const char* name : {"a", "b", "z"}) {
         make("us-east-1", name, 1);
