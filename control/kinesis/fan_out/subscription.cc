@@ -151,7 +151,7 @@ ApiStatus Subscription::take_place() {
     return std::unexpected(ApiError{"ResourceInUseException",
                                     "Another active subscription exists for this consumer: " +
                                         fan_out_.context().options.account + ":" +
-                                        view_->stream().name + ":" + consumer_name_});
+                                        view_->stream().shown() + ":" + consumer_name_});
 }
 
 void Subscription::give_place_back() {
@@ -292,7 +292,7 @@ void Subscription::on_stream_changed() {
     }
     if (now->stream().consumer(consumer_number_) == nullptr) {
         return fail({"ResourceNotFoundException", "Consumer " + consumer_name_ + " under stream " +
-                                                      stream_name() + " under account " +
+                                                      view_->stream().shown() + " under account " +
                                                       context.options.account + " not found."},
                     SubscriptionEnd::gone);
     }

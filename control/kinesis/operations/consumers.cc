@@ -238,7 +238,7 @@ ApiStatus deregister_consumer(const OperationContext& context, const ConsumerInp
     }
     return std::unexpected(
         done.error().code == Errc::not_found
-            ? consumer_not_found(found->consumer->name, stream.name, context.account)
+            ? consumer_not_found(found->consumer->name, stream.shown(), context.account)
             : catalog_failure(done.error()));
 }
 
