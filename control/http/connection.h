@@ -60,7 +60,7 @@ enum class Ending : std::uint8_t {
     slow,       // a handshake, head, frame or body that did not come in time
     unread,     // answers that the peer did not take
     idle,
-    flood,    // frames or headers without measure
+    flood,    // frames, headers or TLS handshakes without measure
     tls,      // the handshake failed
     crowded,  // it was idle for longest when there was no place for another
     stopping,

@@ -22,6 +22,10 @@ namespace {
 constexpr std::size_t record_bytes_max = 16 * 1024;
 // Records are sealed while less than this is unsent: enough to keep a socket busy.
 constexpr std::size_t ready_bytes_max = 64 * 1024;
+// What OpenSSL may answer by itself while no data comes: an alert for each handshake that a peer
+// wants to begin anew, an update of keys for each that is asked for. Nobody honest needs more than
+// a few, of about 30 bytes.
+constexpr std::size_t unasked_bytes_max = 4 * 1024;
 // Forward secrecy and authenticated encryption, which HTTP/2 demands (RFC 9113, 9.2.2).
 constexpr const char* tls12_ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
 constexpr std::string_view protocols = "\x02h2\x08http/1.1";
@@ -180,7 +184,8 @@ public:
         return out_.size_bytes() + (inner_ && !failed_ ? inner_->unsent_bytes() : 0);
     }
     bool wants_input() const noexcept override {
-        return !failed_ && !ended_ && left_.empty() && (!inner_ || inner_->wants_input());
+        return !failed_ && !ended_ && left_.empty() && has_output_room() &&
+               (!inner_ || inner_->wants_input());
     }
     bool wants_close() const noexcept override {
         return (failed_ || said_goodbye_) && out_.empty();
@@ -212,6 +217,11 @@ private:
     }
 
     [[nodiscard]] bool pump();
+    // What OpenSSL answers by itself goes to `out_`, past the connection within and its limits.
+    [[nodiscard]] bool has_output_room() const noexcept {
+        return out_.size_bytes() < context_.limits.unsent_bytes_max;
+    }
+    [[nodiscard]] bool read(std::span<char> space, std::size_t& count);
     void shake_hands();
     void fail(bool in_handshake);
     void seal();
@@ -227,7 +237,8 @@ private:
     OutputQueue out_;
     std::uint64_t begun_ms_;
     std::uint64_t sent_ms_;
-    std::optional<Ending> ending_;  // of this layer
+    std::size_t unasked_bytes_ = 0;  // what OpenSSL answered by itself since data last came
+    std::optional<Ending> ending_;   // of this layer
     bool received_any_ = false;
     bool ended_ = false;
     bool failed_ = false;
@@ -289,15 +300,20 @@ bool TlsConnection::pump() {
             return false;
         }
     }
-    if (ended_ || !inner_->wants_input()) {
+    if (ended_ || !has_output_room() || !inner_->wants_input()) {
         return false;
     }
-    const std::span<char> space = inner_->input_space();
-    ERR_clear_error();
     std::size_t count = 0;
-    if (SSL_read_ex(ssl_, space.data(), space.size(), &count) == 1) {
+    if (read(inner_->input_space(), count)) {
         inner_->input_received(count);
         return true;
+    }
+    if (unasked_bytes_ > unasked_bytes_max) {
+        failed_ = true;
+        ending_ = Ending::flood;
+        out_.clear();
+        ERR_clear_error();
+        return false;
     }
     switch (SSL_get_error(ssl_, 0)) {
         case SSL_ERROR_WANT_READ:
@@ -309,6 +325,14 @@ bool TlsConnection::pump() {
             fail(false);
     }
     return false;
+}
+
+bool TlsConnection::read(std::span<char> space, std::size_t& count) {
+    const std::size_t before_bytes = out_.size_bytes();
+    ERR_clear_error();
+    const bool got = SSL_read_ex(ssl_, space.data(), space.size(), &count) == 1;
+    unasked_bytes_ = got ? 0 : unasked_bytes_ + out_.size_bytes() - before_bytes;
+    return got;
 }
 
 void TlsConnection::shake_hands() {

@@ -11,6 +11,7 @@
 #include "tests/unit/control/http/certificates.h"
 #include "tests/unit/control/http/http2_client.h"
 #include "tests/unit/control/http/scripted_body.h"
+#include "tests/unit/control/http/tls12_sealer.h"
 
 namespace penstock::http {
 namespace {
@@ -85,6 +86,7 @@ public:
     }
     void say_goodbye() { SSL_shutdown(ssl_); }
     [[nodiscard]] SSL_SESSION* session() const { return SSL_get1_session(ssl_); }
+    [[nodiscard]] SSL* ssl() const { return ssl_; }
     [[nodiscard]] std::string protocol() const {
         const unsigned char* name = nullptr;
         unsigned size = 0;
@@ -401,6 +403,59 @@ TEST_F(Tls, NonsenseEndsInAnAlertAndAClose) {
     EXPECT_FALSE(connection_->next_request());
     static_cast<void>(take_output(*connection_));
     EXPECT_TRUE(connection_->wants_close());
+}
+
+TEST_F(Tls, APeerThatBeginsHandshakesWithoutEndAndDoesNotReadIsAFlood) {
+    TlsClient client(alpn_http1, nullptr, TLS1_2_VERSION);
+    run(client);
+    ASSERT_TRUE(client.connected());
+    Tls12Sealer sealer(client.ssl());
+    std::string hellos;
+    for (int i = 0; i < 100'000; ++i) {
+        hellos += sealer.hello();
+    }
+    connection_->feed(hellos);
+    EXPECT_EQ(connection_->ending(), Ending::flood);
+    EXPECT_TRUE(connection_->wants_close());
+    EXPECT_FALSE(connection_->wants_input());
+    EXPECT_EQ(connection_->unsent_bytes(), 0U);
+}
+
+TEST_F(Tls, HandshakesBegunBetweenDataQueueNoMoreThanAnswersMay) {
+    context_.limits.unsent_bytes_max = 64 * 1024;
+    TlsClient client(alpn_http1, nullptr, TLS1_2_VERSION);
+    run(client);
+    ASSERT_TRUE(client.connected());
+    Tls12Sealer sealer(client.ssl());
+    std::string bytes =
+        sealer.data("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    for (int i = 0; i < 10'000; ++i) {
+        bytes += sealer.hello();
+        bytes += sealer.data("x");
+    }
+    std::string_view rest = bytes;
+    while (!rest.empty() && connection_->wants_input()) {
+        rest.remove_prefix(connection_->feed(rest.substr(0, 4096)));
+        EXPECT_FALSE(connection_->next_request());
+    }
+    EXPECT_FALSE(rest.empty());
+    EXPECT_LT(connection_->unsent_bytes(), 72U * 1024);
+    // Once it reads, it is read from.
+    bytes = rest;
+    for (int i = 0; i < 99; ++i) {
+        bytes += sealer.data(std::string(10'000, 'x'));
+    }
+    rest = bytes;
+    std::optional<IncomingRequest> incoming;
+    while (!rest.empty()) {
+        static_cast<void>(take_output(*connection_));
+        incoming = connection_->next_request();
+        ASSERT_TRUE(connection_->wants_input()) << rest.size();
+        rest.remove_prefix(connection_->feed(rest.substr(0, 4096)));
+    }
+    incoming = connection_->next_request();
+    ASSERT_TRUE(incoming);
+    EXPECT_EQ(incoming->request->body(), std::string(1'000'000, 'x'));
 }
 
 TEST_F(Tls, HandshakesThatTakeTooLongAreGivenUp) {
