@@ -40,8 +40,8 @@ constexpr std::size_t body_reserve_share = 16;
 // Thrown away between two sweeps of what lingering peers still send, of all together: enough for
 // those who have not noticed yet, and no work to speak of for those who do not mean to.
 constexpr std::size_t discarded_per_sweep_bytes_max = 32 * 1024 * 1024;
-// How many connections are looked at for one that may go, when a new one has no place. The next
-// time the search goes on where it ended.
+// How many connections are looked at for one that may go, when a new one or a body has no place.
+// The next time the search goes on where it ended.
 constexpr std::size_t looked_at_max = 256;
 // Connections accepted and not adopted by their thread yet, beyond connections_max.
 constexpr std::size_t handed_over_max = 256;
@@ -132,12 +132,16 @@ private:
         bool dirty = false;
         bool has_asked = false;
         std::uint64_t begun_ms = 0;
-        std::list<Peer*>::iterator place;  // in asked_ or strangers_
+        std::list<Peer*>::iterator place;       // in asked_ or strangers_
+        std::list<Peer*>* bodies = nullptr;     // the one of the three below that it is in
+        std::list<Peer*>::iterator body_place;  // there
     };
 
     void on_events(std::uint64_t id, std::uint32_t events);
     [[nodiscard]] bool read_from(Peer& peer);
     [[nodiscard]] bool discard_input(Peer& peer);
+    void note_body(Peer& peer, bool has_just_asked);
+    void move_to(std::list<Peer*>& bodies, Peer& peer);
     void reclaim_bodies();
     void set_interest(Peer& peer, std::uint32_t interest);
     void take_requests(Peer& peer);
@@ -163,6 +167,12 @@ private:
     std::list<Peer*> strangers_;  // without any request yet
     // Those that had a request last are last.
     std::list<Peer*> asked_;
+    // The same peers by what they hold of bodies, so that those who hold something are found
+    // however many hold nothing: each of the two in the order in which they began to, or asked
+    // last.
+    std::list<Peer*> bodiless_;
+    std::list<Peer*> strangers_with_body_;
+    std::list<Peer*> askers_with_body_;
     std::vector<std::uint64_t> dirty_;
     std::uint64_t next_id_ = 1;
     std::uint64_t date_ms_ = 0;
@@ -225,6 +235,8 @@ void Worker::adopt(int fd, bool secure) {
     }
     peer->begun_ms = loop_->now_ms();
     peer->place = strangers_.insert(strangers_.end(), peer.get());
+    peer->bodies = &bodiless_;
+    peer->body_place = bodiless_.insert(bodiless_.end(), peer.get());
     peers_.emplace(id, std::move(peer));
     sweep();
 }
@@ -254,19 +266,35 @@ bool Worker::make_room() {
     return !strangers_.empty() && end(*strangers_.front());
 }
 
+void Worker::move_to(std::list<Peer*>& bodies, Peer& peer) {
+    bodies.splice(bodies.end(), *peer.bodies, peer.body_place);
+    peer.bodies = &bodies;
+}
+
+void Worker::note_body(Peer& peer, bool has_just_asked) {
+    std::list<Peer*>& bodies = peer.connection->request_bytes() == 0 ? bodiless_
+                               : peer.has_asked                      ? askers_with_body_
+                                                                     : strangers_with_body_;
+    if (has_just_asked || peer.bodies != &bodies) {
+        move_to(bodies, peer);
+    }
+}
+
 // Memory for bodies that come slowly, or never, must not be what others lack.
 void Worker::reclaim_bodies() {
     const BodyBudget& budget = *context_.body_budget;
     const std::size_t used_bytes_max = budget.limit_bytes - budget.limit_bytes / body_reserve_share;
-    if (budget.used_bytes <= used_bytes_max) {
-        return;
-    }
     std::size_t look_at = looked_at_max;
-    for (std::list<Peer*>* list : {&strangers_, &asked_}) {
-        for (auto at = list->begin();
-             at != list->end() && budget.used_bytes > used_bytes_max && look_at != 0; --look_at) {
-            const Peer& peer = **at++;
-            if (peer.connection->request_bytes() != 0 && !peer.connection->is_busy()) {
+    for (std::list<Peer*>* list : {&strangers_with_body_, &askers_with_body_}) {
+        // Each once: those that stay go to the end.
+        for (std::size_t left = list->size();
+             left != 0 && look_at != 0 && budget.used_bytes > used_bytes_max; --left, --look_at) {
+            Peer& peer = *list->front();
+            if (peer.connection->request_bytes() == 0) {
+                move_to(bodiless_, peer);
+            } else if (peer.connection->is_busy()) {
+                move_to(*list, peer);
+            } else {
                 close_peer(peer.id, Ending::crowded);
             }
         }
@@ -372,13 +400,15 @@ void Worker::set_interest(Peer& peer, std::uint32_t interest) {
 
 void Worker::take_requests(Peer& peer) {
     renew_time();
+    bool has_asked = false;
     while (auto incoming = peer.connection->next_request()) {
         counters_.requests.add();
         counters_.requests_http2.add(peer.connection->protocol() == Protocol::http2 ? 1 : 0);
         asked_.splice(asked_.end(), peer.has_asked ? asked_ : strangers_, peer.place);
-        peer.has_asked = true;
+        peer.has_asked = has_asked = true;
         dispatch(peer, std::move(*incoming));
     }
+    note_body(peer, has_asked);
 }
 
 void Worker::dispatch(Peer& peer, IncomingRequest&& incoming) {
@@ -517,6 +547,7 @@ void Worker::close_peer(std::uint64_t id, Ending ending) {
     }
     counters_.closed[static_cast<std::size_t>(ending)].add();
     (found->second->has_asked ? asked_ : strangers_).erase(found->second->place);
+    found->second->bodies->erase(found->second->body_place);
     loop_->unwatch(found->second->fd);
     ::close(found->second->fd);
     peers_.erase(found);

@@ -442,6 +442,56 @@ TEST_F(HttpServerTest, WhoHasNeverAskedGoesFirst) {
     EXPECT_TRUE(honest.answer().ends_with("2"));
 }
 
+TEST_F(HttpServerTest, WhoHoardsBodiesGoesHoweverManyHoldNothingInFrontOfHim) {
+    constexpr std::size_t body_bytes = 64 * 1024;
+    for (const bool have_asked : {false, true}) {
+        ServerOptions options;
+        options.body_memory_max_bytes = 32 * body_bytes;
+        options.stop_deadline_ms = 100;
+        start(options);
+        const auto begin = [&](Client& client) {
+            if (have_asked) {
+                client.send(request("/echo", "1"));
+                EXPECT_TRUE(client.answer().ends_with("1"));
+            }
+        };
+        std::vector<Client> idle;
+        for (int i = 0; i < 300; ++i) {
+            begin(idle.emplace_back(server_->port()));
+        }
+        // Each takes the memory of a body's beginning, and sends nothing of it. One at a time: what
+        // comes in one turn of the loop may find no memory, which is answered 503.
+        const std::string whole = request("/echo", std::string(body_bytes, 'x'));
+        const std::string head = whole.substr(0, whole.size() - body_bytes);
+        std::vector<Client> hoarders;
+        for (int i = 0; i < 40; ++i) {
+            begin(hoarders.emplace_back(server_->port()));
+            const std::uint64_t before = server_->counters().received_bytes;
+            hoarders.back().send(head);
+            ASSERT_TRUE(
+                soon([&] { return server_->counters().received_bytes == before + head.size(); }));
+        }
+        const auto crowded = [this] {
+            return server_->counters()
+                .connections_closed[static_cast<std::size_t>(Ending::crowded)];
+        };
+        // Those go that have held it for longest, and no more than must.
+        EXPECT_TRUE(soon([&] { return crowded() == 10; })) << crowded();
+        for (int i = 0; i < 10; ++i) {
+            EXPECT_EQ(hoarders[static_cast<std::size_t>(i)].to_end(), "");
+        }
+        Client honest(server_->port());
+        honest.send(request("/echo", std::string(body_bytes, 'y')));
+        EXPECT_TRUE(honest.answer().ends_with(std::string(body_bytes, 'y')));
+        for (Client& client : idle) {
+            client.send(request("/echo", "still"));
+            EXPECT_TRUE(client.answer().ends_with("still"));
+        }
+        EXPECT_EQ(crowded(), 10U);
+        server_.reset();
+    }
+}
+
 TEST_F(HttpServerTest, WhileAllAreBusyANewConnectionIsRefusedAndCounted) {
     ServerOptions options;
     options.connections_max = 2;
