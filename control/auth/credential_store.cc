@@ -8,6 +8,7 @@
 
 #include "control/auth/crypto.h"
 #include "control/auth/key_file.h"
+#include "control/http/text.h"
 
 namespace penstock::auth {
 
@@ -63,8 +64,7 @@ std::string random_secret() {
 
 bool is_name(std::string_view name) noexcept {
     return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               c == '_' || c == '.' || c == '-';
+        return http::is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
     });
 }
 

@@ -6,6 +6,7 @@
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
+#include "control/http/text.h"
 #include "storage/base/check.h"
 
 namespace penstock::auth {
@@ -27,16 +28,6 @@ struct FreeCipher {
     void operator()(EVP_CIPHER_CTX* context) const noexcept { EVP_CIPHER_CTX_free(context); }
 };
 using CipherContext = std::unique_ptr<EVP_CIPHER_CTX, FreeCipher>;
-
-int nibble(char c) noexcept {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 }  // namespace
 
@@ -101,8 +92,8 @@ std::optional<std::string> from_hex(std::string_view text) {
     }
     std::string out;
     for (std::size_t i = 0; i < text.size(); i += 2) {
-        const int high = nibble(text[i]);
-        const int low = nibble(text[i + 1]);
+        const int high = http::hex_value(text[i]);
+        const int low = http::hex_value(text[i + 1]);
         if (high < 0 || low < 0) {
             return std::nullopt;
         }

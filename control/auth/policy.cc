@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "control/http/text.h"
+
 namespace penstock::auth {
 
 namespace {
@@ -12,10 +14,6 @@ constexpr std::size_t statements_max = 100;
 constexpr std::size_t pattern_bytes_max = 2048;
 
 using simdjson::dom::element;
-
-char to_lower(char c) noexcept {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
 
 // arn:aws:iam::000000000000:root, or the account's number alone.
 bool is_account(std::string_view principal, std::string_view account) noexcept {
@@ -36,9 +34,10 @@ bool matches(std::string_view pattern, std::string_view text, bool ignoring_case
     std::size_t star = std::string_view::npos;
     std::size_t star_text = 0;
     while (t < text.size()) {
-        const bool same = p < pattern.size() && pattern[p] != '*' &&
-                          (pattern[p] == '?' || pattern[p] == text[t] ||
-                           (ignoring_case && to_lower(pattern[p]) == to_lower(text[t])));
+        const bool same =
+            p < pattern.size() && pattern[p] != '*' &&
+            (pattern[p] == '?' || pattern[p] == text[t] ||
+             (ignoring_case && http::to_lower(pattern[p]) == http::to_lower(text[t])));
         if (same) {
             ++p;
             ++t;

@@ -6,6 +6,9 @@
 #include <charconv>
 #include <chrono>
 
+#include "control/http/target.h"
+#include "control/http/text.h"
+
 namespace penstock::auth {
 
 namespace {
@@ -18,10 +21,6 @@ constexpr std::size_t parameters_max = 64;
 // Each name is looked for among all headers, and what it names is hashed as often as it is named.
 // Clients sign a dozen.
 constexpr std::size_t signed_headers_max = 100;
-
-char to_lower(char c) noexcept {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
 
 bool is_blank(char c) noexcept {
     return c == ' ' || c == '\t';
@@ -67,49 +66,6 @@ std::optional<std::int64_t> from_http_date(const std::string& text) {
     return timegm(&parts);
 }
 
-int hex_value(char c) noexcept {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    const char lower = to_lower(c);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-// Percent signs that begin no escape stay as they are.
-std::string percent_decoded(std::string_view text) {
-    std::string out;
-    out.reserve(text.size());
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] == '%' && i + 2 < text.size() && hex_value(text[i + 1]) >= 0 &&
-            hex_value(text[i + 2]) >= 0) {
-            out.push_back(static_cast<char>(hex_value(text[i + 1]) << 4 | hex_value(text[i + 2])));
-            i += 2;
-        } else {
-            out.push_back(text[i]);
-        }
-    }
-    return out;
-}
-
-bool is_unreserved(char c) noexcept {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.' || c == '~';
-}
-
-void append_percent_encoded(std::string& out, std::string_view text, bool keep_slash) {
-    static constexpr std::string_view hex = "0123456789ABCDEF";
-    for (const char c : text) {
-        if (is_unreserved(c) || (keep_slash && c == '/')) {
-            out.push_back(c);
-        } else {
-            const auto byte = static_cast<unsigned char>(c);
-            out.push_back('%');
-            out.push_back(hex[byte >> 4]);
-            out.push_back(hex[byte & 15]);
-        }
-    }
-}
-
 // Empty and "." segments go, ".." takes the one before it, and what is left is encoded once more
 // than it was received: services other than S3 sign the path that way.
 void append_canonical_path(std::string& out, std::string_view path) {
@@ -132,7 +88,7 @@ void append_canonical_path(std::string& out, std::string_view path) {
     }
     for (const std::string_view segment : kept) {
         out.push_back('/');
-        append_percent_encoded(out, segment, false);
+        http::append_percent_encoded(out, segment);
     }
     if (kept.empty() || path.ends_with('/')) {
         out.push_back('/');
@@ -322,8 +278,9 @@ bool SignatureReader::read_query(std::string_view query) {
             continue;
         }
         const std::size_t equals = std::min(piece.find('='), piece.size());
-        parameters_.push_back({percent_decoded(piece.substr(0, equals)),
-                               percent_decoded(piece.substr(std::min(equals + 1, piece.size())))});
+        parameters_.push_back(
+            {http::decode_percent_leniently(piece.substr(0, equals)),
+             http::decode_percent_leniently(piece.substr(std::min(equals + 1, piece.size())))});
     }
     return true;
 }
@@ -553,8 +510,8 @@ void SignatureReader::append_canonical_query(const Claim& claim) {
             continue;
         }
         auto& [name, value] = encoded.emplace_back();
-        append_percent_encoded(name, parameter.name, false);
-        append_percent_encoded(value, parameter.value, false);
+        http::append_percent_encoded(name, parameter.name);
+        http::append_percent_encoded(value, parameter.value);
     }
     std::sort(encoded.begin(), encoded.end());
     for (std::size_t i = 0; i < encoded.size(); ++i) {

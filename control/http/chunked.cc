@@ -2,19 +2,13 @@
 
 #include <algorithm>
 
+#include "control/http/text.h"
+
 namespace penstock::http {
 namespace {
 
 // 16 digits would fill 64 bits; 15 keep every sum below overflow.
 constexpr unsigned size_digits_max = 15;
-
-int hex_value(char c) noexcept {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    const char lower = static_cast<char>(c | 0x20);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
 
 bool is_line_text(char c) noexcept {
     const auto byte = static_cast<unsigned char>(c);

@@ -4,14 +4,11 @@
 #include <array>
 #include <cstring>
 
+#include "control/http/text.h"
 #include "storage/base/check.h"
 
 namespace penstock::http {
 namespace {
-
-char to_lower(char c) noexcept {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
 
 struct Reason {
     int status;

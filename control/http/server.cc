@@ -49,15 +49,11 @@ constexpr std::size_t handed_over_max = 256;
 // what a peer that does not read costs beside the peer's own window.
 constexpr int unsent_in_kernel_bytes_max = 256 * 1024;
 
-// Written by one control thread, read by any.
-class Counter {
+// How many there are: added to on one thread, subtracted from on another, read on any.
+class SharedCount {
 public:
-    void add(std::uint64_t count = 1) noexcept {
-        value_.fetch_add(count, std::memory_order_relaxed);
-    }
-    void subtract(std::uint64_t count = 1) noexcept {
-        value_.fetch_sub(count, std::memory_order_relaxed);
-    }
+    void add() noexcept { value_.fetch_add(1, std::memory_order_relaxed); }
+    void subtract() noexcept { value_.fetch_sub(1, std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t get() const noexcept {
         return value_.load(std::memory_order_relaxed);
     }
@@ -66,11 +62,12 @@ private:
     std::atomic<std::uint64_t> value_{0};
 };
 
+// Written by one control thread, read by any.
 struct ThreadCounters {
     Counter timed_out;
     Counter refused;
     std::array<Counter, ending_count> closed;
-    Counter open;  // counted by the acceptor when it hands a connection over
+    SharedCount open;  // connections: the acceptor adds one when it hands it over
     Counter requests;
     Counter requests_http2;  // of these
     Counter guarded;

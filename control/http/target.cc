@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control/http/message.h"
+#include "control/http/text.h"
 
 namespace penstock::http {
 
@@ -16,15 +17,14 @@ std::string_view take_part(std::string_view& path) noexcept {
     return part;
 }
 
-std::optional<unsigned> hex_digit(char c) noexcept {
-    if (c >= '0' && c <= '9') {
-        return static_cast<unsigned>(c - '0');
+// Of "%41" and what follows; -1 where no escape begins.
+int escaped_byte(std::string_view text) noexcept {
+    if (text.size() < 3 || text[0] != '%') {
+        return -1;
     }
-    const char lower = static_cast<char>(c | 0x20);
-    if (lower >= 'a' && lower <= 'f') {
-        return static_cast<unsigned>(lower - 'a' + 10);
-    }
-    return std::nullopt;
+    const int high = hex_value(text[1]);
+    const int low = hex_value(text[2]);
+    return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
 // Of a presigned address; the gate has looked at them.
@@ -72,32 +72,45 @@ std::optional<std::string> decode_percent(std::string_view text) {
             out.push_back(text[i]);
             continue;
         }
-        const auto high = i + 2 < text.size() ? hex_digit(text[i + 1]) : std::nullopt;
-        const auto low = high ? hex_digit(text[i + 2]) : std::nullopt;
-        if (!low) {
+        const int byte = escaped_byte(text.substr(i));
+        if (byte < 0) {
             return std::nullopt;
         }
-        out.push_back(static_cast<char>(*high << 4 | *low));
+        out.push_back(static_cast<char>(byte));
         i += 2;
     }
     return out;
 }
 
-std::string encode_percent(std::string_view text) {
-    constexpr std::string_view plain = "-._~";
-    constexpr std::string_view hex = "0123456789ABCDEF";
+std::string decode_percent_leniently(std::string_view text) {
     std::string out;
+    out.reserve(text.size());
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const int byte = escaped_byte(text.substr(i));
+        out.push_back(byte < 0 ? text[i] : static_cast<char>(byte));
+        i += byte < 0 ? 0 : 2;
+    }
+    return out;
+}
+
+void append_percent_encoded(std::string& out, std::string_view text) {
+    static constexpr std::string_view plain = "-._~";
+    static constexpr std::string_view hex = "0123456789ABCDEF";
     for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            plain.find(c) != std::string_view::npos) {
+        if (is_letter_or_digit(c) || plain.find(c) != std::string_view::npos) {
             out.push_back(c);
         } else {
+            const auto byte = static_cast<unsigned char>(c);
             out.push_back('%');
             out.push_back(hex[byte >> 4]);
             out.push_back(hex[byte & 15]);
         }
     }
+}
+
+std::string encode_percent(std::string_view text) {
+    std::string out;
+    append_percent_encoded(out, text);
     return out;
 }
 

@@ -14,7 +14,10 @@ namespace penstock::http {
 
 // Nothing when a percent sign is not followed by two hexadecimal digits.
 [[nodiscard]] std::optional<std::string> decode_percent(std::string_view text);
+// The same, but that percent signs which begin no escape stay as they are.
+[[nodiscard]] std::string decode_percent_leniently(std::string_view text);
 // For a query: what is not a letter, a digit or one of -._~ becomes %XX, as SigV4 has it.
+void append_percent_encoded(std::string& out, std::string_view text);
 [[nodiscard]] std::string encode_percent(std::string_view text);
 
 // What stands in `path` where `pattern` has names: {"events"} for "/v1/streams/{stream_name}" and

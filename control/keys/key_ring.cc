@@ -11,6 +11,7 @@
 
 #include "control/auth/crypto.h"
 #include "control/auth/key_file.h"
+#include "control/http/text.h"
 
 namespace penstock::keys {
 
@@ -117,8 +118,7 @@ bool is_alias(std::string_view text) noexcept {
         return false;
     }
     return std::all_of(text.begin(), text.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               c == ':' || c == '/' || c == '_' || c == '-';
+        return http::is_letter_or_digit(c) || c == ':' || c == '/' || c == '_' || c == '-';
     });
 }
 
