@@ -8,7 +8,6 @@
 
 #include "control/auth/crypto.h"
 #include "control/auth/key_file.h"
-#include "control/http/text.h"
 
 namespace penstock::auth {
 
@@ -60,12 +59,6 @@ std::string random_id(std::string_view prefix) {
 }
 std::string random_secret() {
     return to_base64(random_bytes(30));  // 40 characters
-}
-
-bool is_name(std::string_view name) noexcept {
-    return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-        return http::is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
-    });
 }
 
 StoreFault catalog_fault(const Error& error) {
@@ -339,7 +332,7 @@ AccessKey CredentialStore::new_key() const {
 
 StoreResult<CredentialStore::Made> CredentialStore::make(std::string_view name,
                                                          std::string_view policy) {
-    if (!is_name(name)) {
+    if (!is_credential_name(name)) {
         return fault(Errc::invalid_argument,
                      "name: expected 1 to 64 letters, digits, '_', '.' and '-'");
     }
@@ -382,7 +375,7 @@ StoreResult<CredentialPtr> CredentialStore::change(std::string_view name,
     }
     const std::string key = std::string(credential_prefix) + std::string(name);
     while (true) {
-        const auto entry = is_name(name) ? catalog_.get(key) : fail(Errc::not_found);
+        const auto entry = is_credential_name(name) ? catalog_.get(key) : fail(Errc::not_found);
         if (!entry && entry.error().code != Errc::not_found) {
             return std::unexpected(catalog_fault(entry.error()));
         }
@@ -451,7 +444,7 @@ StoreResult<void> CredentialStore::revoke(std::string_view name) {
     }
     const std::string key = std::string(credential_prefix) + std::string(name);
     while (true) {
-        const auto entry = is_name(name) ? catalog_.get(key) : fail(Errc::not_found);
+        const auto entry = is_credential_name(name) ? catalog_.get(key) : fail(Errc::not_found);
         if (!entry) {
             if (entry.error().code != Errc::not_found) {
                 return std::unexpected(catalog_fault(entry.error()));

@@ -15,17 +15,46 @@ constexpr std::size_t pattern_bytes_max = 2048;
 
 using simdjson::dom::element;
 
+constexpr std::size_t account_digits = 12;
+constexpr std::string_view arn_prefix = "arn:aws:iam::";
+constexpr std::string_view root_suffix = ":root";
+constexpr std::string_view user_prefix = ":user/";
+
 // arn:aws:iam::000000000000:root, or the account's number alone.
 bool is_account(std::string_view principal, std::string_view account) noexcept {
-    constexpr std::string_view before = "arn:aws:iam::";
-    constexpr std::string_view after = ":root";
     return principal == account ||
-           (principal.size() == before.size() + account.size() + after.size() &&
-            principal.starts_with(before) && principal.ends_with(after) &&
-            principal.substr(before.size(), account.size()) == account);
+           (principal.size() == arn_prefix.size() + account.size() + root_suffix.size() &&
+            principal.starts_with(arn_prefix) && principal.ends_with(root_suffix) &&
+            principal.substr(arn_prefix.size(), account.size()) == account);
+}
+
+// Whether means() can ever be true of it, on a node of some account. There are no roles here, and
+// no patterns: AWS takes none either.
+bool can_be_meant(std::string_view principal) noexcept {
+    if (principal == "*") {
+        return true;
+    }
+    const bool is_arn = principal.starts_with(arn_prefix);
+    std::string_view rest = is_arn ? principal.substr(arn_prefix.size()) : principal;
+    const std::string_view account = rest.substr(0, account_digits);
+    rest.remove_prefix(account.size());
+    if (account.size() != account_digits ||
+        !std::all_of(account.begin(), account.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+        return false;
+    }
+    if (!is_arn || rest == root_suffix) {
+        return is_arn || rest.empty();
+    }
+    return rest.starts_with(user_prefix) && is_credential_name(rest.substr(user_prefix.size()));
 }
 
 }  // namespace
+
+bool is_credential_name(std::string_view name) noexcept {
+    return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+        return http::is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
+    });
+}
 
 bool matches(std::string_view pattern, std::string_view text, bool ignoring_case) noexcept {
     // The last '*' seen takes one character more each time that what follows does not fit.
@@ -98,6 +127,10 @@ public:
     }
 
 private:
+    [[nodiscard]] bool is_of_resource() const noexcept {
+        return out_.kind_ != Policy::Kind::of_credential;
+    }
+
     bool refuse(std::string problem) {
         problem_ = std::move(problem);
         return false;
@@ -149,7 +182,7 @@ private:
                 if (!read_patterns(where + std::string(key), inner, statement.resources)) {
                     return false;
                 }
-            } else if (key == "Principal" && out_.kind_ == Policy::Kind::of_resource) {
+            } else if (key == "Principal" && is_of_resource()) {
                 if (!read_principal(where, inner, statement.principals)) {
                     return false;
                 }
@@ -157,13 +190,13 @@ private:
                 return refuse(where + "found '" + std::string(key) +
                               "', which is not supported; expected Effect, Action or NotAction, "
                               "Resource or NotResource" +
-                              (out_.kind_ == Policy::Kind::of_resource ? ", Principal" : ""));
+                              (is_of_resource() ? ", Principal" : ""));
             }
         }
         if (!has_effect || statement.actions.empty() || statement.resources.empty()) {
             return refuse(where + "expected Effect, Action or NotAction, Resource or NotResource");
         }
-        if (out_.kind_ == Policy::Kind::of_resource && statement.principals.empty()) {
+        if (is_of_resource() && statement.principals.empty()) {
             return refuse(where + "Principal: not given; expected \"*\" or {\"AWS\": [...]}");
         }
         out_.statements_.push_back(std::move(statement));
@@ -217,7 +250,12 @@ private:
                 return false;
             }
         }
-        return true;
+        const auto nobody = std::find_if_not(out.begin(), out.end(), can_be_meant);
+        return nobody == out.end() || out_.kind_ == Policy::Kind::of_resource_kept ||
+               refuse(where + "Principal: found '" + http::shown(*nobody) +
+                      "', which nobody here can be; expected \"*\", an account (its 12 digits, or "
+                      "arn:aws:iam::ACCOUNT:root) or arn:aws:iam::ACCOUNT:user/NAME with a "
+                      "credential's name");
     }
 
     Policy& out_;

@@ -35,16 +35,6 @@ Refusal incomplete(std::string message) {
     return {Reason::incomplete, std::move(message)};
 }
 
-// A peer's text in an answer: short, and printable ASCII only.
-std::string shown(std::string_view text) {
-    constexpr std::size_t shown_max = 256;
-    std::string out;
-    for (const char c : text.substr(0, shown_max)) {
-        out.push_back(c >= ' ' && c <= '~' ? c : '?');
-    }
-    return out;
-}
-
 std::optional<unsigned> digits(std::string_view text) noexcept {
     unsigned number = 0;
     for (const char c : text) {
@@ -191,7 +181,7 @@ std::optional<Refusal> finish_claim(Claim& claim) {
         return incomplete(
             "Credential must have exactly 5 slash-delimited elements, e.g. "
             "keyid/date/region/service/term, got '" +
-            shown(claim.credential) + "'");
+            http::shown(claim.credential) + "'");
     }
     if (std::ranges::count(claim.signed_headers, ';') >=
         static_cast<std::ptrdiff_t>(signed_headers_max)) {
@@ -358,7 +348,7 @@ std::expected<Claim, Refusal> SignatureReader::read_header(const http::HttpReque
             "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ";
     }
     if (!missing.empty()) {
-        return std::unexpected(incomplete(missing + "Authorization=" + shown(authorization)));
+        return std::unexpected(incomplete(missing + "Authorization=" + http::shown(authorization)));
     }
     if (auto refusal = finish_claim(claim)) {
         return std::unexpected(std::move(*refusal));
@@ -369,7 +359,7 @@ std::expected<Claim, Refusal> SignatureReader::read_header(const http::HttpReque
     }
     if (!time_s) {
         return std::unexpected(incomplete("Date must be in ISO-8601 'basic format'. Got '" +
-                                          shown(time.empty() ? date : time) +
+                                          http::shown(time.empty() ? date : time) +
                                           "'. See http://en.wikipedia.org/wiki/ISO_8601"));
     }
     claim.time_s = *time_s;
@@ -393,7 +383,7 @@ std::expected<Claim, Refusal> SignatureReader::read_presigned() {
     }
     if (parameter("X-Amz-Algorithm") != algorithm) {
         return std::unexpected(incomplete("Unsupported AWS 'algorithm': '" +
-                                          shown(parameter("X-Amz-Algorithm")) + "'."));
+                                          http::shown(parameter("X-Amz-Algorithm")) + "'."));
     }
     claim.credential = parameter("X-Amz-Credential");
     claim.signed_headers = parameter("X-Amz-SignedHeaders");
@@ -405,7 +395,7 @@ std::expected<Claim, Refusal> SignatureReader::read_presigned() {
     const auto time_s = from_basic_time(parameter("X-Amz-Date"));
     if (!time_s) {
         return std::unexpected(incomplete("X-Amz-Date must be in ISO-8601 'basic format'. Got '" +
-                                          shown(parameter("X-Amz-Date")) +
+                                          http::shown(parameter("X-Amz-Date")) +
                                           "'. See http://en.wikipedia.org/wiki/ISO_8601"));
     }
     claim.time_s = *time_s;
@@ -420,7 +410,7 @@ std::expected<Claim, Refusal> SignatureReader::read_presigned() {
             claim.life_s > presigned_life_max_s) {
             return std::unexpected(incomplete(
                 "X-Amz-Expires must be a number of seconds from 1 to " +
-                std::to_string(presigned_life_max_s) + ": found '" + shown(life) + "'."));
+                std::to_string(presigned_life_max_s) + ": found '" + http::shown(life) + "'."));
         }
     }
     return claim;
@@ -434,8 +424,8 @@ std::optional<Refusal> SignatureReader::check_scope(const Claim& claim, std::str
         return Refusal{Reason::wrong_scope, std::move(message)};
     };
     if (claim.region != region) {
-        return wrong("Credential should be scoped to a valid region, not '" + shown(claim.region) +
-                     "'.");
+        return wrong("Credential should be scoped to a valid region, not '" +
+                     http::shown(claim.region) + "'.");
     }
     if (claim.service != service) {
         return wrong("Credential should be scoped to correct service: '" + std::string(service) +
@@ -452,7 +442,7 @@ std::optional<Refusal> SignatureReader::check_scope(const Claim& claim, std::str
         return wrong(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from "
             "HTTP: '" +
-            shown(claim.date) + "' != '" + std::string(day) + "', from '" +
+            http::shown(claim.date) + "' != '" + std::string(day) + "', from '" +
             std::string(claim.time.data(), claim.time.size()) + "'.");
     }
     return std::nullopt;
@@ -492,7 +482,7 @@ std::optional<Refusal> SignatureReader::check_signed_headers(const http::HttpReq
     for (const http::HeaderField& field : request.headers) {
         if (starts_with_ignoring_case(field.name, "x-amz-") &&
             !is_signed(claim.signed_headers, field.name)) {
-            return Refusal{Reason::not_signed, "'" + shown(field.name) +
+            return Refusal{Reason::not_signed, "'" + http::shown(field.name) +
                                                    "' must be a 'SignedHeader' in the AWS "
                                                    "Authorization."};
         }

@@ -1,8 +1,11 @@
-// Single characters of what peers send: header names, hexadecimal digits, percent escapes.
+// Characters of what peers send: header names, hexadecimal digits, what of them may be shown.
 //
 // Runs on: any thread.
 // Guarantees: ASCII alone, whatever the process' locale says.
 #pragma once
+
+#include <string>
+#include <string_view>
 
 namespace penstock::http {
 
@@ -21,6 +24,16 @@ namespace penstock::http {
     }
     const char lower = to_lower(c);
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// A peer's text in a line for people: short, and printable ASCII only.
+[[nodiscard]] inline std::string shown(std::string_view text) {
+    constexpr std::size_t shown_max = 256;
+    std::string out;
+    for (const char c : text.substr(0, shown_max)) {
+        out.push_back(c >= ' ' && c <= '~' ? c : '?');
+    }
+    return out;
 }
 
 }  // namespace penstock::http

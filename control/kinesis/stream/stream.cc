@@ -498,7 +498,7 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(Stream stream,
     view->lanes_ = lanes;
     const Stream& s = view->stream_;
     if (!s.resource_policy.empty()) {
-        auto policy = auth::Policy::parse(s.resource_policy, auth::Policy::Kind::of_resource);
+        auto policy = auth::Policy::parse(s.resource_policy, auth::Policy::Kind::of_resource_kept);
         if (!policy) {
             return fail(Errc::corrupt);
         }
@@ -518,7 +518,7 @@ Result<std::shared_ptr<const StreamView>> StreamView::make(Stream stream,
             continue;
         }
         auto policy =
-            auth::Policy::parse(consumer.resource_policy, auth::Policy::Kind::of_resource);
+            auth::Policy::parse(consumer.resource_policy, auth::Policy::Kind::of_resource_kept);
         if (!policy) {
             return fail(Errc::corrupt);
         }

@@ -97,6 +97,56 @@ TEST(PolicyDecision, AResourcesPolicySaysWhom) {
               Decision::none);
 }
 
+TEST(PolicyText, APrincipalThatNobodyCanBeIsRefused) {
+    const auto parse = [](const std::string& principal, Policy::Kind kind) {
+        return Policy::parse(statement(R"({"Effect":"Deny","Action":"*","Resource":"*",)"
+                                       R"("Principal":{"AWS":["*",")" +
+                                       principal + "\"]}}"),
+                             kind);
+    };
+    const std::string user = "arn:aws:iam::000000000000:user/";
+    for (const std::string& principal :
+         {std::string("*"), std::string("123456789012"),
+          std::string("arn:aws:iam::123456789012:root"), user + "reader", user + "A.b_c-1",
+          user + std::string(64, 'n')}) {
+        EXPECT_TRUE(parse(principal, Policy::Kind::of_resource)) << principal;
+    }
+    for (const std::string& principal :
+         {user + "*",
+          user + "read?r",
+          user,
+          user + "team/reader",
+          user + "a b",
+          user + std::string(65, 'n'),
+          std::string("reader"),
+          std::string("user/reader"),
+          std::string("12345678901"),
+          std::string("1234567890123"),
+          std::string("12345678901x"),
+          std::string("arn:aws:iam::000000000000:role/reader"),
+          std::string("arn:aws:sts::000000000000:assumed-role/reader/session"),
+          std::string("arn:aws:iam::000000000000:root/reader"),
+          std::string("arn:aws:iam::000000000000:Root"),
+          std::string("arn:aws:iam::000000000000"),
+          std::string("arn:aws:iam:::user/reader"),
+          std::string("arn:aws:iam::*:root"),
+          std::string("arn:aws-cn:iam::000000000000:user/reader"),
+          std::string("arn:aws:iam:us-east-1:000000000000:user/reader"),
+          std::string("AIDAJQABLZS4A3QDU576Q"),
+          std::string(" *"),
+          std::string("**"),
+          std::string("line\\nbreak")}) {
+        const auto policy = parse(principal, Policy::Kind::of_resource);
+        ASSERT_FALSE(policy) << principal;
+        EXPECT_NE(policy.error().find("Statement 1: Principal: found '"), std::string::npos)
+            << policy.error();
+        EXPECT_NE(policy.error().find("which nobody here can be; expected"), std::string::npos);
+        EXPECT_EQ(policy.error().find('\n'), std::string::npos);
+        // What an earlier build took is kept, and means nobody.
+        EXPECT_TRUE(parse(principal, Policy::Kind::of_resource_kept)) << principal;
+    }
+}
+
 TEST(PolicyText, WhatCannotBeExpressedIsRefused) {
     const std::string fine = R"("Effect":"Allow","Action":"*","Resource":"*")";
     const std::vector<std::pair<std::string, std::string>> table{

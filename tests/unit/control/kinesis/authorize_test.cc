@@ -283,6 +283,26 @@ TEST_F(AuthorizeTest, PoliciesOfConsumersAreKeptAndEnforced) {
         << "registered at another time";
 }
 
+TEST_F(AuthorizeTest, APolicyWhosePrincipalNobodyCanBeIsRefusedAndOneThatStandsIsKept) {
+    const auto admin = make("admin", allow("*", "*"));
+    const std::string old = R"({"Statement":{"Effect":"Deny","Action":"kinesis:PutRecord",)"
+                            R"("Resource":"*","Principal":{"AWS":"reader"}}})";
+    // As an earlier build did.
+    ASSERT_TRUE(store->set_resource_policy("there", old));
+    ASSERT_NE(store->find("there"), nullptr);
+    EXPECT_EQ(store->find("there")->stream().resource_policy, old);
+    EXPECT_EQ(ask(admin, "PutRecord", body_of("PutRecord", "there")).status, 200);
+    const Answer put =
+        ask(admin, "PutResourcePolicy",
+            R"({"ResourceARN":")" + arn +
+                R"(there","Policy":"{\"Statement\":{\"Effect\":\"Deny\",\"Action\":\"*\",)"
+                R"(\"Resource\":\"*\",\"Principal\":{\"AWS\":\"reader\"}}}"})");
+    EXPECT_EQ(put.type(), "InvalidArgumentException");
+    EXPECT_NE(put.message().find("found 'reader', which nobody here can be"), std::string::npos)
+        << put.body;
+    EXPECT_EQ(store->find("there")->stream().resource_policy, old);
+}
+
 TEST_F(AuthorizeTest, AStreamsPolicyOutlivesARestartAndGoesWithTheStream) {
     const auto admin = make("admin", allow("*", "*"));
     const std::string body =
