@@ -219,6 +219,7 @@ std::string CredentialStore::load() {
     if (!entries) {
         return "credentials: the catalog cannot be read: " + describe(entries.error());
     }
+    ByName by_name;
     for (const CatalogEntry& entry : *entries) {
         auto credential = unseal_credential(entry.key, entry.value);
         if (!credential) {
@@ -228,8 +229,10 @@ std::string CredentialStore::load() {
                           "made again");
             continue;
         }
-        replace(credential->name, credential);
+        std::string name = credential->name;
+        by_name.insert_or_assign(std::move(name), std::move(credential));
     }
+    publish(std::move(by_name));
     return {};
 }
 
@@ -239,19 +242,30 @@ std::shared_ptr<const CredentialTable> CredentialStore::table() const {
 }
 
 void CredentialStore::replace(std::string_view name, CredentialPtr credential) {
-    auto table = std::make_shared<CredentialTable>();
-    const std::lock_guard lock(table_mutex_);
-    table->by_name = table_->by_name;
-    table->by_name.erase(std::string(name));
+    const std::lock_guard lock(replace_mutex_);
+    ByName by_name = table()->by_name;
     if (credential) {
-        table->by_name.emplace(name, std::move(credential));
+        by_name.insert_or_assign(std::string(name), std::move(credential));
+    } else {
+        by_name.erase(std::string(name));
     }
-    for (const auto& [own_name, own] : table->by_name) {
-        for (const AccessKey& key : own->keys) {
-            table->by_key.emplace(key.id, CredentialTable::Found{own, &key});
+    publish(std::move(by_name));
+}
+
+void CredentialStore::publish(ByName&& by_name) {
+    auto made = std::make_shared<CredentialTable>();
+    made->by_name = std::move(by_name);
+    for (const auto& [name, credential] : made->by_name) {
+        for (const AccessKey& key : credential->keys) {
+            made->by_key.emplace(key.id, CredentialTable::Found{credential, &key});
         }
     }
-    table_ = std::move(table);
+    // The one before is freed behind the lock, if nobody uses it.
+    std::shared_ptr<const CredentialTable> table = std::move(made);
+    {
+        const std::lock_guard lock(table_mutex_);
+        table_.swap(table);
+    }
     version_.fetch_add(1, std::memory_order_release);
 }
 

@@ -149,7 +149,9 @@ private:
     [[nodiscard]] StoreResult<CredentialPtr> change(std::string_view name,
                                                     const std::function<void(Credential&)>& edit);
     void on_event(const CatalogEvent& event);
+    using ByName = decltype(CredentialTable::by_name);
     void replace(std::string_view name, CredentialPtr credential);
+    void publish(ByName&& by_name);
     [[nodiscard]] AccessKey new_key() const;
     void say(bool urgent, const std::string& line) const;
 
@@ -164,6 +166,8 @@ private:
     std::mutex make_mutex_;
 
     std::atomic<std::uint64_t> version_{1};
+    std::mutex replace_mutex_;  // one table is made from the one before
+    // Held for as long as it takes to copy a pointer: control threads wait for it.
     mutable std::mutex table_mutex_;
     std::shared_ptr<const CredentialTable> table_;
     std::unique_ptr<Catalog::Watch> watch_;

@@ -25,6 +25,26 @@ TEST_F(CredentialTest, MadeOnesOutliveARestart) {
     EXPECT_EQ(found.credential->policy->decide("any:Thing", "any"), Decision::allow);
 }
 
+// A table for each would make the start take a time that grows with the square of their number.
+TEST_F(CredentialTest, AStartMakesOneTableOfAllCredentials) {
+    std::vector<AccessKey> keys;
+    for (int i = 0; i < 20; ++i) {
+        keys.push_back(make("c" + std::to_string(i)).key);
+    }
+    ASSERT_TRUE(store->rotate("c7", 60));
+    const std::uint64_t changes = 21;
+    EXPECT_EQ(store->version(), 2 + changes);
+    EXPECT_EQ(open(), "");
+    EXPECT_EQ(store->version(), 2U);
+    const auto table = store->table();
+    EXPECT_EQ(table->by_name.size(), 20U);
+    EXPECT_EQ(table->by_key.size(), 21U);
+    for (const AccessKey& key : keys) {
+        ASSERT_TRUE(table->by_key.contains(key.id));
+        EXPECT_EQ(table->by_key.at(key.id).key->secret, key.secret);
+    }
+}
+
 TEST_F(CredentialTest, NoSecretStandsInTheCatalogOrTheLog) {
     const auto made = make("reader");
     const auto rotated = store->rotate("reader", 60);
