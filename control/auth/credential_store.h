@@ -32,6 +32,8 @@
 namespace penstock::auth {
 
 inline constexpr std::size_t credentials_max = 10'000;
+// The action that the gate refuses to sessions.
+inline constexpr std::string_view make_session_action = "penstock:MakeSession";
 inline constexpr std::int64_t session_life_min_s = 60;
 inline constexpr std::int64_t session_life_max_s = 36 * 3600;
 inline constexpr std::int64_t keep_old_max_s = 30 * 24 * 3600;

@@ -64,7 +64,7 @@ constexpr std::array routes{
     CredentialRoute{"DELETE", "/v1/credentials/{name}", "penstock:RevokeCredential"},
     CredentialRoute{"PUT", "/v1/credentials/{name}/policy", "penstock:SetCredentialPolicy"},
     CredentialRoute{"POST", "/v1/credentials/{name}/rotate", "penstock:RotateCredential"},
-    CredentialRoute{"POST", "/v1/credentials/{name}/sessions", "penstock:MakeSession"},
+    CredentialRoute{"POST", "/v1/credentials/{name}/sessions", make_session_action},
 };
 
 struct Wanted {
@@ -203,7 +203,7 @@ http::HttpResponse CredentialsPage::answer(const http::HttpRequest& request) {
     if (action == "penstock:RotateCredential") {
         return rotate(name, body);
     }
-    if (action == "penstock:MakeSession") {
+    if (action == make_session_action) {
         return make_session(name, body);
     }
     if (action == "penstock:RevokeCredential") {

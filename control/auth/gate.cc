@@ -74,7 +74,7 @@ std::expected<Caller, Refusal> Gate::decide(const http::HttpRequest& request) {
     if (auto refusal = reader_.check_signature(request, *claim, signer.key)) {
         return std::unexpected(std::move(*refusal));
     }
-    Caller caller{signer.credential, signer.session_policy, region};
+    Caller caller{signer.credential, signer.session_policy, region, !signer.token.empty()};
     if (fresh) {
         if (signers_.size() >= signers_max) {
             signers_.clear();
@@ -124,6 +124,12 @@ std::expected<Gate::Signer, Refusal> Gate::find_signer(const Claim& claim) const
 std::optional<Refusal> Gate::authorize(const Caller& caller, std::string_view action,
                                        std::string_view resource, const Policy* resource_policy) {
     const Credential& credential = *caller.credential;
+    // Another session would have neither the policy nor the end of this one.
+    if (caller.is_session && action == make_session_action) {
+        return count({Reason::denied, "Cannot call " + std::string(action) +
+                                          " with session credentials; sign with a key of " +
+                                          credential.name});
+    }
     const Decision own = credential.policy->decide(action, resource);
     const Decision session =
         caller.session_policy ? caller.session_policy->decide(action, resource) : Decision::allow;

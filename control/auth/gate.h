@@ -32,6 +32,7 @@ struct Caller {
     CredentialPtr credential;
     std::shared_ptr<const Policy> session_policy;  // narrows the credential's; may be null
     std::string region;                            // that the request was signed for
+    bool is_session = false;                       // it came with a session's token
 };
 
 struct GateOptions {

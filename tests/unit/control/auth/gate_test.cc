@@ -164,6 +164,28 @@ TEST_F(GateTest, ASessionNeedsItsTokenAndEndsWithIt) {
     EXPECT_EQ(gate.refused(Reason::expired_token), 1U);
 }
 
+TEST_F(GateTest, ASessionMakesNoSession) {
+    const auto made = make("a");
+    for (const std::string_view policy : {std::string_view{}, admin_policy}) {
+        const auto session = store->make_session("a", 60, policy);
+        TestRequest request = signed_by({session->key_id, session->secret, 0, 0});
+        request.headers.emplace_back("X-Amz-Security-Token", session->token);
+        // Also once its signer is known.
+        for (int i = 0; i < 2; ++i) {
+            const auto caller = gate.check(*request.make());
+            ASSERT_TRUE(caller);
+            EXPECT_EQ(authorize(*caller, "penstock:MakeSession"),
+                      "Cannot call penstock:MakeSession with session credentials; sign with a key "
+                      "of a");
+            EXPECT_EQ(authorize(*caller, "penstock:ListCredentials"), "");
+        }
+    }
+    EXPECT_EQ(gate.refused(Reason::denied), 4U);
+    const auto caller = gate.check(*signed_by(made.key).make());
+    ASSERT_TRUE(caller);
+    EXPECT_EQ(authorize(*caller, "penstock:MakeSession"), "");
+}
+
 TEST_F(GateTest, DefaultIsToDenyAndADenialWins) {
     const auto nothing = make("nothing", R"({"Statement":[]})");
     const auto reader =
@@ -215,7 +237,7 @@ TEST_F(GateTest, ASessionsPolicyOnlyNarrows) {
     const auto open = [&](std::string_view policy) {
         const auto session = store->make_session("reader", 60, policy);
         const auto opened = store->open_session(session->key_id, session->token);
-        return Caller{opened->credential, opened->policy, ""};
+        return Caller{opened->credential, opened->policy, "", true};
     };
     const Caller wide = open(admin_policy);
     EXPECT_EQ(authorize(wide, "kinesis:GetRecords"), "");
