@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "control/auth/crypto.h"
+#include "control/auth/secret_file.h"
 
 namespace penstock::auth {
 
@@ -17,22 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t key_bytes = 32;
-
-class File {
-public:
-    explicit File(int fd) noexcept : fd_(fd) {}
-    ~File() {
-        if (fd_ >= 0) {
-            ::close(fd_);
-        }
-    }
-    File(const File&) = delete;
-    File& operator=(const File&) = delete;
-    [[nodiscard]] int fd() const noexcept { return fd_; }
-
-private:
-    int fd_;
-};
 
 std::unexpected<KeyFileProblem> refused(std::string why) {
     return std::unexpected(KeyFileProblem{KeyFileFault::refused, std::move(why)});
@@ -72,7 +57,7 @@ std::expected<std::string, KeyFileProblem> read_secret_file(
     if (std::string problem = place_problem(path, data_directories); !problem.empty()) {
         return refused(std::move(problem));
     }
-    const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (file.fd() < 0) {
         const int code = errno;
         return std::unexpected(
@@ -131,24 +116,9 @@ std::expected<std::string, KeyFileProblem> make_key_file(
     if (std::string problem = place_problem(path, data_directories); !problem.empty()) {
         return refused(std::move(problem));
     }
-    const std::string parent = fs::path(path).parent_path().string();
-    if (!parent.empty()) {
-        // One level only: further up, a directory that is missing is a mistake or a mount.
-        static_cast<void>(::mkdir(parent.c_str(), 0700));
-    }
-    const File file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (file.fd() < 0) {
-        return refused(std::string("cannot be made: ") + std::strerror(errno));
-    }
     const std::string key = random_bytes(key_bytes);
-    const std::string line = to_hex(key) + "\n";
-    const File directory(
-        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (::write(file.fd(), line.data(), line.size()) != static_cast<ssize_t>(line.size()) ||
-        ::fsync(file.fd()) != 0 || directory.fd() < 0 || ::fsync(directory.fd()) != 0) {
-        const int code = errno;
-        ::unlink(path.c_str());
-        return refused(std::string("cannot be written: ") + std::strerror(code));
+    if (auto written = write_secret_file(path, to_hex(key) + "\n", IfThere::refuse); !written) {
+        return refused(std::move(written.error()));
     }
     return key;
 }

@@ -1,16 +1,10 @@
 #include "control/keys/key_ring.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 
 #include "control/auth/crypto.h"
 #include "control/auth/key_file.h"
+#include "control/auth/secret_file.h"
 #include "control/http/text.h"
 
 namespace penstock::keys {
@@ -68,33 +62,6 @@ std::string random_id() {
     const std::string digits = auth::to_hex(auth::random_bytes(16));
     return digits.substr(0, 8) + "-" + digits.substr(8, 4) + "-4" + digits.substr(13, 3) + "-8" +
            digits.substr(17, 3) + "-" + digits.substr(20);
-}
-
-class Descriptor {
-public:
-    explicit Descriptor(int fd) noexcept : fd_(fd) {}
-    ~Descriptor() {
-        if (fd_ >= 0) {
-            ::close(fd_);
-        }
-    }
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    [[nodiscard]] int fd() const noexcept { return fd_; }
-
-private:
-    int fd_;
-};
-
-bool write_all(int fd, std::string_view text) noexcept {
-    while (!text.empty()) {
-        const ssize_t done = ::write(fd, text.data(), text.size());
-        if (done < 0 && errno != EINTR) {
-            return false;
-        }
-        text.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(done, 0)));
-    }
-    return true;
 }
 
 }  // namespace
@@ -274,31 +241,7 @@ std::expected<KeyRing, std::string> read_key_ring(const std::string& path,
 }
 
 std::expected<void, std::string> write_key_ring(const std::string& path, const KeyRing& ring) {
-    const std::string parent = std::filesystem::path(path).parent_path().string();
-    if (!parent.empty()) {
-        // One level only: further up, a directory that is missing is a mistake or a mount.
-        static_cast<void>(::mkdir(parent.c_str(), 0700));
-    }
-    const std::string text = ring.to_text();
-    std::string fresh = path + ".XXXXXX";
-    const Descriptor file(::mkostemp(fresh.data(), O_CLOEXEC));  // mode 0600
-    if (file.fd() < 0) {
-        return std::unexpected(std::string("cannot be written: ") + std::strerror(errno));
-    }
-    const Descriptor directory(
-        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    // Who owns the file goes on to.
-    struct stat before{};
-    const bool keeps_owner = ::stat(path.c_str(), &before) == 0;
-    if (!write_all(file.fd(), text) ||
-        (keeps_owner && ::fchown(file.fd(), before.st_uid, before.st_gid) != 0) ||
-        ::fsync(file.fd()) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0 ||
-        directory.fd() < 0 || ::fsync(directory.fd()) != 0) {
-        const int code = errno;
-        ::unlink(fresh.c_str());
-        return std::unexpected(std::string("cannot be written: ") + std::strerror(code));
-    }
-    return {};
+    return auth::write_secret_file(path, ring.to_text(), auth::IfThere::replace);
 }
 
 }  // namespace penstock::keys

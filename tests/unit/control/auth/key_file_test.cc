@@ -1,7 +1,9 @@
 #include "control/auth/key_file.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -31,8 +33,30 @@ TEST(KeyFile, IsMadeForItsOwnerAloneAndReadAgain) {
     EXPECT_EQ(info.st_mode & 0777, 0600U);
     EXPECT_EQ(read_key_file(path, data), *made);
     // One that is there is never written over.
-    EXPECT_FALSE(make_key_file(path, data));
+    const auto again = make_key_file(path, data);
+    ASSERT_FALSE(again);
+    EXPECT_EQ(again.error().why, "cannot be written: File exists");
     EXPECT_EQ(read_key_file(path, data), *made);
+    // And nothing is left beside it.
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(scratch.path("")),
+                            std::filesystem::directory_iterator()),
+              1);
+}
+
+TEST(KeyFile, IsThereWholeOrNotAtAllAlsoWhenTheDriveIsFull) {
+    const Scratch scratch;
+    const rlimit none{0, RLIM_INFINITY};
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+    const auto on_signal = std::signal(SIGXFSZ, SIG_IGN);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
+    const auto made = make_key_file(scratch.path("etc/key"), {});
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, on_signal);
+    ASSERT_FALSE(made);
+    EXPECT_EQ(made.error().why, "cannot be written: File too large");
+    EXPECT_TRUE(std::filesystem::is_empty(scratch.path("etc")));
+    EXPECT_TRUE(make_key_file(scratch.path("etc/key"), {}));
 }
 
 TEST(KeyFile, HasNoPlaceAmongTheData) {
