@@ -1,6 +1,14 @@
 #include "control/keys/key_ring.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
 
 #include "control/auth/crypto.h"
 #include "control/auth/key_file.h"
@@ -62,6 +70,63 @@ std::string random_id() {
     const std::string digits = auth::to_hex(auth::random_bytes(16));
     return digits.substr(0, 8) + "-" + digits.substr(8, 4) + "-4" + digits.substr(13, 3) + "-8" +
            digits.substr(17, 3) + "-" + digits.substr(20);
+}
+
+struct LockedFile {
+    auth::Descriptor file;  // its lock ends with it
+    bool made = false;
+};
+
+std::unexpected<std::string> cannot(const char* what) {
+    const int code = errno;
+    return std::unexpected(std::string("cannot be ") + what + ": " + std::strerror(code));
+}
+
+// Whether `fd` is what stands at `path`.
+bool is_at(int fd, const std::string& path) noexcept {
+    struct stat opened{};
+    struct stat there{};
+    return ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &there) == 0 &&
+           opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
+}
+
+// The lock is on the file itself, which nobody but its owner may open: so nobody else can hold it.
+// Since a change replaces the file, the one that was waited for may not be the one that is there
+// when the wait is over. Nothing: there is no file, and none was to be made.
+std::expected<std::optional<LockedFile>, std::string> lock_file(const std::string& path,
+                                                                bool may_make) {
+    constexpr int tries_max = 1000;
+    for (int i = 0; i < tries_max; ++i) {
+        LockedFile locked{auth::Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), false};
+        if (locked.file.fd() < 0 && errno == ENOENT) {
+            if (!may_make) {
+                return std::nullopt;
+            }
+            if (auto directory = auth::make_directory_of(path); !directory) {
+                return std::unexpected(std::move(directory.error()));
+            }
+            locked.file = auth::Descriptor(
+                ::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+            if (locked.file.fd() < 0 && errno == EEXIST) {
+                continue;  // somebody else made it just now
+            }
+            locked.made = true;
+        }
+        if (locked.file.fd() < 0) {
+            return cannot(locked.made ? "made" : "read");
+        }
+        while (::flock(locked.file.fd(), LOCK_EX) != 0) {
+            if (errno != EINTR) {
+                return cannot("locked");
+            }
+        }
+        if (is_at(locked.file.fd(), path)) {
+            return locked;
+        }
+    }
+    return std::unexpected("was replaced " + std::to_string(tries_max) +
+                           " times while this command waited for it; see who changes it, and try "
+                           "again");
 }
 
 }  // namespace
@@ -242,6 +307,30 @@ std::expected<KeyRing, std::string> read_key_ring(const std::string& path,
 
 std::expected<void, std::string> write_key_ring(const std::string& path, const KeyRing& ring) {
     return auth::write_secret_file(path, ring.to_text(), auth::IfThere::replace);
+}
+
+std::expected<void, std::string> change_key_ring(
+    const std::string& path, bool may_make,
+    const std::function<std::expected<void, std::string>(KeyRing&)>& edit) {
+    const auto locked = lock_file(path, may_make);
+    if (!locked) {
+        return std::unexpected(locked.error());
+    }
+    const auto change = [&]() -> std::expected<void, std::string> {
+        auto ring = read_key_ring(path, {});
+        if (!ring) {
+            return std::unexpected(std::move(ring.error()));
+        }
+        if (auto edited = edit(*ring); !edited) {
+            return edited;
+        }
+        return write_key_ring(path, *ring);
+    };
+    auto done = change();
+    if (!done && *locked && (*locked)->made) {
+        ::unlink(path.c_str());
+    }
+    return done;
 }
 
 }  // namespace penstock::keys

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <expected>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,5 +69,12 @@ private:
 // Replaces the file, or makes it, durably: after a crash it is the one before or the new one.
 [[nodiscard]] std::expected<void, std::string> write_key_ring(const std::string& path,
                                                               const KeyRing& ring);
+
+// Reads the file, has `edit` change what it holds, and replaces it, while others who would do the
+// same wait. `may_make`: a file that is missing is one without keys. Nothing is changed, or made,
+// where `edit` gives an error.
+[[nodiscard]] std::expected<void, std::string> change_key_ring(
+    const std::string& path, bool may_make,
+    const std::function<std::expected<void, std::string>(KeyRing&)>& edit);
 
 }  // namespace penstock::keys

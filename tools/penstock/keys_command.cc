@@ -1,8 +1,5 @@
 #include "tools/penstock/keys_command.h"
 
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <expected>
 
 #include "control/keys/key_ring.h"
@@ -15,15 +12,6 @@ using keys::Key;
 using keys::KeyRing;
 
 constexpr const char* tell_node = "A running node uses it once it gets a SIGHUP.\n";
-
-std::expected<KeyRing, std::string> read_or_begin(const KeysArguments& arguments) {
-    struct stat info{};
-    if (arguments.action == KeysAction::make && ::stat(arguments.file.c_str(), &info) != 0 &&
-        errno == ENOENT) {
-        return KeyRing();
-    }
-    return keys::read_key_ring(arguments.file, {});
-}
 
 // Aliases are good wherever an id is.
 std::string id_of(const KeyRing& ring, const std::string& name) {
@@ -106,25 +94,32 @@ int run_keys(const KeysArguments& arguments, std::ostream& out, std::ostream& er
         err << "penstock keys: " << why << '\n';
         return 1;
     };
-    auto ring = read_or_begin(arguments);
-    if (!ring) {
-        return refuse(arguments.file + ": " + ring.error());
-    }
     if (arguments.action == KeysAction::list) {
+        const auto ring = keys::read_key_ring(arguments.file, {});
+        if (!ring) {
+            return refuse(arguments.file + ": " + ring.error());
+        }
         list(*ring, arguments.json, out);
         return 0;
     }
-    const auto id = change(arguments, *ring);
-    if (!id) {
-        return refuse(id.error());
-    }
-    if (const auto written = keys::write_key_ring(arguments.file, *ring); !written) {
-        return refuse(arguments.file + ": " + written.error());
+    std::string id;
+    const auto edit = [&](KeyRing& ring) -> std::expected<void, std::string> {
+        auto done = change(arguments, ring);
+        if (!done) {
+            return std::unexpected(std::move(done.error()));
+        }
+        id = std::move(*done);
+        return {};
+    };
+    const auto changed =
+        keys::change_key_ring(arguments.file, arguments.action == KeysAction::make, edit);
+    if (!changed) {
+        return refuse(arguments.file + ": " + changed.error());
     }
     if (arguments.action == KeysAction::make && arguments.json) {
-        out << R"({"id":")" << *id << "\"}\n";
+        out << R"({"id":")" << id << "\"}\n";
     } else if (arguments.action == KeysAction::make) {
-        out << *id << '\n';
+        out << id << '\n';
         err << "Keep a copy of " << arguments.file
             << " away from the data: nothing that is sealed with its keys can be read without it. "
             << tell_node;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -103,6 +104,54 @@ TEST(KeyRing, ItsFileIsItsOwnersAndNotAmongTheData) {
     ::chmod(path.c_str(), 0600);
     const std::vector<std::string> around{scratch.path("")};
     EXPECT_NE(read_key_ring(path, around).error().find("within the data directory"),
+              std::string::npos);
+}
+
+TEST(KeyRing, ChangesAtTheSameTimeLoseNoKey) {
+    const auth::Scratch scratch;
+    const std::string path = scratch.path("etc/keys");
+    constexpr int threads = 4;
+    constexpr int keys_of_each = 10;
+    std::vector<std::thread> makers;
+    for (int i = 0; i < threads; ++i) {
+        makers.emplace_back([&path] {
+            for (int k = 0; k < keys_of_each; ++k) {
+                const auto make = [](KeyRing& ring) -> std::expected<void, std::string> {
+                    EXPECT_TRUE(ring.make_key({}));
+                    return {};
+                };
+                const auto done = change_key_ring(path, true, make);
+                EXPECT_TRUE(done) << done.error();
+            }
+        });
+    }
+    for (std::thread& maker : makers) {
+        maker.join();
+    }
+    const auto ring = read_key_ring(path, {});
+    ASSERT_TRUE(ring) << ring.error();
+    EXPECT_EQ(ring->keys().size(), static_cast<std::size_t>(threads * keys_of_each));
+}
+
+TEST(KeyRing, AChangeThatIsRefusedLeavesTheFileAsItWas) {
+    const auth::Scratch scratch;
+    const std::string path = scratch.path("keys");
+    const auto refuse = [](KeyRing& ring) -> std::expected<void, std::string> {
+        static_cast<void>(ring.make_key({}));
+        return std::unexpected("no");
+    };
+    EXPECT_EQ(change_key_ring(path, true, refuse).error(), "no");
+    EXPECT_FALSE(std::filesystem::exists(path));
+    EXPECT_NE(change_key_ring(path, false, refuse).error().find("penstock keys make"),
+              std::string::npos);
+    KeyRing ring;
+    ASSERT_TRUE(ring.make_key({}));
+    ASSERT_TRUE(write_key_ring(path, ring));
+    EXPECT_EQ(change_key_ring(path, true, refuse).error(), "no");
+    EXPECT_EQ(read_key_ring(path, {}), ring);
+    ::chmod(path.c_str(), 0640);
+    EXPECT_NE(change_key_ring(path, true, refuse).error().find("chmod 600"), std::string::npos);
+    EXPECT_NE(change_key_ring(scratch.path("no/such/keys"), true, refuse).error().find("No such"),
               std::string::npos);
 }
 
