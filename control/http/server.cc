@@ -647,6 +647,7 @@ private:
     void accept_some(const Door& door);
     void place(int fd, bool secure);
     void pause_accepting(int fd, int code);
+    void wipe_old_keys();
 
     ServerOptions options_;
     std::vector<Door> listening_;  // clear text, then TLS if there is any
@@ -689,6 +690,9 @@ std::expected<void, std::string> Server::start(const HandlerFactory& factory) {
                 status = workers_.front()->loop().watch(
                     door.at.fd, [this, &door](std::uint32_t) { accept_some(door); });
             }
+        }
+        if (options_.tls != nullptr) {
+            wipe_old_keys();
         }
         watching.set_value(status);
     });
@@ -788,6 +792,12 @@ void Server::pause_accepting(int fd, int code) {
         // Fails harmlessly once the server is stopping and no longer watches.
         [[maybe_unused]] const Status resumed = loop.change(fd, EPOLLIN);
     });
+}
+
+// Any one thread does it for all.
+void Server::wipe_old_keys() {
+    options_.tls->wipe_old_ticket_keys();
+    workers_.front()->loop().run_after(options_.tls_keys_period_ms, [this] { wipe_old_keys(); });
 }
 
 ServerCounters Server::counters() const noexcept {

@@ -122,6 +122,9 @@ struct ServerOptions {
     std::uint16_t port = 4567;  // 0 picks a free one
     // The port for TLS; without a context there is none. The context must outlive the server.
     TlsContext* tls = nullptr;
+    // How often its keys of session tickets are looked at, so that those too old are wiped while
+    // nobody connects, too.
+    std::uint64_t tls_keys_period_ms = 60'000;
     std::string tls_host = "127.0.0.1";
     std::uint16_t tls_port = 0;
     // Requests carry no signature: only a loopback address is bound, and only requests of programs

@@ -131,6 +131,8 @@ public:
         return describe(context_.get(), now_seconds());
     }
 
+    std::size_t wipe_old_ticket_keys() override { return tickets_.wipe_old(); }
+
     std::unique_ptr<Connection> connect(ConnectionContext& context) override;
 
 private:

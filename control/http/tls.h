@@ -41,11 +41,15 @@ public:
     [[nodiscard]] virtual std::expected<TlsCertificate, std::string> reload() = 0;
     [[nodiscard]] virtual TlsCertificate certificate() const = 0;
 
+    // Wipes the keys of session tickets that are too old to open any. To be called every now and
+    // then; returns how many are left.
+    virtual std::size_t wipe_old_ticket_keys() = 0;
+
     // TLS with ALPN "h2" and "http/1.1". Both must outlive the connection.
     [[nodiscard]] virtual std::unique_ptr<Connection> connect(ConnectionContext& context) = 0;
 };
 
-// Tickets are made with a key of at most this age, and taken for at least as long again.
+// A key makes tickets for this long, and opens them until it is twice as old.
 inline constexpr std::chrono::hours ticket_key_life{6};
 
 }  // namespace penstock::http

@@ -35,8 +35,8 @@ bool set_mac(EVP_MAC_CTX* mac, std::array<unsigned char, 32>& key) {
 }  // namespace
 
 TicketKeys::~TicketKeys() {
-    OPENSSL_cleanse(&current_, sizeof(current_));
-    OPENSSL_cleanse(&previous_, sizeof(previous_));
+    current_.clear();
+    previous_.clear();
 }
 
 void TicketKeys::use_in(SSL_CTX* context) {
@@ -48,20 +48,43 @@ int TicketKeys::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_
                           EVP_MAC_CTX* mac, int seals) {
     auto& keys = *static_cast<TicketKeys*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
     const std::lock_guard lock(keys.mutex_);
-    if (!keys.renew(keys.clock_.monotonic_ns())) {
-        return failed;
+    const std::uint64_t now_ns = keys.clock_.monotonic_ns();
+    keys.wipe(now_ns);
+    if (seals == 0) {
+        return keys.open(name, iv, cipher, mac);
     }
-    return seals != 0 ? keys.seal(name, iv, cipher, mac) : keys.open(name, iv, cipher, mac);
+    return keys.ensure_current(now_ns) ? keys.seal(name, iv, cipher, mac) : failed;
 }
 
-// Whichever key is too old for its part goes. False when there is no randomness for a new one.
-bool TicketKeys::renew(std::uint64_t now_ns) {
-    if (current_.set && now_ns - current_.made_ns < life_ns) {
+std::size_t TicketKeys::wipe_old() {
+    const std::lock_guard lock(mutex_);
+    wipe(clock_.monotonic_ns());
+    return (current_.set ? 1 : 0) + (previous_.set ? 1 : 0);
+}
+
+void TicketKeys::Key::clear() noexcept {
+    OPENSSL_cleanse(this, sizeof(*this));
+}
+
+// Whichever key is too old for its part goes.
+void TicketKeys::wipe(std::uint64_t now_ns) {
+    const auto is_older = [now_ns](const Key& key, std::uint64_t age_ns) {
+        return key.set && now_ns - key.made_ns >= age_ns;
+    };
+    if (is_older(current_, life_ns)) {
+        previous_ = current_;
+        current_.clear();
+    }
+    if (is_older(previous_, 2 * life_ns)) {
+        previous_.clear();
+    }
+}
+
+// False when there is no randomness for a new one.
+bool TicketKeys::ensure_current(std::uint64_t now_ns) {
+    if (current_.set) {
         return true;
     }
-    const bool still_opens = current_.set && now_ns - current_.made_ns < 2 * life_ns;
-    previous_ = still_opens ? current_ : Key{};
-    current_ = Key{};
     current_.made_ns = now_ns;
     current_.set =
         RAND_bytes(current_.name.data(), static_cast<int>(current_.name.size())) == 1 &&

@@ -594,6 +594,28 @@ TEST_F(HttpServerTest, StopGivesUpAtItsDeadline) {
     EXPECT_EQ(server_->counters().connections_open, 0U);
 }
 
+// Counts how often its keys are looked at.
+class WatchedTls final : public TlsContext {
+public:
+    std::expected<TlsCertificate, std::string> reload() override { return TlsCertificate{}; }
+    TlsCertificate certificate() const override { return {}; }
+    std::size_t wipe_old_ticket_keys() override { return ++looks; }
+    std::unique_ptr<Connection> connect(ConnectionContext& context) override {
+        return make_clear_connection(context);
+    }
+    std::atomic<std::size_t> looks{0};
+};
+
+TEST_F(HttpServerTest, KeysOfTicketsAreLookedAtWhileNobodyConnects) {
+    WatchedTls tls;
+    ServerOptions options;
+    options.tls = &tls;
+    options.tls_keys_period_ms = 1;
+    start(options);
+    EXPECT_TRUE(soon([&] { return tls.looks >= 3; }));
+    server_.reset();
+}
+
 TEST(LoopThread, WatchesTimersAndPostsRunAndCanBeWithdrawn) {
     auto loop = LoopThread::open();
     ASSERT_TRUE(loop);

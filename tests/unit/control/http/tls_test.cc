@@ -317,6 +317,38 @@ TEST_F(Tls, SessionsAreResumedAcrossConnectionsContextsOfAReloadAndOneChangeOfKe
     EXPECT_EQ(context_.counters->tls_handshakes.get(), 10U);
 }
 
+TEST_F(Tls, AKeyOpensTicketsUntilItIsTwiceAsOldAsItMakesThemWheneverTheNextWasMade) {
+    const auto life_ns =
+        static_cast<std::uint64_t>(std::chrono::nanoseconds(ticket_key_life).count());
+    const auto connect = [this](SSL_SESSION* session) {
+        connection_ = tls_->connect(context_);
+        auto client = std::make_unique<TlsClient>(alpn_http1, session, TLS1_2_VERSION);
+        run(*client, post("x"));
+        EXPECT_TRUE(client->heard().ends_with("x"));
+        return client;
+    };
+    SSL_SESSION* session = connect(nullptr)->session();
+    // Nobody connects until the key has nearly ended; then it has a successor.
+    clock_.now_ns += 2 * life_ns - 1;
+    EXPECT_TRUE(connect(session)->resumed());
+    EXPECT_EQ(tls_->wipe_old_ticket_keys(), 2U);
+    clock_.now_ns += 1;
+    EXPECT_FALSE(connect(session)->resumed());
+    EXPECT_EQ(tls_->wipe_old_ticket_keys(), 1U);
+    SSL_SESSION_free(session);
+}
+
+TEST_F(Tls, OldTicketKeysGoWhileNobodyConnects) {
+    EXPECT_EQ(tls_->wipe_old_ticket_keys(), 0U);
+    TlsClient client(alpn_http1);
+    run(client, post("x"));
+    EXPECT_EQ(tls_->wipe_old_ticket_keys(), 1U);
+    clock_.now_ns += static_cast<std::uint64_t>(std::chrono::nanoseconds(ticket_key_life).count());
+    EXPECT_EQ(tls_->wipe_old_ticket_keys(), 1U);
+    clock_.now_ns += static_cast<std::uint64_t>(std::chrono::nanoseconds(ticket_key_life).count());
+    EXPECT_EQ(tls_->wipe_old_ticket_keys(), 0U);
+}
+
 TEST_F(Tls, OldVersionsAreRefused) {
     TlsClient client(alpn_http1, nullptr, TLS1_1_VERSION);
     run(client);
