@@ -15,10 +15,6 @@ namespace {
 
 constexpr int backlog = 16;
 
-bool is_abstract(std::string_view name) noexcept {
-    return name.starts_with('@');
-}
-
 // False when the name does not fit.
 bool fill(std::string_view name, sockaddr_un& address, socklen_t& size) noexcept {
     address = {};
@@ -35,16 +31,14 @@ bool fill(std::string_view name, sockaddr_un& address, socklen_t& size) noexcept
     return true;
 }
 
-// Whether somebody listens there.
-bool answers(const sockaddr_un& address, socklen_t size) noexcept {
-    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+// Whether somebody listens there. What cannot be told is left alone.
+bool answers(const std::string& name) noexcept {
+    const int fd = connect_local(name);
     if (fd < 0) {
-        return true;  // cannot be told: leave it alone
+        return errno != ECONNREFUSED;
     }
-    const bool connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0;
-    const bool refused = !connected && errno == ECONNREFUSED;
     ::close(fd);
-    return !refused;
+    return true;
 }
 
 std::unexpected<std::string> failed(const std::string& name, const std::string& why) {
@@ -55,6 +49,10 @@ std::unexpected<std::string> failed(const std::string& name, const std::string& 
 
 std::string default_local_socket(std::uint16_t http_port) {
     return "@penstock-" + std::to_string(http_port);
+}
+
+bool is_abstract(std::string_view name) noexcept {
+    return name.starts_with('@');
 }
 
 std::expected<int, std::string> listen_local(const std::string& name) {
@@ -68,7 +66,7 @@ std::expected<int, std::string> listen_local(const std::string& name) {
         if (!S_ISSOCK(info.st_mode)) {
             return failed(name, "is there already and is no socket; name another path");
         }
-        if (!answers(address, size)) {
+        if (!answers(name)) {
             ::unlink(name.c_str());
         }
     }
@@ -93,6 +91,23 @@ void remove_local(const std::string& name) noexcept {
     if (!name.empty() && !is_abstract(name)) {
         ::unlink(name.c_str());
     }
+}
+
+int connect_local(std::string_view name) noexcept {
+    sockaddr_un address{};
+    socklen_t size = 0;
+    if (!fill(name, address, size)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&address), size) != 0) {
+        const int code = errno;
+        ::close(fd);
+        errno = code;
+        return -1;
+    }
+    return fd;
 }
 
 bool is_trusted(int fd) noexcept {

@@ -1,7 +1,7 @@
 // The node's unix socket, for programs on this machine that run as root or as the node's own user:
 // how the first credential is made, and how `penstock top` and the like get in without one.
 //
-// Runs on: the thread that starts the node; is_trusted() on any.
+// Runs on: the thread that starts the node; connect_local() and is_trusted() on any.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,11 @@ namespace penstock {
 // is one line for people.
 [[nodiscard]] std::expected<int, std::string> listen_local(const std::string& name);
 void remove_local(const std::string& name) noexcept;
+
+// A connection there that does not block, or -1 and errno.
+[[nodiscard]] int connect_local(std::string_view name) noexcept;
+// Of the abstract namespace, where a name is whoever's comes first.
+[[nodiscard]] bool is_abstract(std::string_view name) noexcept;
 
 // Whether the process at the other end is root's or our own user's, as the kernel says.
 [[nodiscard]] bool is_trusted(int fd) noexcept;

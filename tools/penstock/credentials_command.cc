@@ -84,10 +84,29 @@ Request request_of(const CredentialsArguments& arguments, const std::string& pol
     return {};
 }
 
-void print_key(const simdjson::dom::object& made, bool env, std::ostream& out) {
+// None of the characters that keys, tokens and regions are made of means anything to a shell.
+bool is_plain(std::string_view text) {
+    return !text.empty() && text.find_first_not_of(
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "+/=_.-") == std::string_view::npos;
+}
+
+// False, and nothing is printed, when the lines would not be safe to evaluate: what answered is no
+// node then.
+bool print_key(const simdjson::dom::object& made, bool env, std::ostream& out, std::ostream& err) {
     const std::string token = text_of(made, "session_token");
     if (env) {
-        // None of them has a character that a shell would look at.
+        for (const std::string_view member :
+             {"access_key_id", "secret_access_key", "session_token", "region"}) {
+            const std::string text = text_of(made, member);
+            if (!is_plain(text) && (member != "session_token" || !text.empty())) {
+                err << "penstock credentials: --env: the answer's " << member
+                    << (text.empty() ? " is missing" : " has a character that none has")
+                    << "; expected letters, digits and +/=_.-; look what listens at --http and "
+                       "--local-socket\n";
+                return false;
+            }
+        }
         out << "export AWS_ACCESS_KEY_ID=" << text_of(made, "access_key_id") << '\n'
             << "export AWS_SECRET_ACCESS_KEY=" << text_of(made, "secret_access_key") << '\n';
         if (token.empty()) {
@@ -96,7 +115,7 @@ void print_key(const simdjson::dom::object& made, bool env, std::ostream& out) {
             out << "export AWS_SESSION_TOKEN=" << token << '\n';
         }
         out << "export AWS_DEFAULT_REGION=" << text_of(made, "region") << '\n';
-        return;
+        return true;
     }
     out << "credential         " << text_of(made, "name") << '\n'
         << "access key id      " << text_of(made, "access_key_id") << '\n'
@@ -107,6 +126,7 @@ void print_key(const simdjson::dom::object& made, bool env, std::ostream& out) {
     }
     out << "region             " << text_of(made, "region") << '\n'
         << "The secret is shown this once.\n";
+    return true;
 }
 
 void print_list(const simdjson::dom::array& credentials, std::ostream& out) {
@@ -206,7 +226,9 @@ int run_credentials(const CredentialsArguments& arguments, std::ostream& out, st
         case CredentialsAction::make:
         case CredentialsAction::rotate:
         case CredentialsAction::session:
-            print_key(object, arguments.env, out);
+            if (!print_key(object, arguments.env, out, err)) {
+                return 1;
+            }
             break;
         case CredentialsAction::list: {
             simdjson::dom::array credentials;

@@ -2,15 +2,15 @@
 
 #include <curl/curl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cctype>
-#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#include "control/node/local_socket.h"
 
 namespace penstock {
 
@@ -57,19 +57,39 @@ std::string local_socket_of(std::string_view address) {
         return {};
     }
     const std::string name = "@penstock-" + std::string(address.substr(colon + 1));
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    if (name.size() >= sizeof(to.sun_path)) {
+    const int fd = connect_local(name);
+    if (fd < 0) {
         return {};
     }
-    std::memcpy(to.sun_path + 1, name.data() + 1, name.size() - 1);
-    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
-    const bool there = fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&to), size) == 0;
-    if (fd >= 0) {
-        ::close(fd);
+    ::close(fd);
+    return name;
+}
+
+// The local socket that curl enters by, and why it must not.
+struct LocalDoor {
+    const std::string& name;
+    int fd = -1;  // of a new connection
+    std::string why;
+};
+
+curl_socket_t open_socket(void* into, curlsocktype, curl_sockaddr* to) {
+    auto& door = *static_cast<LocalDoor*>(into);
+    door.fd = ::socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+    return door.fd;
+}
+
+// Looks at the other end before anything is sent. A path stands in a directory that somebody may
+// write to or not; a name in the abstract namespace is whoever's comes first, and he would be
+// believed what he answers.
+int look_who_is_there(void* into, char*, char*, int, int) {
+    auto& door = *static_cast<LocalDoor*>(into);
+    if (door.fd < 0 || !is_abstract(door.name) || is_trusted(door.fd)) {
+        return CURL_PREREQFUNC_OK;
     }
-    return there ? name : std::string();
+    door.why =
+        "found a process of another user there, expected a node of root or of your own user; run "
+        "this as the user that the node runs as, or give both a path (--local-socket)";
+    return CURL_PREREQFUNC_ABORT;
 }
 
 struct FreeList {
@@ -78,12 +98,15 @@ struct FreeList {
 using HeaderList = std::unique_ptr<curl_slist, FreeList>;
 
 // Through the local socket, or with a signature if the environment has a credential.
-HeaderList go_in(CURL* curl, const std::string& local_socket) {
-    if (!local_socket.empty()) {
-        const bool is_abstract = local_socket.front() == '@';
-        curl_easy_setopt(curl,
-                         is_abstract ? CURLOPT_ABSTRACT_UNIX_SOCKET : CURLOPT_UNIX_SOCKET_PATH,
-                         local_socket.c_str() + (is_abstract ? 1 : 0));
+HeaderList go_in(CURL* curl, LocalDoor& door) {
+    if (!door.name.empty()) {
+        const bool abstract = is_abstract(door.name);
+        curl_easy_setopt(curl, abstract ? CURLOPT_ABSTRACT_UNIX_SOCKET : CURLOPT_UNIX_SOCKET_PATH,
+                         door.name.c_str() + (abstract ? 1 : 0));
+        curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, &open_socket);
+        curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, &door);
+        curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, &look_who_is_there);
+        curl_easy_setopt(curl, CURLOPT_PREREQDATA, &door);
         return nullptr;
     }
     const std::string key = environment("AWS_ACCESS_KEY_ID");
@@ -157,12 +180,17 @@ Result<NodeAnswer> NodeClient::ask(std::string_view method, std::string_view pat
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
         curl_easy_setopt(curl, CURLOPT_COPYPOSTFIELDS, body.data());
     }
-    const HeaderList headers = go_in(curl, local_socket_);
+    LocalDoor door{local_socket_, -1, {}};
+    const HeaderList headers = go_in(curl, door);
     std::array<char, CURL_ERROR_SIZE> detail{};
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail.data());
     const CURLcode failed = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, nullptr);
+    if (!door.why.empty()) {
+        why = "the local socket " + local_socket_ + ": " + door.why;
+        return fail(Errc::unavailable);
+    }
     if (failed != CURLE_OK) {
         why = (local_socket_.empty() ? base_ : "the local socket " + local_socket_) + ": " +
               (detail[0] != 0 ? detail.data() : curl_easy_strerror(failed)) +

@@ -1,7 +1,8 @@
 // Requests to a running node's HTTP interface, for the commands that look at one.
 //
 // A node whose requests are signed is reached through its local socket, where the kernel says who
-// we are; where there is none, requests are signed with AWS_ACCESS_KEY_ID and its companions from
+// we are, and who it is: a name in the abstract namespace must be root's or our own user's. Where
+// there is none, requests are signed with AWS_ACCESS_KEY_ID and its companions from
 // the environment.
 //
 // Runs on: one thread. Blocks.
