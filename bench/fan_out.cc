@@ -74,6 +74,8 @@ struct Peer {
     bool is_taken = false;     // a subscriber whose answer began with 200
     bool busy = false;         // a writer whose request is not answered
     std::uint64_t number = 0;  // of that request
+    // A subscriber's last request of which a record came: its others are not timed.
+    std::uint64_t last_seen = ~std::uint64_t{0};
     std::string in;
 };
 
@@ -136,10 +138,11 @@ public:
         }
         std::printf(
             "{\"subscribers\":%zu,\"seconds\":%.3f,\"records_put\":%llu,\"refused\":%llu,"
-            "\"records_seen\":%llu,\"delays\":%zu,",
+            "\"records_seen\":%llu,\"delays\":%zu,\"delays_expected\":%zu,",
             subscribers_, seconds_, static_cast<unsigned long long>(put_),
             static_cast<unsigned long long>(refused_),
-            static_cast<unsigned long long>(records_seen_), after_ack.size());
+            static_cast<unsigned long long>(records_seen_), after_ack.size(),
+            to_ack.size() * subscribers_);
         std::printf("\"payload_bytes_per_s\":%.0f,",
                     static_cast<double>(records_seen_) * options_.record_bytes / seconds_);
         show("put_to_answer_ms", to_ack);
@@ -263,9 +266,9 @@ private:
                 text_number(std::string_view(peer.in).substr(found + mark.size(), 8));
             if (at_ns >= counted_from_ns_) {
                 ++records_seen_;
-                if (seen_.size() < seen_max && (seen_.empty() || last_seen_ != number)) {
+                if (seen_.size() < seen_max && peer.last_seen != number) {
                     seen_.push_back({number, at_ns});
-                    last_seen_ = number;
+                    peer.last_seen = number;
                 }
             }
             from = found + mark.size() + 8;
@@ -329,7 +332,6 @@ private:
     std::vector<std::int64_t> sent_ns_;
     std::vector<std::int64_t> acked_ns_;
     std::vector<Seen> seen_;
-    std::uint64_t last_seen_ = ~std::uint64_t{0};
     std::uint64_t records_seen_ = 0;
     std::uint64_t put_ = 0;
     std::uint64_t refused_ = 0;

@@ -11,6 +11,8 @@ from report import Row, mb, median
 RECORD_BYTES = 1023          # a multiple of three: base64 without padding
 SUBSCRIBERS = (1, 10, 100)
 DELAY_GOAL_MS = 5
+# Of the requests that were answered, once for each subscriber: the rest is on its way when a run ends.
+TIMED_PART_MIN = 0.9
 ARN = 'arn:aws:kinesis:us-east-1:000000000000:stream/bench'
 
 
@@ -24,6 +26,9 @@ def subscribe(settings, node, count, load, rate, records, writers):
     if result['records_put'] == 0 or result['records_seen'] == 0 or result['delays'] == 0:
         raise RuntimeError(f"{' '.join(command)}: {result['records_put']} records were put, "
                            f"{result['records_seen']} seen, {result['delays']} of them timed")
+    if result['delays'] < TIMED_PART_MIN * result['delays_expected']:
+        raise RuntimeError(f"{' '.join(command)}: {result['delays']} delays were timed, expected "
+                           f"{result['delays_expected']}: one of each request and subscriber")
     return result, ' '.join(command)
 
 
