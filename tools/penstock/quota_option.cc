@@ -24,19 +24,6 @@ bool read_count(std::string_view text, std::uint64_t& out) {
     return fault == std::errc{} && end == text.data() + text.size() && out >= 1 && out <= count_max;
 }
 
-bool read_part(std::string_view part, kinesis::ShardQuotaLimits& limits) {
-    const std::size_t equals = part.find('=');
-    if (equals == std::string_view::npos) {
-        return false;
-    }
-    const std::string_view name = part.substr(0, equals);
-    const std::string_view text = part.substr(equals + 1);
-    return (name == "in" && read_bytes(text, limits.write_bytes)) ||
-           (name == "in-records" && read_count(text, limits.write_records)) ||
-           (name == "out" && read_bytes(text, limits.read_bytes)) ||
-           (name == "out-calls" && read_count(text, limits.read_calls));
-}
-
 // At least one part, and each may be there once more: the last one counts.
 template <typename ReadPart>
 bool read_parts(std::string_view text, const ReadPart& read) {
@@ -98,17 +85,16 @@ std::optional<std::string> read_shard_quota(std::string_view text,
         return std::nullopt;
     }
     kinesis::ShardQuotaLimits limits;
-    for (std::string_view left = text; text != "aws";) {
-        const std::size_t comma = left.find(',');
-        if (!read_part(left.substr(0, comma), limits)) {
-            return "expected unlimited, aws, or some of in=BYTES, in-records=N, out=BYTES and "
-                   "out-calls=N, per second, such as in=4MiB,in-records=5000; bytes are from 64KiB "
-                   "to 1GiB, N from 1 to 1000000";
-        }
-        if (comma == std::string_view::npos) {
-            break;
-        }
-        left.remove_prefix(comma + 1);
+    const auto read = [&](std::string_view name, std::string_view value) {
+        return (name == "in" && read_bytes(value, limits.write_bytes)) ||
+               (name == "in-records" && read_count(value, limits.write_records)) ||
+               (name == "out" && read_bytes(value, limits.read_bytes)) ||
+               (name == "out-calls" && read_count(value, limits.read_calls));
+    };
+    if (text != "aws" && !read_parts(text, read)) {
+        return "expected unlimited, aws, or some of in=BYTES, in-records=N, out=BYTES and "
+               "out-calls=N, per second, such as in=4MiB,in-records=5000; bytes are from 64KiB "
+               "to 1GiB, N from 1 to 1000000";
     }
     out = limits;
     return std::nullopt;
