@@ -3,6 +3,7 @@
 #include <simdjson.h>
 #include <time.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <sstream>
@@ -158,6 +159,11 @@ void print_list(const simdjson::dom::array& credentials, std::ostream& out) {
 }
 
 }  // namespace
+
+bool takes_streams(std::string_view policy) {
+    return std::ranges::any_of(
+        presets, [&](const Preset& preset) { return preset.of_streams && preset.name == policy; });
+}
 
 bool policy_text(const std::string& word, const std::string& streams, std::string& text,
                  std::string& why) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string>
+#include <string_view>
 
 namespace penstock {
 
@@ -23,6 +24,9 @@ struct CredentialsArguments {
     bool env = false;  // as lines for a shell
     bool json = false;
 };
+
+// Whether --streams says more of such a policy: others are not about streams, or say it themselves.
+[[nodiscard]] bool takes_streams(std::string_view policy);
 
 // The policy that a word stands for, or what is in the file of that name. False: `why` says what is
 // wrong.

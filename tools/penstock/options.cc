@@ -449,7 +449,7 @@ private:
         } else if (top_->parsed()) {
             line_.kind = CommandKind::top;
         } else if (credentials_->parsed()) {
-            line_.kind = CommandKind::credentials;
+            finish_credentials();
         } else if (keys_->parsed()) {
             line_.kind = CommandKind::keys;
         } else if (port_->parsed()) {
@@ -476,6 +476,17 @@ private:
         }
         line_.kind = CommandKind::serve;
         line_.serve = std::move(*options);
+    }
+
+    // Passed over, the credential would be wider than was asked for.
+    void finish_credentials() {
+        line_.kind = CommandKind::credentials;
+        const CredentialsArguments& found = line_.credentials;
+        if (found.streams != "*" && !takes_streams(found.policy)) {
+            refuse("--streams: limits --policy read and write, found " +
+                   (found.policy.empty() ? std::string("no --policy") : "'" + found.policy + "'") +
+                   "; a file with a policy can name streams for anything");
+        }
     }
 
     void finish_doctor() {

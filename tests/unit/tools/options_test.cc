@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -464,6 +465,28 @@ TEST(Options, CredentialsTakeANameAPolicyAndANode) {
     EXPECT_TRUE(line.credentials.json);
     line = parse({"credentials", "set-policy", "reader", "--policy", "admin"});
     EXPECT_EQ(line.credentials.action, CredentialsAction::policy);
+}
+
+TEST(Options, StreamsThatThePolicyWouldNotHeedAreRefused) {
+    const std::vector<std::vector<std::string>> unheeded{
+        {"make", "a", "--policy", "admin"},      {"make", "a", "--policy", "metrics"},
+        {"make", "a", "--policy", "some.json"},  {"set-policy", "a", "--policy", "admin"},
+        {"session", "a", "--policy", "metrics"}, {"session", "a"}};
+    for (std::vector<std::string> words : unheeded) {
+        words.insert(words.begin(), "credentials");
+        EXPECT_EQ(parse(words).exit_code, 0) << words[3];
+        words.insert(words.end(), {"--streams", "logs-*"});
+        const CommandLine line = parse(words);
+        EXPECT_EQ(line.exit_code, 2) << words[1];
+        EXPECT_NE(line.err.find("--streams: limits --policy read and write"), std::string::npos)
+            << line.err;
+        EXPECT_EQ(std::count(line.err.begin(), line.err.end(), '\n'), 1) << line.err;
+    }
+    for (const char* policy : {"read", "write"}) {
+        EXPECT_EQ(parse({"credentials", "session", "a", "--policy", policy, "--streams", "logs-*"})
+                      .exit_code,
+                  0);
+    }
 }
 
 TEST(Config, FileGivesEverySettingAndFlagsWin) {
