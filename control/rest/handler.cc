@@ -1,5 +1,7 @@
 #include "control/rest/handler.h"
 
+#include <simdjson.h>
+
 #include <algorithm>
 
 #include "control/auth/credentials_page.h"
@@ -263,6 +265,11 @@ void RestHandler::put(const CallPtr& call) {
         placing.partition_key = *key;
     } else if (request.has_header(partition_key_header)) {
         placing.partition_key = request.header(partition_key_header);
+    }
+    // Parameters were looked at as they were read.
+    if (placing.partition_key && !simdjson::validate_utf8(*placing.partition_key)) {
+        return call->exchange->respond(
+            bad_request(std::string(partition_key_header) + ": expected UTF-8"));
     }
     if (const std::string* hash = http::find(call->query, "explicit_hash_key")) {
         placing.explicit_hash_key = *hash;

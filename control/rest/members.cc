@@ -438,7 +438,8 @@ std::optional<std::int64_t> parse_time_ms(std::string_view text) {
     }
     const std::int64_t days = std::chrono::sys_days(date).time_since_epoch().count();
     const std::int64_t minutes = (days * 24 + *hour) * 60 + *minute - *offset;
-    return (minutes * 60 + *second) * 1000 + *ms;
+    const std::int64_t at_ms = (minutes * 60 + *second) * 1000 + *ms;
+    return at_ms < 0 ? std::nullopt : std::optional(at_ms);
 }
 
 std::string format_time_ms(std::int64_t wall_ms) {

@@ -55,7 +55,8 @@ struct Placing {
 // the list.
 [[nodiscard]] Read<std::string> lines_of_records(std::string_view body, const Placing& placing);
 
-// "2026-01-31T12:00:00.123Z", with another offset, or seconds since 1970.
+// "2026-01-31T12:00:00.123Z", with another offset, or seconds since 1970. Nothing before 1970,
+// where no record is, and which the JSON of a time has no form for.
 [[nodiscard]] std::optional<std::int64_t> parse_time_ms(std::string_view text);
 [[nodiscard]] std::string format_time_ms(std::int64_t wall_ms);
 

@@ -68,6 +68,7 @@ TEST(RestMembers, ParametersAreReadByTheirKind) {
 
 TEST(RestMembers, TimesAreReadAndWritten) {
     EXPECT_EQ(parse_time_ms("1970-01-01T00:00:00Z"), 0);
+    EXPECT_EQ(parse_time_ms("1969-12-31T23:59:59.999Z"), std::nullopt);
     EXPECT_EQ(parse_time_ms("2026-11-23T15:10:04.1239Z"), 1795446604123);
     EXPECT_EQ(parse_time_ms("2026-11-23T16:40:04+01:30"), 1795446604000);
     EXPECT_EQ(parse_time_ms("2026-11-23T05:10:04-10:00"), 1795446604000);

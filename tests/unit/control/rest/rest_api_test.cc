@@ -179,6 +179,22 @@ TEST_F(RestApi, WhatIsWrongWithARequestIsSaidInOneLine) {
     EXPECT_EQ(wrong_method.headers["Allow"], "GET, POST");
 }
 
+TEST_F(RestApi, WhatWouldBreakTheOperationsInputIsSaidByItsName) {
+    make_stream("s", 1);
+    const std::string path = "/v1/streams/s/records";
+    for (const std::string key : {"\xff", "a\xc3", "\xed\xa0\x80"}) {
+        const Answer answer = ask("POST", path, "x", {{"X-Penstock-Partition-Key", key}});
+        expect(400, "InvalidArgumentException", answer);
+        EXPECT_NE(answer.body.find("x-penstock-partition-key: expected UTF-8"), std::string::npos)
+            << answer.body;
+    }
+    for (const char* time : {"1969-12-31T23:59:59.5Z", "1970-01-01T00:30:00%2B01:00", "-0.5"}) {
+        const Answer answer = ask("GET", path + "?shard_id=0&timestamp=" + time);
+        expect(400, "InvalidArgumentException", answer);
+        EXPECT_NE(answer.body.find("timestamp: expected a time"), std::string::npos) << answer.body;
+    }
+}
+
 TEST_F(RestApi, AnIteratorIsOfItsStreamAlone) {
     make_stream("a", 1);
     make_stream("b", 1);
