@@ -163,11 +163,11 @@ std::string next_of(const Asked& asked, element object) {
     }
 }
 
+}  // namespace
+
 http::HttpResponse broken() {
     return auth::json_error(500, "InternalFailure", "An operation's answer could not be read.");
 }
-
-}  // namespace
 
 std::string Answer::type() const {
     return ok() ? std::string() : text_member(body, "__type");
@@ -300,20 +300,20 @@ http::HttpResponse lines_of(const Asked& asked, const Answer& answer) {
     return response;
 }
 
-std::optional<std::string> append_consumers(std::string& out, const Answer& answer,
-                                            std::string_view stream) {
+bool append_consumers(std::string& out, const Answer& answer, std::string_view stream) {
     simdjson::dom::parser parser;
     element whole;
     simdjson::dom::array consumers;
     if (parser.parse(answer.body).get(whole) != simdjson::SUCCESS ||
-        whole.at_key("Consumers").get(consumers) != simdjson::SUCCESS) {
-        return std::nullopt;
+        whole.at_key("Consumers").get(consumers) != simdjson::SUCCESS ||
+        !text_of(whole, "NextToken").empty()) {
+        return false;
     }
     Writer writer(out);
     for (const element consumer : consumers) {
         simdjson::dom::object object;
         if (consumer.get(object) != simdjson::SUCCESS) {
-            return std::nullopt;
+            return false;
         }
         writer.comma();
         out.push_back('{');
@@ -322,26 +322,27 @@ std::optional<std::string> append_consumers(std::string& out, const Answer& answ
         writer.members(object);
         out.push_back('}');
     }
-    return text_of(whole, "NextToken");
+    return true;
 }
 
-StreamPage read_streams(const Answer& answer) {
+std::optional<StreamPage> read_streams(const Answer& answer) {
     simdjson::dom::parser parser;
     element whole;
     simdjson::dom::array names;
     StreamPage page;
     if (parser.parse(answer.body).get(whole) != simdjson::SUCCESS ||
         whole.at_key("StreamNames").get(names) != simdjson::SUCCESS) {
-        return page;
+        return std::nullopt;
     }
     for (const element name : names) {
         std::string_view text;
-        if (name.get(text) == simdjson::SUCCESS) {
-            page.names.emplace_back(text);
+        if (name.get(text) != simdjson::SUCCESS) {
+            return std::nullopt;
         }
+        page.names.emplace_back(text);
     }
     page.has_more = !text_of(whole, "NextToken").empty();
-    return page;
+    return page.has_more && page.names.empty() ? std::nullopt : std::optional(page);
 }
 
 std::string text_member(std::string_view json, std::string_view member) {

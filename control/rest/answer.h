@@ -43,16 +43,20 @@ struct Asked {
 // Of GetRecords, a record a line; what follows is in the Link header.
 [[nodiscard]] http::HttpResponse lines_of(const Asked& asked, const Answer& answer);
 
-// The members of `Consumers` in `answer`, as REST shows them, are put behind `out`. Returns its
-// NextToken, empty if there is none; nothing when the answer is not what it should be.
-[[nodiscard]] std::optional<std::string> append_consumers(std::string& out, const Answer& answer,
-                                                          std::string_view stream);
+// For an answer that is not what it should be.
+[[nodiscard]] http::HttpResponse broken();
+
+// The members of `Consumers` in `answer`, as REST shows them, are put behind `out`. False when the
+// answer is not what it should be, or not all of them.
+[[nodiscard]] bool append_consumers(std::string& out, const Answer& answer,
+                                    std::string_view stream);
 // The names of a page of streams, and whether more follow.
 struct StreamPage {
     std::vector<std::string> names;
     bool has_more = false;
 };
-[[nodiscard]] StreamPage read_streams(const Answer& answer);
+// Nothing when the answer is not what it should be.
+[[nodiscard]] std::optional<StreamPage> read_streams(const Answer& answer);
 // The text of one member at the top; empty if it is not there.
 [[nodiscard]] std::string text_member(std::string_view json, std::string_view member);
 

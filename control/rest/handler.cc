@@ -232,24 +232,29 @@ void RestHandler::list_all_consumers(Call& call) {
     if (!streams.ok()) {
         return call.exchange->respond(error_of(streams));
     }
-    const StreamPage page = read_streams(streams);
+    const std::optional<StreamPage> page = read_streams(streams);
+    if (!page) {
+        return call.exchange->respond(broken());
+    }
     std::string body = "{\"consumers\":[";
-    for (const std::string& stream : page.names) {
+    for (const std::string& stream : page->names) {
         Members wanted;
         wanted.add_text("StreamARN", arn_of(stream));
         wanted.add("MaxResults", std::string(consumers_per_page));
         const Answer answer = ask(call, Operation::list_consumers, wanted.json());
         if (answer.ok()) {
-            static_cast<void>(append_consumers(body, answer, stream));
+            if (!append_consumers(body, answer, stream)) {
+                return call.exchange->respond(broken());
+            }
         } else if (answer.type() != "AccessDeniedException" &&
                    answer.type() != "ResourceNotFoundException") {
             return call.exchange->respond(error_of(answer));
         }
     }
     body += "]";
-    if (page.has_more) {
+    if (page->has_more) {
         body += ",\"next\":\"" +
-                link(call.asked(), "exclusive_start_stream_name", page.names.back()) + "\"";
+                link(call.asked(), "exclusive_start_stream_name", page->names.back()) + "\"";
     }
     http::HttpResponse response;
     response.content_type = json_type;

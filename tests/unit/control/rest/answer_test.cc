@@ -58,6 +58,28 @@ TEST(RestAnswer, StreamsLeadToTheNextPage) {
               json::parse(R"({"streams":[]})"));
 }
 
+TEST(RestAnswer, ConsumersAreAllOfAStreamOrNone) {
+    std::string out = "[";
+    ASSERT_TRUE(append_consumers(out, {200, R"({"Consumers":[{"ConsumerName":"a"}]})"}, "s"));
+    ASSERT_TRUE(append_consumers(out, {200, R"({"Consumers":[]})"}, "t"));
+    ASSERT_TRUE(append_consumers(out, {200, R"({"Consumers":[{"ConsumerName":"b"}]})"}, "u"));
+    EXPECT_EQ(out, R"([{"stream_name":"s","consumer_name":"a"},)"
+                   R"({"stream_name":"u","consumer_name":"b"})");
+    for (const char* body : {"", "{", "[]", "{}", R"({"Consumers":1})", R"({"Consumers":[1]})",
+                             R"({"Consumers":[{"ConsumerName":"a"}],"NextToken":"t"})"}) {
+        EXPECT_FALSE(append_consumers(out, {200, body}, "s")) << body;
+    }
+}
+
+TEST(RestAnswer, AListOfStreamsThatCannotBeReadIsNotAnEmptyOne) {
+    EXPECT_EQ(read_streams({200, R"({"StreamNames":["a"],"NextToken":"t"})"}).value().has_more,
+              true);
+    for (const char* body : {"", "{", "{}", R"({"StreamNames":1})", R"({"StreamNames":[1]})",
+                             R"({"StreamNames":[],"NextToken":"t"})"}) {
+        EXPECT_FALSE(read_streams({200, body})) << body;
+    }
+}
+
 TEST(RestAnswer, RecordsAreTextWhereTheyAreText) {
     const std::string records =
         R"({"Records":[{"SequenceNumber":"4","ApproximateArrivalTimestamp":1795446604.123,)"
