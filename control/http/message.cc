@@ -136,8 +136,13 @@ std::string_view BodyBuffer::view() const noexcept {
 
 std::unique_ptr<HttpRequest> HttpRequest::make(
     std::string_view method, std::string_view target,
-    std::span<const std::pair<std::string, std::string>> headers, std::string_view body) {
+    std::span<const std::pair<std::string, std::string>> headers, std::string_view body,
+    std::shared_ptr<BodyBudget> budget) {
     auto request = std::make_unique<HttpRequest>();
+    request->body_.charge_to(std::move(budget));
+    if (!request->body_.reserve(body.size())) {
+        return nullptr;
+    }
     std::string all;
     all.append(method).append(target);
     for (const auto& [name, value] : headers) {
@@ -159,7 +164,6 @@ std::unique_ptr<HttpRequest> HttpRequest::make(
             request->version = 20;
         }
     }
-    PENSTOCK_CHECK(request->body_.reserve(body.size()));
     request->body_.append(body);
     return request;
 }

@@ -53,6 +53,7 @@ public:
     void charge_to(std::shared_ptr<BodyBudget> budget) noexcept { budget_ = std::move(budget); }
     // Room for `capacity_bytes` in all; what it holds stays. False when the budget has no room.
     [[nodiscard]] bool reserve(std::size_t capacity_bytes);
+    [[nodiscard]] const std::shared_ptr<BodyBudget>& budget() const noexcept { return budget_; }
     // Charges what else the request takes while its body comes.
     [[nodiscard]] bool charge(std::size_t bytes);
     // Needs the room to have been reserved.
@@ -81,10 +82,12 @@ public:
     HttpRequest& operator=(const HttpRequest&) = delete;
 
     // A request made by hand: for tests, and for handlers that call one another. Copies its input.
-    // One with :authority among its headers is of HTTP/2.
+    // One with :authority among its headers is of HTTP/2. Null only when `budget` has no room for
+    // the body.
     [[nodiscard]] static std::unique_ptr<HttpRequest> make(
         std::string_view method, std::string_view target,
-        std::span<const std::pair<std::string, std::string>> headers, std::string_view body);
+        std::span<const std::pair<std::string, std::string>> headers, std::string_view body,
+        std::shared_ptr<BodyBudget> budget = nullptr);
 
     std::string_view method;     // "POST"
     std::string_view target;     // as received: "/metrics?x=1", or "http://host/metrics?x=1"
@@ -107,6 +110,11 @@ public:
 
     // body().data() may be read for body_padding_bytes past its end; those bytes are zero.
     [[nodiscard]] std::string_view body() const noexcept { return body_.view(); }
+
+    // What the body is charged to; null when to nothing.
+    [[nodiscard]] const std::shared_ptr<BodyBudget>& body_budget() const noexcept {
+        return body_.budget();
+    }
 
     // For the connection that fills the request.
     [[nodiscard]] BodyBuffer& body_buffer() noexcept { return body_; }

@@ -231,7 +231,8 @@ http::HttpResponse error_of(const Answer& answer) {
     if (message.empty()) {
         message = text_of(object, "Message");
     }
-    return auth::json_error(status_of(type), type, message);
+    const int status = answer.status == unavailable_status ? answer.status : status_of(type);
+    return auth::json_error(status, type, message);
 }
 
 http::HttpResponse response_of(const Asked& asked, const Answer& answer) {

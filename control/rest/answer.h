@@ -23,6 +23,9 @@ struct Answer {
     [[nodiscard]] std::string type() const;
 };
 
+// Of an answer that says the node has no room for the request now.
+inline constexpr int unavailable_status = 503;
+
 // "ResourceNotFoundException" is 404, and so on.
 [[nodiscard]] int status_of(std::string_view type) noexcept;
 

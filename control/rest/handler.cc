@@ -33,6 +33,13 @@ private:
     [[nodiscard]] bool is_open(http::ConnectionId) const noexcept override { return true; }
 };
 
+// As a connection answers a body that it has no memory for.
+Answer no_memory() {
+    return {unavailable_status,
+            R"({"__type":"InternalFailure",)"
+            R"("message":"There is no memory for another request body: try again later."})"};
+}
+
 bool wants_lines(const http::HttpRequest& request) noexcept {
     return request.header("accept").find(lines_type) != std::string_view::npos;
 }
@@ -114,14 +121,20 @@ std::unique_ptr<http::HttpExchange> RestHandler::inner_exchange(http::ResponseSi
             headers.emplace_back(field.name, field.value);
         }
     }
-    return std::make_unique<http::HttpExchange>(
-        sink, call.exchange->connection(), id,
-        http::HttpRequest::make("POST", "/", headers, input));
+    auto request = http::HttpRequest::make("POST", "/", headers, input,
+                                           call.exchange->request().body_budget());
+    return request == nullptr ? nullptr
+                              : std::make_unique<http::HttpExchange>(
+                                    sink, call.exchange->connection(), id, std::move(request));
 }
 
 Answer RestHandler::ask(const Call& call, Operation operation, const std::string& input) {
     Kept kept;
-    kinesis_.run(operation, inner_exchange(kept, http::StreamId{}, call, input), call.caller);
+    auto inner = inner_exchange(kept, http::StreamId{}, call, input);
+    if (inner == nullptr) {
+        return no_memory();
+    }
+    kinesis_.run(operation, std::move(inner), call.caller);
     PENSTOCK_CHECK(kept.answer);  // an operation that waits for a lane is for ask_lanes()
     return std::move(*kept.answer);
 }
@@ -129,8 +142,12 @@ Answer RestHandler::ask(const Call& call, Operation operation, const std::string
 void RestHandler::ask_lanes(const CallPtr& call, Operation operation, const std::string& input,
                             Then then) {
     const std::uint64_t id = next_id_++;
+    auto inner = inner_exchange(*this, http::StreamId{id}, *call, input);
+    if (inner == nullptr) {
+        return then(no_memory());
+    }
     waiting_.emplace(id, Waiting{call, std::move(then)});
-    kinesis_.run(operation, inner_exchange(*this, http::StreamId{id}, *call, input), call->caller);
+    kinesis_.run(operation, std::move(inner), call->caller);
 }
 
 std::string RestHandler::arn_of(std::string_view stream) const {

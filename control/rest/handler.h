@@ -65,6 +65,8 @@ private:
     // Runs any operation; `then` is called on this thread, perhaps before this returns.
     void ask_lanes(const CallPtr& call, kinesis::Operation operation, const std::string& input,
                    Then then);
+    // Its body, made of the caller's and somewhat larger, is charged where that is; null when there
+    // is no room for it.
     [[nodiscard]] std::unique_ptr<http::HttpExchange> inner_exchange(http::ResponseSink& sink,
                                                                      http::StreamId id,
                                                                      const Call& call,

@@ -94,12 +94,12 @@ protected:
     // For another handler to answer; wait() gives that.
     std::pair<std::uint64_t, std::unique_ptr<http::HttpExchange>> new_exchange(
         std::string_view method, std::string_view target, const Headers& headers,
-        std::string_view body) {
+        std::string_view body, const std::shared_ptr<http::BodyBudget>& budget = nullptr) {
         const std::uint64_t id = next_id_++;
-        return {id,
-                std::make_unique<http::HttpExchange>(
-                    static_cast<http::ResponseSink&>(*this), http::ConnectionId{1},
-                    http::StreamId{id}, http::HttpRequest::make(method, target, headers, body))};
+        return {id, std::make_unique<http::HttpExchange>(
+                        static_cast<http::ResponseSink&>(*this), http::ConnectionId{1},
+                        http::StreamId{id},
+                        http::HttpRequest::make(method, target, headers, body, budget))};
     }
     Answer wait(std::uint64_t id) {
         const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);

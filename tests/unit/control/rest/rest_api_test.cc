@@ -179,6 +179,33 @@ TEST_F(RestApi, WhatIsWrongWithARequestIsSaidInOneLine) {
     EXPECT_EQ(wrong_method.headers["Allow"], "GET, POST");
 }
 
+TEST_F(RestApi, WhatAnOperationIsGivenIsChargedWhereTheBodyIs) {
+    make_stream("s", 1);
+    constexpr std::size_t body_bytes = 30'000;
+    constexpr std::size_t inner_bytes_min = body_bytes / 3 * 4;
+    const auto put = [&](const std::shared_ptr<http::BodyBudget>& budget) {
+        auto [id, exchange] = new_exchange("POST", "/v1/streams/s/records?partition_key=k", {},
+                                           std::string(body_bytes, 'x'), budget);
+        rest->handle(std::move(exchange));
+        return id;
+    };
+    const auto budget_of = [](std::size_t limit_bytes) {
+        auto budget = std::make_shared<http::BodyBudget>();
+        budget->limit_bytes = limit_bytes;
+        return budget;
+    };
+    const auto small = budget_of(body_bytes + inner_bytes_min);
+    const Answer full = wait(put(small));
+    expect(503, "InternalFailure", full);
+    EXPECT_NE(full.message().find("no memory"), std::string::npos) << full.body;
+    EXPECT_EQ(small->used_bytes, 0U);
+    const auto large = budget_of(body_bytes + inner_bytes_min + 1000);
+    const std::uint64_t id = put(large);
+    EXPECT_GE(large->used_bytes, body_bytes + inner_bytes_min);
+    EXPECT_EQ(wait(id).status, 200);
+    EXPECT_EQ(large->used_bytes, 0U);
+}
+
 TEST_F(RestApi, WhatWouldBreakTheOperationsInputIsSaidByItsName) {
     make_stream("s", 1);
     const std::string path = "/v1/streams/s/records";
