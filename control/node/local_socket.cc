@@ -47,8 +47,11 @@ std::unexpected<std::string> failed(const std::string& name, const std::string& 
 
 }  // namespace
 
-std::string default_local_socket(std::uint16_t http_port) {
-    return "@penstock-" + std::to_string(http_port);
+std::string default_local_socket(std::string_view http_host, std::uint16_t http_port) {
+    const bool usual = http_host == "127.0.0.1" || http_host == "localhost" ||
+                       http_host == "0.0.0.0" || http_host == "::";
+    return "@penstock-" + (usual ? std::string() : std::string(http_host) + "-") +
+           std::to_string(http_port);
 }
 
 bool is_abstract(std::string_view name) noexcept {

@@ -11,8 +11,10 @@
 
 namespace penstock {
 
-// "@penstock-4567": where a node listens whose HTTP port is that, unless told otherwise.
-[[nodiscard]] std::string default_local_socket(std::uint16_t http_port);
+// Where a node listens whose HTTP is at that address, unless told otherwise: "@penstock-4567", and
+// "@penstock-127.0.0.2-4567" of a host that is not 127.0.0.1, so that each of several nodes on one
+// port has its own. All addresses (0.0.0.0, ::) are that host's too.
+[[nodiscard]] std::string default_local_socket(std::string_view http_host, std::uint16_t http_port);
 
 // Listens on an absolute path, made for its owner alone, or on a name in the abstract namespace
 // ("@name"), which leaves nothing behind. A path that a dead process left is taken over. The error

@@ -745,7 +745,7 @@ private:
             return true;
         }
         if (options_.local_socket.empty()) {
-            options_.local_socket = default_local_socket(server_->port());
+            options_.local_socket = default_local_socket(options_.http_host, server_->port());
         }
         const auto fd = listen_local(options_.local_socket);
         if (!fd) {

@@ -470,6 +470,24 @@ class Credentials(AuthTest):
                    f"127.0.0.1:{node.http_port}", env=environment)
         self.assertIn("committed", done.stdout)
 
+    def test_nodes_on_one_port_of_several_hosts_have_a_socket_each(self):
+        first = self.signed_node()
+        second = self.node(http_port=first.http_port, signed="unused", start=False)
+        command, host = second.command, f"127.0.0.2:{first.http_port}"
+        second.command = lambda *more: [word.replace("127.0.0.1:", "127.0.0.2:")
+                                        for word in command(*more)]
+        second.start(ready=False)
+
+        def known(*words):
+            return penstock("credentials", "list", *words).stdout
+        wait_for(lambda: known("--http", host), "the second node to answer", 20)
+        made = penstock("credentials", "make", "seconds", "--policy", "admin", "--http", host)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertIn("seconds", known("--http", host))
+        self.assertNotIn("admin", known("--http", host))
+        self.assertNotIn("seconds", known("--http", f"127.0.0.1:{first.http_port}"))
+        self.assertEqual(second.stop(), 0)
+
     def test_shell_lines_are_what_clients_need(self):
         node = self.signed_node()
         lines = node.credentials("session", "admin", "--env").stdout

@@ -10,7 +10,7 @@ namespace penstock {
 
 struct CaptureOptions {
     std::string http = "127.0.0.1:4567";
-    std::string local_socket;          // empty: named after the port
+    std::string local_socket;          // empty: named after the address
     std::string file = "-";            // pcapng; "-": standard output
     int port = -1;                     // number of the node's --port, from 0; -1: all
     unsigned door = 0;                 // UDP port; 0: every packet

@@ -15,7 +15,7 @@ enum class CredentialsAction : std::uint8_t { make, list, show, rotate, revoke, 
 struct CredentialsArguments {
     CredentialsAction action = CredentialsAction::list;
     std::string http = "127.0.0.1:4567";
-    std::string local_socket;  // empty: named after the port
+    std::string local_socket;  // empty: named after the address
     std::string name;
     std::string policy;         // admin, read, write, metrics, or a file with a policy
     std::string streams = "*";  // the names that read and write mean

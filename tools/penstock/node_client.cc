@@ -11,6 +11,7 @@
 #include <new>
 
 #include "control/node/local_socket.h"
+#include "tools/penstock/options.h"
 
 namespace penstock {
 
@@ -50,13 +51,11 @@ std::string environment(const char* name) {
 
 // Of the node at this address, if it is on this machine and has one.
 std::string local_socket_of(std::string_view address) {
-    const std::size_t colon = address.rfind(':');
-    const std::string_view host = address.substr(0, colon);
-    const bool is_here = host == "localhost" || host == "[::1]" || host.starts_with("127.");
-    if (colon == std::string_view::npos || !is_here) {
+    const auto parsed = parse_http_address(address);
+    if (!parsed) {
         return {};
     }
-    const std::string name = "@penstock-" + std::string(address.substr(colon + 1));
+    const std::string name = default_local_socket(parsed->host, parsed->port);
     const int fd = connect_local(name);
     if (fd < 0) {
         return {};

@@ -26,7 +26,7 @@ struct NodeAnswer {
 class NodeClient {
 public:
     // `address`: HOST:PORT as `serve --http` has it. Connections are kept between requests.
-    // `local_socket` is the node's, if it is not named after its port.
+    // `local_socket` is the node's, if it is not named after its address.
     explicit NodeClient(std::string_view address, long answer_timeout_ms = 10'000,
                         std::string_view local_socket = {});
     ~NodeClient();

@@ -50,7 +50,7 @@ struct ServeOptions {
     bool unsigned_requests = false;
     std::string key_file;
     std::string keys_file;     // empty: no stream can be encrypted
-    std::string local_socket;  // empty: named after the HTTP port
+    std::string local_socket;  // empty: named after the HTTP address
     bool discard_credentials = false;
     std::vector<PortOption> ports;
     std::string lanes;                // as given; empty: one lane on the last CPU we may use

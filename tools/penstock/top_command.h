@@ -9,7 +9,7 @@ namespace penstock {
 
 struct TopArguments {
     std::string http = "127.0.0.1:4567";
-    std::string local_socket;  // empty: named after the port
+    std::string local_socket;  // empty: named after the address
     double interval_s = 1;
     bool once = false;
 };

@@ -6,11 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -178,6 +180,34 @@ TEST(CredentialsCommand, AnotherUsersSocketUnderTheNodesNameIsNotAsked) {
     const Done done = make(http, "");
     EXPECT_EQ(done.code, 0) << done.err;
     EXPECT_EQ(node.asked(), 1);
+    EXPECT_EQ(network.asked(), 0);
+}
+
+TEST(CredentialsCommand, ANodeOnAnotherHostOfTheSamePortIsNotMistakenForThisOne) {
+    EXPECT_EQ(default_local_socket("127.0.0.1", 4567), "@penstock-4567");
+    EXPECT_EQ(default_local_socket("localhost", 4567), "@penstock-4567");
+    EXPECT_EQ(default_local_socket("0.0.0.0", 4567), "@penstock-4567");
+    EXPECT_EQ(default_local_socket("127.0.0.2", 4567), "@penstock-127.0.0.2-4567");
+    EXPECT_EQ(default_local_socket("::1", 4567), "@penstock-::1-4567");
+    // Both have a node; each is asked by its own address.
+    std::string http;
+    const Squatter network(listen_on_any_port(http), answer_with("", ""));
+    const auto port = static_cast<std::uint16_t>(std::stoul(http.substr(http.find(':') + 1)));
+    const auto listen_as_node = [&](std::string_view host) {
+        const auto fd = listen_local(default_local_socket(host, port));
+        EXPECT_TRUE(fd) << fd.error();
+        return fd.value_or(-1);
+    };
+    const Squatter first(listen_as_node("127.0.0.1"), answer_with("", ""));
+    const Squatter second(listen_as_node("127.0.0.2"), answer_with("", ""));
+    const Squatter third(listen_as_node("::1"), answer_with("", ""));
+    EXPECT_EQ(make("127.0.0.2:" + std::to_string(port), "").code, 0);
+    EXPECT_EQ(std::tuple(first.asked(), second.asked(), third.asked()), std::tuple(0, 1, 0));
+    EXPECT_EQ(make("[::1]:" + std::to_string(port), "").code, 0);
+    EXPECT_EQ(make("localhost:" + std::to_string(port), "").code, 0);
+    EXPECT_EQ(std::tuple(first.asked(), second.asked(), third.asked()), std::tuple(1, 1, 1));
+    EXPECT_NE(make("127.0.0.3:" + std::to_string(port), "").code, 0);
+    EXPECT_EQ(std::tuple(first.asked(), second.asked(), third.asked()), std::tuple(1, 1, 1));
     EXPECT_EQ(network.asked(), 0);
 }
 
