@@ -54,19 +54,28 @@ void LaneCaller::run(std::vector<Ask>& asks, std::chrono::milliseconds timeout) 
     }
 }
 
-bool LaneCaller::call(unsigned lane, Errc (*function)(Lane&, void*), void* argument,
-                      Errc& outcome) {
+bool LaneCaller::call(unsigned lane, Errc (*function)(Lane&, void*), void* argument, Errc& outcome,
+                      std::chrono::milliseconds timeout) {
     auto request = std::make_unique<CallRequest>();
     request->function = function;
     request->argument = argument;
     std::vector<Ask> asks;
     asks.push_back({lane, std::move(request), false});
-    run(asks, std::chrono::seconds(5));
+    run(asks, timeout);
     if (!asks[0].answered) {
         return false;
     }
     outcome = asks[0].request->outcome;
     return true;
+}
+
+bool LaneCaller::is_out(const void* argument) {
+    std::vector<Ask> none;
+    take(none);
+    return std::ranges::any_of(late_, [&](const auto& late) {
+        return late->kind == RequestKind::call &&
+               static_cast<const CallRequest&>(*late).argument == argument;
+    });
 }
 
 void LaneCaller::wait_for_all() {

@@ -31,25 +31,16 @@ constexpr std::array<std::uint64_t, 47> latency_bounds_ns = [] {
 }();
 static_assert(latency_bounds_ns.front() == 50'000 && latency_bounds_ns.back() == 2'000'000'000);
 
-using Totals = NodeMetrics::Totals;
-
-Errc collect_totals(Lane& lane, void* argument) {
-    auto& totals = *static_cast<Totals*>(argument);
-    for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
-        if (const ShardGroup* own = lane.group(GroupId{group})) {
-            own->shard_totals(totals.shards);
-        }
-    }
-    return Errc::ok;
-}
-
 double seconds(std::uint64_t ns) {
     return static_cast<double>(ns) / 1e9;
 }
 
 }  // namespace
 
-NodeMetrics::NodeMetrics(Sources sources) : sources_(std::move(sources)), caller_(*sources_.lanes) {
+NodeMetrics::NodeMetrics(Sources sources)
+    : sources_(std::move(sources)),
+      caller_(*sources_.lanes),
+      totals_(caller_, sources_.lanes->lane_count()) {
     add(Kind::gauge, "penstock_build_info", "Always 1; the version is the label.",
         [this](Samples& out) { out.add(std::uint64_t{1}, {{"version", sources_.version}}); });
     add_lane_families();
@@ -109,14 +100,12 @@ std::shared_ptr<const NodeMetrics::Snapshot> NodeMetrics::gather() {
     std::set<std::uint64_t> alive;
     bool all_answered = true;
     for (unsigned lane = 0; lane < sources_.lanes->lane_count(); ++lane) {
-        auto totals = std::make_unique<Totals>();
-        Errc outcome = Errc::ok;
-        if (!caller_.call(lane, &collect_totals, totals.get(), outcome)) {
-            late_.push_back(std::move(totals));  // the lane may still write into it
+        const auto totals = totals_.ask(lane);
+        if (!totals) {
             all_answered = false;
             continue;
         }
-        for (const auto& shard : totals->shards) {
+        for (const auto& shard : *totals) {
             last_of_shard_[value(shard.shard)] = {shard.records, shard.bytes};
             alive.insert(value(shard.shard));
         }

@@ -19,6 +19,7 @@
 #include "control/kinesis/stream/stream_store.h"
 #include "control/metrics/registry.h"
 #include "control/node/lane_caller.h"
+#include "control/node/lane_totals.h"
 #include "control/node/request_metrics.h"
 #include "control/node/supervisor.h"
 #include "dataplane/port/port.h"
@@ -44,10 +45,6 @@ public:
         const kinesis::RateLimits* rates = nullptr;    // where operations have limits
     };
     explicit NodeMetrics(Sources sources);
-    // Shard totals of one lane's groups.
-    struct Totals {
-        std::vector<ShardGroup::ShardTotals> shards;
-    };
 
     [[nodiscard]] const metrics::Registry& registry() const noexcept { return registry_; }
     // Why the node cannot take writes now; empty when it can.
@@ -93,7 +90,7 @@ private:
     metrics::Registry registry_;
     std::mutex mutex_;
     LaneCaller caller_;
-    std::vector<std::unique_ptr<Totals>> late_;  // a lane may still write into these
+    LaneTotals totals_;
     std::shared_ptr<const Snapshot> last_;
     std::chrono::steady_clock::time_point gathered_{};
     // Streams that are gone keep what they had, so that counters never go back.

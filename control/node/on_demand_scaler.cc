@@ -24,16 +24,6 @@ constexpr std::uint64_t newest_bytes_more = 1U << 20;  // frames and keys
 // Until a shard with one hot key is looked at again.
 constexpr std::uint64_t held_ns = 60'000'000'000;
 
-Errc collect_totals(Lane& lane, void* argument) {
-    auto& shards = *static_cast<std::vector<ShardGroup::ShardTotals>*>(argument);
-    for (std::uint32_t group = 1; group <= lane.group_count(); ++group) {
-        if (const ShardGroup* own = lane.group(GroupId{group})) {
-            own->shard_totals(shards);
-        }
-    }
-    return Errc::ok;
-}
-
 }  // namespace
 
 OnDemandScaler::OnDemandScaler(LaneSet& lanes, kinesis::StreamStore& streams, Clock& clock,
@@ -43,6 +33,7 @@ OnDemandScaler::OnDemandScaler(LaneSet& lanes, kinesis::StreamStore& streams, Cl
       clock_(clock),
       options_(std::move(options)),
       caller_(lanes),
+      totals_(caller_, lanes.lane_count()),
       heat_(options_.limits) {}
 
 OnDemandScaler::~OnDemandScaler() {
@@ -100,15 +91,10 @@ void OnDemandScaler::look_once() {
 std::vector<kinesis::ShardLoad> OnDemandScaler::ask_lanes() {
     std::vector<kinesis::ShardLoad> loads;
     for (unsigned lane = 0; lane < lanes_.lane_count(); ++lane) {
-        auto totals = std::make_unique<Totals>();
-        totals->shards.reserve(1024);
-        Errc outcome = Errc::ok;
-        if (!caller_.call(lane, &collect_totals, &totals->shards, outcome)) {
-            late_.push_back(std::move(totals));
-            continue;
-        }
-        for (const auto& shard : totals->shards) {
-            loads.push_back({shard.shard, shard.records, shard.bytes});
+        if (const auto totals = totals_.ask(lane)) {
+            for (const auto& shard : *totals) {
+                loads.push_back({shard.shard, shard.records, shard.bytes});
+            }
         }
     }
     return loads;

@@ -18,6 +18,7 @@
 #include "control/kinesis/stream/on_demand.h"
 #include "control/kinesis/stream/stream_store.h"
 #include "control/node/lane_caller.h"
+#include "control/node/lane_totals.h"
 #include "storage/base/clock.h"
 
 namespace penstock {
@@ -40,9 +41,6 @@ public:
     [[nodiscard]] const kinesis::OnDemandCounters& counters() const noexcept { return counters_; }
 
 private:
-    struct Totals {
-        std::vector<ShardGroup::ShardTotals> shards;
-    };
     void run();
     void look_once();
     [[nodiscard]] std::vector<kinesis::ShardLoad> ask_lanes();
@@ -60,9 +58,9 @@ private:
     Clock& clock_;
     const Options options_;
     LaneCaller caller_;
+    LaneTotals totals_;
     kinesis::ShardHeat heat_;
     std::unique_ptr<kinesis::RecordSource> records_;  // made on the thread
-    std::vector<std::unique_ptr<Totals>> late_;       // a lane may still write into these
     kinesis::OnDemandCounters counters_;
 
     std::mutex mutex_;
