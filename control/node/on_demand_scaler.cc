@@ -21,12 +21,13 @@ constexpr std::uint64_t look_ms_max = 1000;
 constexpr std::uint64_t newest_records_max = 1000;
 constexpr std::uint64_t newest_bytes_max = 24U << 20;  // two of the largest records
 constexpr std::uint64_t newest_bytes_more = 1U << 20;  // frames and keys
-// Until a shard with one hot key is looked at again.
+// Until a shard is looked at again that could not be split, for one hot key or another reason that
+// will not be gone at the next look: finding out where to split reads megabytes of it.
 constexpr std::uint64_t held_ns = 60'000'000'000;
 
 }  // namespace
 
-OnDemandScaler::OnDemandScaler(LaneSet& lanes, kinesis::StreamStore& streams, Clock& clock,
+OnDemandScaler::OnDemandScaler(ShardService& lanes, kinesis::StreamStore& streams, Clock& clock,
                                Options options)
     : lanes_(lanes),
       streams_(streams),
@@ -59,7 +60,6 @@ void OnDemandScaler::stop() {
 }
 
 void OnDemandScaler::run() {
-    records_ = options_.records();
     const std::uint64_t look_ms =
         std::clamp(options_.limits.split_after_ms / looks_per_split, look_ms_min, look_ms_max);
     std::unique_lock lock(mutex_);
@@ -71,6 +71,9 @@ void OnDemandScaler::run() {
 }
 
 void OnDemandScaler::look_once() {
+    if (records_ == nullptr) {
+        records_ = options_.records();
+    }
     const auto table = streams_.table();
     const bool any = std::ranges::any_of(*table, [](const auto& entry) {
         return entry.second->stream().mode == kinesis::StreamMode::on_demand;
@@ -89,6 +92,9 @@ void OnDemandScaler::look_once() {
 
 // Of all shards of the node; shards of a lane that does not answer in time are missing.
 std::vector<kinesis::ShardLoad> OnDemandScaler::ask_lanes() {
+    if (options_.loads) {
+        return options_.loads();
+    }
     std::vector<kinesis::ShardLoad> loads;
     for (unsigned lane = 0; lane < lanes_.lane_count(); ++lane) {
         if (const auto totals = totals_.ask(lane)) {
@@ -102,7 +108,7 @@ std::vector<kinesis::ShardLoad> OnDemandScaler::ask_lanes() {
 
 void OnDemandScaler::act(const kinesis::StreamView& view) {
     const kinesis::Stream& stream = view.stream();
-    const kinesis::ShardWishes wishes = heat_.wishes(stream, clock_.monotonic_ns());
+    kinesis::ShardWishes wishes = heat_.wishes(stream, clock_.monotonic_ns());
     if (wishes.held_by_shards_max != 0) {
         hold(OnDemandHeld::stream_shards_max, wishes.held_by_shards_max);
     }
@@ -117,6 +123,7 @@ void OnDemandScaler::act(const kinesis::StreamView& view) {
         kind = OnDemandChange::warm;
         changes = 1;
     } else if (!wishes.splits.empty()) {
+        keep_what_fits(wishes);
         plan = plan_splits(view, wishes, changes);
         kind = OnDemandChange::split;
     }
@@ -153,9 +160,27 @@ void OnDemandScaler::act(const kinesis::StreamView& view) {
         case Errc::locked:
             return hold(OnDemandHeld::updating);
         case Errc::no_space:
+            look_away(stream, wishes);
             return hold(OnDemandHeld::node_shards_max);
         default:
+            look_away(stream, wishes);
             return hold(OnDemandHeld::failed);
+    }
+}
+
+// The hottest, of which each makes one shard more. Looked at before any is read.
+void OnDemandScaler::keep_what_fits(kinesis::ShardWishes& wishes) {
+    const std::uint32_t open = streams_.open_shard_count();
+    const std::size_t room = streams_.shards_max() - std::min(open, streams_.shards_max());
+    if (wishes.splits.size() > room) {
+        hold(OnDemandHeld::node_shards_max, wishes.splits.size() - room);
+        wishes.splits.resize(room);
+    }
+}
+
+void OnDemandScaler::look_away(const kinesis::Stream& stream, const kinesis::ShardWishes& wishes) {
+    for (const std::uint32_t number : wishes.splits) {
+        heat_.hold(stream.shard(number)->uid, clock_.monotonic_ns() + held_ns);
     }
 }
 

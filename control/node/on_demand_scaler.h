@@ -29,22 +29,28 @@ public:
         kinesis::OnDemandLimits limits;
         std::function<void(std::string_view line)> log;
         kinesis::RecordSourceFactory records;
+        // What shards have committed until now; without it their lanes are asked.
+        std::function<std::vector<kinesis::ShardLoad>()> loads = nullptr;
     };
     // All must outlive it; the lanes must answer until stop() has returned.
-    OnDemandScaler(LaneSet& lanes, kinesis::StreamStore& streams, Clock& clock, Options options);
+    OnDemandScaler(ShardService& lanes, kinesis::StreamStore& streams, Clock& clock,
+                   Options options);
     ~OnDemandScaler();
     OnDemandScaler(const OnDemandScaler&) = delete;
     OnDemandScaler& operator=(const OnDemandScaler&) = delete;
 
     void start();
     void stop();
+    // One look, and what it leads to. start() has the thread do it time and again.
+    void look_once();
     [[nodiscard]] const kinesis::OnDemandCounters& counters() const noexcept { return counters_; }
 
 private:
     void run();
-    void look_once();
     [[nodiscard]] std::vector<kinesis::ShardLoad> ask_lanes();
     void act(const kinesis::StreamView& view);
+    void keep_what_fits(kinesis::ShardWishes& wishes);
+    void look_away(const kinesis::Stream& stream, const kinesis::ShardWishes& wishes);
     [[nodiscard]] std::vector<kinesis::NewShard> plan_splits(const kinesis::StreamView& view,
                                                              const kinesis::ShardWishes& wishes,
                                                              std::size_t& count);
@@ -53,14 +59,14 @@ private:
     void count(kinesis::OnDemandChange change, std::uint64_t n);
     void hold(kinesis::OnDemandHeld reason, std::uint64_t n = 1);
 
-    LaneSet& lanes_;
+    ShardService& lanes_;
     kinesis::StreamStore& streams_;
     Clock& clock_;
     const Options options_;
     LaneCaller caller_;
     LaneTotals totals_;
     kinesis::ShardHeat heat_;
-    std::unique_ptr<kinesis::RecordSource> records_;  // made on the thread
+    std::unique_ptr<kinesis::RecordSource> records_;  // made by the thread that looks
     kinesis::OnDemandCounters counters_;
 
     std::mutex mutex_;
