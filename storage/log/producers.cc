@@ -116,14 +116,14 @@ std::uint32_t ProducerTable::add_producer(ShardUid shard, std::uint64_t id) noex
     std::uint32_t& bucket = bucket_of(shard, id);
     producer.chain = bucket;
     bucket = index;
-    link_newest(index);
+    put_last(used_, &Producer::use, index);
     return index;
 }
 
 void ProducerTable::drop_producer(std::uint32_t index) noexcept {
     Producer& producer = producers_[index];
-    drop_through(producer, ~std::uint64_t{0});
-    unlink_use(index);
+    drop_through(index, ~std::uint64_t{0});
+    take_out(used_, &Producer::use, index);
     std::uint32_t* link = &bucket_of(producer.shard, producer.id);
     while (*link != index) {
         link = &producers_[*link].chain;
@@ -136,7 +136,9 @@ void ProducerTable::drop_producer(std::uint32_t index) noexcept {
 }
 
 // Its runs of batches up to this one.
-void ProducerTable::drop_through(Producer& producer, std::uint64_t batch) noexcept {
+void ProducerTable::drop_through(std::uint32_t index, std::uint64_t batch) noexcept {
+    Producer& producer = producers_[index];
+    const bool was_rich = producer.run_count > limits_.runs_each_kept;
     std::uint32_t* link = &producer.runs;
     while (*link != none && runs_[*link].batch > batch) {
         link = &runs_[*link].next;
@@ -151,10 +153,14 @@ void ProducerTable::drop_through(Producer& producer, std::uint64_t batch) noexce
         --runs_used_;
         at = next;
     }
+    if (was_rich && producer.run_count <= limits_.runs_each_kept) {
+        take_out(rich_, &Producer::rich, index);
+    }
 }
 
-// Its oldest batch, unless that is `but`.
-bool ProducerTable::drop_oldest(Producer& producer, std::uint64_t but) noexcept {
+// Its oldest batch, if that is older than `but`.
+bool ProducerTable::drop_oldest(std::uint32_t index, std::uint64_t but) noexcept {
+    Producer& producer = producers_[index];
     if (producer.runs == none) {
         return false;
     }
@@ -167,35 +173,55 @@ bool ProducerTable::drop_oldest(Producer& producer, std::uint64_t but) noexcept 
         return false;
     }
     producer.floor = std::max(producer.floor, oldest);
-    drop_through(producer, oldest);
+    drop_through(index, oldest);
     return true;
 }
 
-void ProducerTable::unlink_use(std::uint32_t index) noexcept {
-    const Producer& producer = producers_[index];
-    (producer.older == none ? oldest_ : producers_[producer.older].newer) = producer.newer;
-    (producer.newer == none ? newest_ : producers_[producer.newer].older) = producer.older;
+// The oldest batch of a producer with more than its due; never its newest, which may still be
+// being put.
+bool ProducerTable::drop_of_rich() noexcept {
+    constexpr unsigned tries_max = 16;  // few have all of their runs in one batch
+    for (unsigned tries = 0; tries < tries_max && rich_.first != none; ++tries) {
+        const std::uint32_t index = rich_.first;
+        take_out(rich_, &Producer::rich, index);  // the next time it is another one's turn
+        put_last(rich_, &Producer::rich, index);
+        if (drop_oldest(index, producers_[index].highest)) {
+            return true;
+        }
+    }
+    return false;
 }
 
-void ProducerTable::link_newest(std::uint32_t index) noexcept {
-    Producer& producer = producers_[index];
-    producer.older = newest_;
-    producer.newer = none;
-    (newest_ == none ? oldest_ : producers_[newest_].newer) = index;
-    newest_ = index;
+// Sees to it that there is a free run for a batch of the producer, whose older ones may go for it.
+bool ProducerTable::free_run(std::uint32_t index, std::uint64_t but) noexcept {
+    return has_free_run() ||
+           (producers_[index].run_count > limits_.runs_each_kept && drop_oldest(index, but)) ||
+           drop_of_rich() || drop_oldest(index, but);
+}
+
+void ProducerTable::put_last(List& list, Link Producer::* link, std::uint32_t index) noexcept {
+    producers_[index].*link = {list.last, none};
+    (list.last == none ? list.first : (producers_[list.last].*link).after) = index;
+    list.last = index;
+}
+
+void ProducerTable::take_out(List& list, Link Producer::* link, std::uint32_t index) noexcept {
+    const auto [before, after] = producers_[index].*link;
+    (before == none ? list.first : (producers_[before].*link).after) = after;
+    (after == none ? list.last : (producers_[after].*link).before) = before;
 }
 
 void ProducerTable::touch(std::uint32_t index, std::int64_t now_ms) noexcept {
     producers_[index].used_ms = std::max(producers_[index].used_ms, now_ms);
-    if (newest_ != index) {
-        unlink_use(index);
-        link_newest(index);
+    if (used_.last != index) {
+        take_out(used_, &Producer::use, index);
+        put_last(used_, &Producer::use, index);
     }
 }
 
 void ProducerTable::expire(std::int64_t now_ms) noexcept {
-    while (oldest_ != none && now_ms - producers_[oldest_].used_ms > limits_.expiry_ms) {
-        drop_producer(oldest_);
+    while (used_.first != none && now_ms - producers_[used_.first].used_ms > limits_.expiry_ms) {
+        drop_producer(used_.first);
     }
 }
 
@@ -252,47 +278,50 @@ bool ProducerTable::make_room(ShardUid shard, const ProducerMark& mark,
     expire(now_ms);
     const std::uint32_t index = find(shard, mark.producer);
     if (index == none) {
-        return has_free_producer() && has_free_run();
+        return has_free_producer() && (has_free_run() || drop_of_rich());
     }
-    Producer& producer = producers_[index];
-    if (producer.run_count >= limits_.runs_each && !drop_oldest(producer, mark.batch)) {
+    if (producers_[index].run_count >= limits_.runs_each && !drop_oldest(index, mark.batch)) {
         return false;
     }
-    return has_free_run() ||
-           (producer.run_count > limits_.runs_each_kept && drop_oldest(producer, mark.batch));
+    return free_run(index, mark.batch);
 }
 
-void ProducerTable::begin_epoch(Producer& producer, std::uint32_t epoch) noexcept {
-    drop_through(producer, ~std::uint64_t{0});
+void ProducerTable::begin_epoch(std::uint32_t index, std::uint32_t epoch) noexcept {
+    drop_through(index, ~std::uint64_t{0});
+    Producer& producer = producers_[index];
     producer.epoch = epoch;
     producer.highest = 0;
     producer.floor = 0;
 }
 
 // The window ends with this batch, if it is a new one.
-void ProducerTable::raise(Producer& producer, std::uint64_t batch) noexcept {
+void ProducerTable::raise(std::uint32_t index, std::uint64_t batch) noexcept {
+    Producer& producer = producers_[index];
     if (batch <= producer.highest) {
         return;
     }
     producer.highest = batch;
     if (batch > limits_.batches && batch - limits_.batches > producer.floor) {
         producer.floor = batch - limits_.batches;
-        drop_through(producer, producer.floor);
+        drop_through(index, producer.floor);
     }
 }
 
 // In front of those of the same batch.
-ProducerTable::Run* ProducerTable::insert_run(Producer& producer, std::uint64_t batch) noexcept {
-    const std::uint32_t index = take_run();
+ProducerTable::Run* ProducerTable::insert_run(std::uint32_t index, std::uint64_t batch) noexcept {
+    Producer& producer = producers_[index];
+    const std::uint32_t taken = take_run();
     std::uint32_t* link = &producer.runs;
     while (*link != none && runs_[*link].batch > batch) {
         link = &runs_[*link].next;
     }
-    Run& run = runs_[index];
+    Run& run = runs_[taken];
     run.batch = batch;
     run.next = *link;
-    *link = index;
-    ++producer.run_count;
+    *link = taken;
+    if (++producer.run_count == limits_.runs_each_kept + 1) {
+        put_last(rich_, &Producer::rich, index);
+    }
     return &run;
 }
 
@@ -308,10 +337,10 @@ void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequ
         if (mark.epoch < producer.epoch) {
             return;
         }
-        begin_epoch(producer, mark.epoch);
+        begin_epoch(index, mark.epoch);
     }
     touch(index, arrival_ms);
-    raise(producer, mark.batch);
+    raise(index, mark.batch);
     Sequence known = 0;
     if (mark.batch <= producer.floor || find_record(producer, mark, known) != nullptr) {
         return;
@@ -330,7 +359,7 @@ void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequ
         }
     }
     if (run == nullptr) {
-        run = insert_run(producer, mark.batch);
+        run = insert_run(index, mark.batch);
         run->base = base;
         run->first_sequence = sequence;
         run->arrival_ms = arrival_ms;
@@ -341,8 +370,8 @@ void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequ
 }
 
 void ProducerTable::forget(ShardUid shard) noexcept {
-    for (std::uint32_t at = oldest_; at != none;) {
-        const std::uint32_t next = producers_[at].newer;
+    for (std::uint32_t at = used_.first; at != none;) {
+        const std::uint32_t next = producers_[at].use.after;
         if (producers_[at].shard == shard) {
             drop_producer(at);
         }
@@ -421,7 +450,7 @@ void ProducerTable::take_unrecorded(const std::function<Sequence(ShardUid)>& thr
 
 void ProducerTable::snapshot(const std::function<Sequence(ShardUid)>& through,
                              const std::function<void(const ProducerRunEntry&)>& add) const {
-    for (std::uint32_t at = oldest_; at != none; at = producers_[at].newer) {
+    for (std::uint32_t at = used_.first; at != none; at = producers_[at].use.after) {
         const Producer& producer = producers_[at];
         const Sequence end = through(producer.shard);
         for (std::uint32_t run = producer.runs; run != none; run = runs_[run].next) {
@@ -452,14 +481,14 @@ void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) 
         return;
     }
     if (entry.epoch > producer.epoch) {
-        begin_epoch(producer, entry.epoch);
+        begin_epoch(index, entry.epoch);
     }
     touch(index, entry.arrival_ms);
     if (entry.floor > producer.floor) {
         producer.floor = entry.floor;
-        drop_through(producer, producer.floor);
+        drop_through(index, producer.floor);
     }
-    raise(producer, entry.batch);
+    raise(index, entry.batch);
     if (entry.batch <= producer.floor) {
         return;
     }
@@ -472,12 +501,12 @@ void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) 
         }
     }
     if (run == nullptr) {
-        if (!has_free_run()) {
+        if (!free_run(index, entry.batch)) {
             producer.floor = std::max(producer.floor, entry.batch);
-            drop_through(producer, producer.floor);
+            drop_through(index, producer.floor);
             return;
         }
-        run = insert_run(producer, entry.batch);
+        run = insert_run(index, entry.batch);
         run->base = entry.base;
         run->first_sequence = entry.first_sequence;
         run->arrival_ms = entry.arrival_ms;

@@ -37,7 +37,8 @@ public:
         std::uint32_t batches = 64;          // of a producer in a shard: its window
         // Of one producer in a shard. More than a batch can have, which is kept whole.
         std::uint32_t runs_each = 1024;
-        // When there is no free run: a producer with more gives up its oldest batch.
+        // When there is no free run: producers with more give up their oldest batches, for
+        // themselves and for others. As many for every producer are there in any case.
         std::uint32_t runs_each_kept = 8;
         std::int64_t expiry_ms = 3'600'000;  // after a producer's last record
     };
@@ -84,6 +85,15 @@ private:
         std::uint32_t next = none;   // of the producer: older or the same batch
         std::uint64_t bits[offsets / 64] = {};
     };
+    // Producers in an order.
+    struct Link {
+        std::uint32_t before = none;
+        std::uint32_t after = none;
+    };
+    struct List {
+        std::uint32_t first = none;
+        std::uint32_t last = none;
+    };
     struct Producer {
         ShardUid shard{};
         std::uint64_t id = 0;
@@ -94,9 +104,9 @@ private:
         std::uint32_t run_count = 0;
         std::uint32_t runs = none;   // newest batch first
         std::uint32_t chain = none;  // of its bucket; of the free list
-        std::uint32_t older = none;  // by last use
-        std::uint32_t newer = none;
         std::uint32_t waits = none;  // next one with unrecorded runs
+        Link use;                    // by last use
+        Link rich;                   // with more than runs_each_kept
         bool waiting = false;
         bool used = false;
     };
@@ -109,17 +119,19 @@ private:
     [[nodiscard]] bool has_free_producer() const noexcept;
     [[nodiscard]] std::uint32_t add_producer(ShardUid shard, std::uint64_t id) noexcept;
     void drop_producer(std::uint32_t index) noexcept;
-    void drop_through(Producer& producer, std::uint64_t batch) noexcept;
-    [[nodiscard]] bool drop_oldest(Producer& producer, std::uint64_t but) noexcept;
+    void drop_through(std::uint32_t index, std::uint64_t batch) noexcept;
+    [[nodiscard]] bool drop_oldest(std::uint32_t index, std::uint64_t but) noexcept;
+    [[nodiscard]] bool drop_of_rich() noexcept;
+    [[nodiscard]] bool free_run(std::uint32_t index, std::uint64_t but) noexcept;
     void expire(std::int64_t now_ms) noexcept;
     void touch(std::uint32_t index, std::int64_t now_ms) noexcept;
-    void unlink_use(std::uint32_t index) noexcept;
-    void link_newest(std::uint32_t index) noexcept;
-    void begin_epoch(Producer& producer, std::uint32_t epoch) noexcept;
-    void raise(Producer& producer, std::uint64_t batch) noexcept;
+    void put_last(List& list, Link Producer::* link, std::uint32_t index) noexcept;
+    void take_out(List& list, Link Producer::* link, std::uint32_t index) noexcept;
+    void begin_epoch(std::uint32_t index, std::uint32_t epoch) noexcept;
+    void raise(std::uint32_t index, std::uint64_t batch) noexcept;
     [[nodiscard]] const Run* find_record(const Producer& producer, const ProducerMark& mark,
                                          Sequence& sequence) const noexcept;
-    [[nodiscard]] Run* insert_run(Producer& producer, std::uint64_t batch) noexcept;
+    [[nodiscard]] Run* insert_run(std::uint32_t index, std::uint64_t batch) noexcept;
     void wait_for_record(std::uint32_t index) noexcept;
     [[nodiscard]] ProducerRunEntry entry_of(const Producer& producer, const Run& run,
                                             std::uint32_t count) const noexcept;
@@ -130,8 +142,8 @@ private:
     std::vector<std::uint32_t> buckets_;
     std::uint32_t free_run_ = none;
     std::uint32_t free_producer_ = none;
-    std::uint32_t oldest_ = none;
-    std::uint32_t newest_ = none;
+    List used_;  // oldest first
+    List rich_;  // whose turn it is to give something up first
     std::uint32_t unrecorded_ = none;
     std::uint32_t runs_used_ = 0;
     std::uint32_t producers_used_ = 0;

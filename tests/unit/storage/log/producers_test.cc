@@ -171,6 +171,73 @@ TEST_F(Producers, WindowAndEpochOutliveARestart) {
     EXPECT_EQ(later.producer_count(), 0U);
 }
 
+// Batches of one record each, as far as they find room. The first that does not: its number.
+std::uint64_t fill(ProducerTable& table, std::uint64_t producer, std::uint64_t from,
+                   std::uint64_t until) {
+    for (std::uint64_t batch = from; batch < until; ++batch) {
+        const ProducerMark mark = mark_of(batch, 0, 0, producer);
+        if (!table.make_room(shard, mark, now)) {
+            return batch;
+        }
+        table.note(shard, mark, producer * 1000 + batch * 2, now);
+    }
+    return until;
+}
+
+ProducerVerdict look(ProducerTable& table, const ProducerMark& mark) {
+    Appended out;
+    return table.look(shard, mark, now, out);
+}
+
+// As many producers as there are places, and a full window of each would not fit by far.
+ProducerTable::Limits few_runs() {
+    ProducerTable::Limits limits;
+    limits.runs = 64;
+    limits.producers = 8;
+    return limits;
+}
+
+TEST(ProducersAtTheirLimits, NewcomersGetTheirDueFromThoseWithMore) {
+    ProducerTable table(few_runs());
+    ASSERT_EQ(fill(table, 1, 1, 61), 61U);
+    ASSERT_EQ(fill(table, 2, 1, 5), 5U);
+    EXPECT_EQ(table.run_count(), 64U);
+    for (std::uint64_t newcomer = 3; newcomer <= 8; ++newcomer) {
+        EXPECT_EQ(fill(table, newcomer, 1, 9), 9U) << "producer " << newcomer;
+    }
+    // From the oldest ones of the one that had many, which knows that it lost them.
+    EXPECT_EQ(look(table, mark_of(48, 0, 0, 1)), ProducerVerdict::too_old);
+    EXPECT_EQ(look(table, mark_of(49, 0, 0, 1)), ProducerVerdict::repeated);
+    for (std::uint64_t batch = 1; batch < 5; ++batch) {
+        EXPECT_EQ(look(table, mark_of(batch, 0, 0, 2)), ProducerVerdict::repeated);
+    }
+    // Now that everybody has its due at most, each goes on with its own.
+    for (std::uint64_t producer = 1; producer <= 8; ++producer) {
+        EXPECT_EQ(fill(table, producer, 61, 80), 80U) << "producer " << producer;
+    }
+    EXPECT_EQ(table.run_count(), 64U);
+}
+
+TEST(ProducersAtTheirLimits, OneThatHasLittleTakesFromOneThatHasMuch) {
+    ProducerTable table(few_runs());
+    ASSERT_EQ(fill(table, 1, 1, 3), 3U);
+    ASSERT_EQ(fill(table, 2, 1, 63), 63U);
+    ASSERT_EQ(table.run_count(), 64U);
+    EXPECT_EQ(fill(table, 1, 3, 9), 9U);
+    EXPECT_EQ(look(table, mark_of(1, 0, 0, 1)), ProducerVerdict::repeated);
+}
+
+TEST(ProducersAtTheirLimits, ABatchThatIsBeingPutIsNotTakenAway) {
+    ProducerTable table(few_runs());
+    // Other records stand between these, so each is a run of its own.
+    for (std::uint32_t offset = 0; offset < 64; ++offset) {
+        ASSERT_TRUE(table.make_room(shard, mark_of(1, offset, 0, 1), now));
+        table.note(shard, mark_of(1, offset, 0, 1), 2 * offset + 1, now);
+    }
+    EXPECT_FALSE(table.make_room(shard, mark_of(1, 0, 0, 2), now));
+    EXPECT_EQ(look(table, mark_of(1, 0, 0, 1)), ProducerVerdict::repeated);
+}
+
 TEST(ProducersAtTheirLimits, WhatIsForgottenEarlyIsRefusedAndNeverTakenForNew) {
     ProducerTable::Limits limits;
     limits.runs = 40;
