@@ -280,6 +280,10 @@ bool ProducerTable::make_room(ShardUid shard, const ProducerMark& mark,
     if (index == none) {
         return has_free_producer() && (has_free_run() || drop_of_rich());
     }
+    if (mark.epoch > producers_[index].epoch) {
+        // Its runs of the epoch before go when the first record of this one is noted.
+        return producers_[index].run_count != 0 || has_free_run() || drop_of_rich();
+    }
     if (producers_[index].run_count >= limits_.runs_each && !drop_oldest(index, mark.batch)) {
         return false;
     }

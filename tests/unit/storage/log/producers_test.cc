@@ -227,6 +227,18 @@ TEST(ProducersAtTheirLimits, OneThatHasLittleTakesFromOneThatHasMuch) {
     EXPECT_EQ(look(table, mark_of(1, 0, 0, 1)), ProducerVerdict::repeated);
 }
 
+TEST(ProducersAtTheirLimits, ANewLifeHasTheRoomOfTheOneBefore) {
+    ProducerTable table(few_runs());
+    for (std::uint64_t producer = 1; producer <= 8; ++producer) {
+        ASSERT_EQ(fill(table, producer, 100, 108), 108U);
+    }
+    ASSERT_EQ(table.run_count(), 64U);
+    ASSERT_TRUE(table.make_room(shard, mark_of(1, 0, 1, 1), now));
+    table.note(shard, mark_of(1, 0, 1, 1), 9000, now);
+    EXPECT_EQ(table.run_count(), 57U);
+    EXPECT_EQ(look(table, mark_of(107, 0, 0, 1)), ProducerVerdict::fenced);
+}
+
 TEST(ProducersAtTheirLimits, ABatchThatIsBeingPutIsNotTakenAway) {
     ProducerTable table(few_runs());
     // Other records stand between these, so each is a run of its own.
