@@ -90,7 +90,8 @@ GroupCore::GroupCore(const GroupOptions& o, IoEngine& e, Clock& c, FramePool& p)
       frames(frame_slots(p)) {
     now_ns = clock.monotonic_ns();
     wall_ms = clock.wall_ms();
-    believed_ms = wall_ms;
+    steady_ms = wall_ms;
+    steady_offset_ms = wall_ms - static_cast<std::int64_t>(now_ns / 1'000'000);
 }
 
 GroupCore::~GroupCore() {
@@ -215,7 +216,7 @@ AppendVerdict GroupCore::append(ShardLog& shard, const RecordIn& record, AckLeve
     out.sequence = shard.next_sequence++;
     out.arrival_ms = arrival;
     if (record.producer != nullptr) {
-        producers.note(shard.uid, *record.producer, out.sequence, arrival);
+        producers.note(shard.uid, *record.producer, out.sequence, arrival, steady_ms);
     }
     add_unsubmitted(shard, bytes);
     shard.pending_bytes += bytes;
@@ -490,6 +491,7 @@ void GroupCore::close_buffer(ShardLog& shard) noexcept {
 std::size_t GroupCore::turn() noexcept {
     now_ns = clock.monotonic_ns();
     wall_ms = clock.wall_ms();
+    steady_ms = steady_offset_ms + static_cast<std::int64_t>(now_ns / 1'000'000);
     room_margin = margin_units();
     std::size_t work = 0;
     work += gather();
@@ -539,7 +541,6 @@ void GroupCore::timers() noexcept {
     if (now_ns >= next_retention_ns) {
         next_retention_ns = now_ns + 1'000'000'000;
         watch_clock();
-        believed_ms = retention_held ? believed_ms : wall_ms;
         apply_retention();
     }
 }

@@ -343,7 +343,8 @@ struct GroupCore {
 
     std::uint64_t now_ns = 0;
     std::int64_t wall_ms = 0;
-    std::int64_t believed_ms = 0;  // the same as of the last look that found it had not leapt
+    std::int64_t steady_ms = 0;  // the same at the start, and what passed since: it never leaps
+    std::int64_t steady_offset_ms = 0;  // from the monotonic clock
     std::uint64_t last_journal_ns = 0;
     std::uint64_t next_timer_ns = 0;
     std::uint64_t last_lag_look_ns = 0;

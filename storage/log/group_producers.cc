@@ -1,5 +1,7 @@
 // What a group does with what it remembers of producers: before an append, at a point of the
 // manifest, in a recovery.
+#include <algorithm>
+
 #include "storage/log/group_core.h"
 
 namespace penstock {
@@ -8,8 +10,7 @@ namespace penstock {
 // that is closed or full of work still knows what it took.
 AppendVerdict GroupCore::look_for_repeat(const ShardLog& shard, const ProducerMark& mark,
                                          Appended& out) noexcept {
-    // A clock that leapt makes nobody forgotten.
-    switch (producers.look(shard.uid, mark, believed_ms, out)) {
+    switch (producers.look(shard.uid, mark, steady_ms, out)) {
         case ProducerVerdict::repeated:
             ++counters.records_repeated;
             return AppendVerdict::accepted;
@@ -24,8 +25,8 @@ AppendVerdict GroupCore::look_for_repeat(const ShardLog& shard, const ProducerMa
     if (shard.producers_moved) {
         return AppendVerdict::shard_closed;
     }
-    return producers.make_room(shard.uid, mark, believed_ms) ? AppendVerdict::accepted
-                                                             : AppendVerdict::producers_full;
+    return producers.make_room(shard.uid, mark, steady_ms) ? AppendVerdict::accepted
+                                                           : AppendVerdict::producers_full;
 }
 
 AppendVerdict ShardGroup::look_up(ShardLog& shard, const ProducerMark& mark,
@@ -58,7 +59,7 @@ void GroupCore::snapshot_producers(StateEntries& out) const {
 void GroupCore::restore_producers() {
     for (const ProducerRunEntry& entry : table.take_producer_runs()) {
         if (table.find(static_cast<ShardUid>(entry.uid)) != nullptr) {
-            producers.restore(entry, wall_ms);
+            producers.restore(entry, steady_ms);
         }
     }
 }
@@ -68,8 +69,9 @@ void GroupCore::note_producers(ShardUid shard, const FrameHeader& header, Bytes 
     RecordWalker walker(header, frame.subspan(sizeof(FrameHeader), header.payload_bytes));
     RecordView record;
     while (walker.next(record)) {
-        if (record.has_producer && producers.make_room(shard, record.producer, wall_ms)) {
-            producers.note(shard, record.producer, record.sequence, record.arrival_ms);
+        if (record.has_producer && producers.make_room(shard, record.producer, steady_ms)) {
+            producers.note(shard, record.producer, record.sequence, record.arrival_ms,
+                           std::min(record.arrival_ms, steady_ms));
         }
     }
 }

@@ -330,7 +330,7 @@ ProducerTable::Run* ProducerTable::insert_run(std::uint32_t index, std::uint64_t
 }
 
 void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequence,
-                         std::int64_t arrival_ms) noexcept {
+                         std::int64_t arrival_ms, std::int64_t now_ms) noexcept {
     std::uint32_t index = find(shard, mark.producer);
     if (index == none) {
         index = add_producer(shard, mark.producer);
@@ -343,7 +343,7 @@ void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequ
         }
         begin_epoch(index, mark.epoch);
     }
-    touch(index, arrival_ms);
+    touch(index, now_ms);
     raise(index, mark.batch);
     Sequence known = 0;
     if (mark.batch <= producer.floor || find_record(producer, mark, known) != nullptr) {
@@ -487,7 +487,8 @@ void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) 
     if (entry.epoch > producer.epoch) {
         begin_epoch(index, entry.epoch);
     }
-    touch(index, entry.arrival_ms);
+    // Arrivals may be ahead of a clock that was put right since.
+    touch(index, std::min(entry.arrival_ms, now_ms));
     if (entry.floor > producer.floor) {
         producer.floor = entry.floor;
         drop_through(index, producer.floor);

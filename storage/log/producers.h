@@ -5,6 +5,9 @@
 // the batch, and the sequence of the first. The table is made durable through the marks in the
 // records themselves and through manifest entries (docs/idempotent-puts.md).
 //
+// Its time is one that no step of the clock moves, so that a leap makes nobody forgotten, nor kept
+// for ever. At a start it is the wall clock's, which is what the arrivals in entries were.
+//
 // Runs on: the lane that owns the group.
 // Allocates: nothing after construction; pages of its pools are touched as they are used.
 // Guarantees: bounded memory; what was forgotten too early is refused, not taken for new (unless
@@ -52,8 +55,8 @@ public:
     [[nodiscard]] bool make_room(ShardUid shard, const ProducerMark& mark,
                                  std::int64_t now_ms) noexcept;
     // The record was appended. A second time it changes nothing.
-    void note(ShardUid shard, const ProducerMark& mark, Sequence sequence,
-              std::int64_t arrival_ms) noexcept;
+    void note(ShardUid shard, const ProducerMark& mark, Sequence sequence, std::int64_t arrival_ms,
+              std::int64_t now_ms) noexcept;
     // The shard is gone.
     void forget(ShardUid shard) noexcept;
 

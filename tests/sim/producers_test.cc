@@ -39,8 +39,9 @@ protected:
         static_cast<Waiting&>(self).done = true;
         static_cast<Waiting&>(self).outcome = outcome;
     }
-    AppendVerdict put(std::uint64_t batch, std::uint32_t offset, Appended& out) {
-        const ProducerMark mark{5, 0, offset, batch};
+    AppendVerdict put(std::uint64_t batch, std::uint32_t offset, Appended& out,
+                      std::uint64_t producer = 5) {
+        const ProducerMark mark{producer, 0, offset, batch};
         const std::string key = "k" + std::to_string(batch);
         const std::string data(batch % 5 == 0 ? 60'000 : 300, 'x');
         RecordIn record;
@@ -49,6 +50,19 @@ protected:
         record.producer = &mark;
         ShardGroup& group = node_->group(0);
         return group.append(*group.find(ShardUid{1}), record, AckLevel::quorum, out);
+    }
+    // Puts one record, at the latest when there is room. Whether it was there already.
+    bool put_again(std::uint64_t batch, std::uint64_t producer = 5) {
+        Appended out;
+        EXPECT_TRUE(node_->step_until(
+            [&] { return put(batch, 0, out, producer) == AppendVerdict::accepted; }));
+        return out.repeated;
+    }
+    void pass_minutes(unsigned minutes) {
+        for (; minutes != 0; --minutes) {
+            world_->advance(60'000'000'000);
+            node_->step_until([] { return false; }, 50'000'000);
+        }
     }
     // Marks of all records that are there, and their sequences.
     void read(std::map<std::pair<std::uint64_t, std::uint32_t>, Sequence>& found) {
@@ -215,6 +229,47 @@ TEST_F(SimProducers, AShardThatIsDroppedIsForgotten) {
     world_->restart();
     start();
     EXPECT_EQ(node_->group(0).gauges().producers, 0U);
+}
+
+constexpr std::int64_t days_ms = 86'400'000;
+
+TEST_F(SimProducers, AClockThatWasAheadKeepsNobodyForEver) {
+    open(5);
+    start();
+    add_shard();
+    world_->leap_wall(10 * days_ms);
+    pass_minutes(1);
+    EXPECT_FALSE(put_again(1));
+    world_->leap_wall(-10 * days_ms);
+    pass_minutes(5);
+    EXPECT_TRUE(put_again(1));
+    pass_minutes(150);  // longer than a leap holds up anything
+    EXPECT_FALSE(put_again(1, 6));
+    EXPECT_EQ(node_->group(0).gauges().producers, 1U);
+    // Nor does it after a start, though the records' arrivals are ahead.
+    EXPECT_FALSE(put_again(2));
+    pass_minutes(1);
+    world_->crash_kill();
+    node_.reset();
+    world_->restart();
+    start();
+    EXPECT_TRUE(put_again(2));
+    pass_minutes(61);
+    EXPECT_FALSE(put_again(7, 7));
+    EXPECT_EQ(node_->group(0).gauges().producers, 1U);
+}
+
+TEST_F(SimProducers, AClockThatLeapsAheadMakesNobodyForgotten) {
+    open(6);
+    start();
+    add_shard();
+    EXPECT_FALSE(put_again(1));
+    world_->leap_wall(10 * days_ms);
+    for (std::uint64_t batch = 2; batch < 12; ++batch) {
+        pass_minutes(10);
+        EXPECT_TRUE(put_again(batch - 1)) << "batch " << batch - 1;
+        EXPECT_FALSE(put_again(batch));
+    }
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ protected:
         if (!table.make_room(to, mark, at_ms)) {
             return {ProducerVerdict::full, 0};
         }
-        table.note(to, mark, next, at_ms);
+        table.note(to, mark, next, at_ms, at_ms);
         return {verdict, next++};
     }
     // Another table, as a restart makes it from entries.
@@ -151,7 +151,7 @@ TEST_F(Producers, FramesReplayedOverEntriesChangeNothing) {
     }
     ProducerTable again = restored(unrecorded(sequences[4]));
     for (std::uint32_t offset = 3; offset < 10; ++offset) {
-        again.note(shard, mark_of(1, offset), sequences[offset], now);
+        again.note(shard, mark_of(1, offset), sequences[offset], now, now);
     }
     EXPECT_EQ(again.run_count(), 1U);
     for (std::uint32_t offset = 0; offset < 10; ++offset) {
@@ -179,7 +179,7 @@ std::uint64_t fill(ProducerTable& table, std::uint64_t producer, std::uint64_t f
         if (!table.make_room(shard, mark, now)) {
             return batch;
         }
-        table.note(shard, mark, producer * 1000 + batch * 2, now);
+        table.note(shard, mark, producer * 1000 + batch * 2, now, now);
     }
     return until;
 }
@@ -234,7 +234,7 @@ TEST(ProducersAtTheirLimits, ANewLifeHasTheRoomOfTheOneBefore) {
     }
     ASSERT_EQ(table.run_count(), 64U);
     ASSERT_TRUE(table.make_room(shard, mark_of(1, 0, 1, 1), now));
-    table.note(shard, mark_of(1, 0, 1, 1), 9000, now);
+    table.note(shard, mark_of(1, 0, 1, 1), 9000, now, now);
     EXPECT_EQ(table.run_count(), 57U);
     EXPECT_EQ(look(table, mark_of(107, 0, 0, 1)), ProducerVerdict::fenced);
 }
@@ -244,7 +244,7 @@ TEST(ProducersAtTheirLimits, ABatchThatIsBeingPutIsNotTakenAway) {
     // Other records stand between these, so each is a run of its own.
     for (std::uint32_t offset = 0; offset < 64; ++offset) {
         ASSERT_TRUE(table.make_room(shard, mark_of(1, offset, 0, 1), now));
-        table.note(shard, mark_of(1, offset, 0, 1), 2 * offset + 1, now);
+        table.note(shard, mark_of(1, offset, 0, 1), 2 * offset + 1, now, now);
     }
     EXPECT_FALSE(table.make_room(shard, mark_of(1, 0, 0, 2), now));
     EXPECT_EQ(look(table, mark_of(1, 0, 0, 1)), ProducerVerdict::repeated);
@@ -275,7 +275,7 @@ TEST(ProducersAtTheirLimits, WhatIsForgottenEarlyIsRefusedAndNeverTakenForNew) {
             continue;
         }
         // A place in front of what was given up would have been refused.
-        table.note(shard, mark, next, now);
+        table.note(shard, mark, next, now, now);
         next += 2;
         stored[producer].insert(batch);
     }
@@ -286,7 +286,7 @@ TEST(ProducersAtTheirLimits, WhatIsForgottenEarlyIsRefusedAndNeverTakenForNew) {
     EXPECT_EQ(table.run_count(), 0U);
     EXPECT_EQ(table.producer_count(), 0U);
     // Who was forgotten while its runs were to be written is not written, nor who has its place.
-    table.note(ShardUid{9}, mark_of(1), 5, now);
+    table.note(ShardUid{9}, mark_of(1), 5, now, now);
     unsigned entries = 0;
     table.take_unrecorded([](ShardUid) { return Sequence{100}; },
                           [&](const ProducerRunEntry& entry) {
