@@ -1,7 +1,5 @@
 // What a group does with what it remembers of producers: before an append, at a point of the
 // manifest, in a recovery.
-#include <algorithm>
-
 #include "storage/log/group_core.h"
 
 namespace penstock {
@@ -69,9 +67,9 @@ void GroupCore::note_producers(ShardUid shard, const FrameHeader& header, Bytes 
     RecordWalker walker(header, frame.subspan(sizeof(FrameHeader), header.payload_bytes));
     RecordView record;
     while (walker.next(record)) {
-        if (record.has_producer && producers.make_room(shard, record.producer, steady_ms)) {
-            producers.note(shard, record.producer, record.sequence, record.arrival_ms,
-                           std::min(record.arrival_ms, steady_ms));
+        if (record.has_producer) {
+            producers.restore(shard, record.producer, record.sequence, record.arrival_ms,
+                              steady_ms);
         }
     }
 }

@@ -53,6 +53,7 @@ ProducerTable::ProducerTable(const Limits& limits)
     : limits_(limits), buckets_(std::bit_ceil(limits.producers), none) {
     runs_.reserve(limits.runs);
     producers_.reserve(limits.producers);
+    due_.reserve(limits.runs_each);
 }
 
 std::uint32_t& ProducerTable::bucket_of(ShardUid shard, std::uint64_t id) noexcept {
@@ -211,8 +212,11 @@ void ProducerTable::take_out(List& list, Link Producer::* link, std::uint32_t in
     (after == none ? list.last : (producers_[after].*link).before) = before;
 }
 
-void ProducerTable::touch(std::uint32_t index, std::int64_t now_ms) noexcept {
-    producers_[index].used_ms = std::max(producers_[index].used_ms, now_ms);
+void ProducerTable::touch(std::uint32_t index, std::int64_t arrival_ms,
+                          std::int64_t now_ms) noexcept {
+    Producer& producer = producers_[index];
+    producer.used_ms = std::max(producer.used_ms, now_ms);
+    producer.arrival_ms = std::max(producer.arrival_ms, arrival_ms);
     if (used_.last != index) {
         take_out(used_, &Producer::use, index);
         put_last(used_, &Producer::use, index);
@@ -336,14 +340,19 @@ void ProducerTable::note(ShardUid shard, const ProducerMark& mark, Sequence sequ
         index = add_producer(shard, mark.producer);
         producers_[index].epoch = mark.epoch;
     }
-    Producer& producer = producers_[index];
-    if (mark.epoch != producer.epoch) {
-        if (mark.epoch < producer.epoch) {
-            return;
-        }
+    if (mark.epoch < producers_[index].epoch) {
+        return;
+    }
+    if (mark.epoch > producers_[index].epoch) {
         begin_epoch(index, mark.epoch);
     }
-    touch(index, now_ms);
+    touch(index, arrival_ms, now_ms);
+    note_record(index, mark, sequence, arrival_ms);
+}
+
+void ProducerTable::note_record(std::uint32_t index, const ProducerMark& mark, Sequence sequence,
+                                std::int64_t arrival_ms) noexcept {
+    Producer& producer = producers_[index];
     raise(index, mark.batch);
     Sequence known = 0;
     if (mark.batch <= producer.floor || find_record(producer, mark, known) != nullptr) {
@@ -431,19 +440,10 @@ void ProducerTable::take_unrecorded(const std::function<Sequence(ShardUid)>& thr
     std::uint32_t* link = &unrecorded_;
     while (*link != none) {
         Producer& producer = producers_[*link];
-        bool more = false;
-        const Sequence end = producer.used ? through(producer.shard) : 0;
-        for (std::uint32_t at = producer.used ? producer.runs : none; at != none;
-             at = runs_[at].next) {
-            Run& run = runs_[at];
-            const std::uint32_t count = settled_of(run.first_sequence, run.count, end);
-            if (count > run.recorded) {
-                add(entry_of(producer, run, count));
-                run.recorded = count;
-            }
-            more = more || run.recorded < run.count;
+        if (producer.used) {
+            record_settled(producer, through(producer.shard), add);
         }
-        if (more) {
+        if (producer.used && has_unrecorded(producer)) {
             link = &producer.waits;
         } else {
             producer.waiting = false;
@@ -452,43 +452,91 @@ void ProducerTable::take_unrecorded(const std::function<Sequence(ShardUid)>& thr
     }
 }
 
+bool ProducerTable::has_unrecorded(const Producer& producer) const noexcept {
+    for (std::uint32_t at = producer.runs; at != none; at = runs_[at].next) {
+        if (runs_[at].recorded < runs_[at].count) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// In the order in which they arrived, from which restored() sees that it was never silent for long.
+void ProducerTable::record_settled(const Producer& producer, Sequence through,
+                                   const std::function<void(const ProducerRunEntry&)>& add) {
+    due_.clear();
+    for (std::uint32_t at = producer.runs; at != none; at = runs_[at].next) {
+        const Run& run = runs_[at];
+        if (settled_of(run.first_sequence, run.count, through) > run.recorded) {
+            due_.push_back(at);
+        }
+    }
+    std::ranges::sort(due_, {}, [this](std::uint32_t at) { return runs_[at].arrival_ms; });
+    for (const std::uint32_t at : due_) {
+        Run& run = runs_[at];
+        const std::uint32_t count = settled_of(run.first_sequence, run.count, through);
+        add(entry_of(producer, run, count));
+        run.recorded = count;
+    }
+}
+
 void ProducerTable::snapshot(const std::function<Sequence(ShardUid)>& through,
                              const std::function<void(const ProducerRunEntry&)>& add) const {
+    std::vector<std::uint32_t> settled;
     for (std::uint32_t at = used_.first; at != none; at = producers_[at].use.after) {
         const Producer& producer = producers_[at];
         const Sequence end = through(producer.shard);
+        settled.clear();
         for (std::uint32_t run = producer.runs; run != none; run = runs_[run].next) {
-            const std::uint32_t count =
-                settled_of(runs_[run].first_sequence, runs_[run].count, end);
-            if (count != 0) {
-                add(entry_of(producer, runs_[run], count));
+            if (settled_of(runs_[run].first_sequence, runs_[run].count, end) != 0) {
+                settled.push_back(run);
             }
+        }
+        // The newest first: runs that stood between the others may have been dropped.
+        std::ranges::sort(settled, std::ranges::greater(),
+                          [this](std::uint32_t run) { return runs_[run].arrival_ms; });
+        for (const std::uint32_t run : settled) {
+            add(entry_of(producer, runs_[run],
+                         settled_of(runs_[run].first_sequence, runs_[run].count, end)));
         }
     }
 }
 
-void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) noexcept {
-    if (now_ms - entry.arrival_ms > limits_.expiry_ms) {
-        return;
+// -- Recovery -------------------------------------------------------------------------------------
+
+// The producer as it was when something arrived; none: that is of an epoch that is over.
+std::uint32_t ProducerTable::restored(ShardUid shard, std::uint64_t id, std::uint32_t epoch,
+                                      std::int64_t arrival_ms, std::int64_t now_ms) noexcept {
+    std::uint32_t index = find(shard, id);
+    if (index != none && arrival_ms - producers_[index].arrival_ms > limits_.expiry_ms) {
+        drop_producer(index);  // It had been forgotten by then, and its numbers may be used again.
+        index = none;
     }
-    const auto shard = static_cast<ShardUid>(entry.uid);
-    std::uint32_t index = find(shard, entry.producer);
     if (index == none) {
         if (!has_free_producer()) {
-            return;
+            drop_producer(used_.first);  // There was room for this one: others had been forgotten.
         }
-        index = add_producer(shard, entry.producer);
-        producers_[index].epoch = entry.epoch;
+        index = add_producer(shard, id);
+        producers_[index].epoch = epoch;
     }
-    Producer& producer = producers_[index];
-    if (entry.epoch < producer.epoch) {
-        return;
+    if (epoch < producers_[index].epoch) {
+        return none;
     }
-    if (entry.epoch > producer.epoch) {
-        begin_epoch(index, entry.epoch);
+    if (epoch > producers_[index].epoch) {
+        begin_epoch(index, epoch);
     }
     // Arrivals may be ahead of a clock that was put right since.
-    touch(index, std::min(entry.arrival_ms, now_ms));
+    touch(index, arrival_ms, std::min(arrival_ms, now_ms));
+    return index;
+}
+
+void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) noexcept {
+    const std::uint32_t index = restored(static_cast<ShardUid>(entry.uid), entry.producer,
+                                         entry.epoch, entry.arrival_ms, now_ms);
+    if (index == none) {
+        return;
+    }
+    Producer& producer = producers_[index];
     if (entry.floor > producer.floor) {
         producer.floor = entry.floor;
         drop_through(index, producer.floor);
@@ -521,6 +569,33 @@ void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) 
     }
     run->count = count_of(run->bits, offsets / 64);
     run->recorded = run->count;
+}
+
+void ProducerTable::restore(ShardUid shard, const ProducerMark& mark, Sequence sequence,
+                            std::int64_t arrival_ms, std::int64_t now_ms) noexcept {
+    const std::uint32_t index = restored(shard, mark.producer, mark.epoch, arrival_ms, now_ms);
+    if (index == none) {
+        return;
+    }
+    Sequence known = 0;
+    if (find_record(producers_[index], mark, known) == nullptr && free_run(index, mark.batch)) {
+        note_record(index, mark, sequence, arrival_ms);
+    }
+}
+
+void ProducerTable::end_restore(std::int64_t now_ms) {
+    // Entries come as points were written, which is not the order of last use.
+    std::vector<std::uint32_t> order;
+    for (std::uint32_t at = used_.first; at != none; at = producers_[at].use.after) {
+        order.push_back(at);
+    }
+    std::ranges::stable_sort(order, {},
+                             [this](std::uint32_t at) { return producers_[at].used_ms; });
+    used_ = List();
+    for (const std::uint32_t index : order) {
+        put_last(used_, &Producer::use, index);
+    }
+    expire(now_ms);
 }
 
 }  // namespace penstock

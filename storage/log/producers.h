@@ -9,7 +9,8 @@
 // for ever. At a start it is the wall clock's, which is what the arrivals in entries were.
 //
 // Runs on: the lane that owns the group.
-// Allocates: nothing after construction; pages of its pools are touched as they are used.
+// Allocates: nothing after construction but in snapshots and at a start; pages of its pools are
+// touched as they are used.
 // Guarantees: bounded memory; what was forgotten too early is refused, not taken for new (unless
 // its producer was silent for Limits::expiry_ms). Format: docs/formats/manifest.md (producer run).
 #pragma once
@@ -69,8 +70,15 @@ public:
     // All runs up to those places.
     void snapshot(const std::function<Sequence(ShardUid)>& through,
                   const std::function<void(const ProducerRunEntry&)>& add) const;
-    // Puts back what an entry says, unless it has expired.
+
+    // -- Recovery: entries in their order, then the records of frames behind the points, then the
+    // end. Nothing expires before the end, since a record that comes later may show that its
+    // producer was not silent; only one that was forgotten before it was put begins anew.
     void restore(const ProducerRunEntry& entry, std::int64_t now_ms) noexcept;
+    // Where there is no room for it, its batch is refused from now on.
+    void restore(ShardUid shard, const ProducerMark& mark, Sequence sequence,
+                 std::int64_t arrival_ms, std::int64_t now_ms) noexcept;
+    void end_restore(std::int64_t now_ms);
 
     [[nodiscard]] std::uint32_t producer_count() const noexcept { return producers_used_; }
     [[nodiscard]] std::uint32_t run_count() const noexcept { return runs_used_; }
@@ -103,6 +111,7 @@ private:
         std::uint64_t highest = 0;  // batch
         std::uint64_t floor = 0;    // batches up to this one are forgotten
         std::int64_t used_ms = 0;
+        std::int64_t arrival_ms = 0;  // of its newest record, by the wall clock
         std::uint32_t epoch = 0;
         std::uint32_t run_count = 0;
         std::uint32_t runs = none;   // newest batch first
@@ -127,15 +136,22 @@ private:
     [[nodiscard]] bool drop_of_rich() noexcept;
     [[nodiscard]] bool free_run(std::uint32_t index, std::uint64_t but) noexcept;
     void expire(std::int64_t now_ms) noexcept;
-    void touch(std::uint32_t index, std::int64_t now_ms) noexcept;
+    void touch(std::uint32_t index, std::int64_t arrival_ms, std::int64_t now_ms) noexcept;
     void put_last(List& list, Link Producer::* link, std::uint32_t index) noexcept;
     void take_out(List& list, Link Producer::* link, std::uint32_t index) noexcept;
     void begin_epoch(std::uint32_t index, std::uint32_t epoch) noexcept;
     void raise(std::uint32_t index, std::uint64_t batch) noexcept;
     [[nodiscard]] const Run* find_record(const Producer& producer, const ProducerMark& mark,
                                          Sequence& sequence) const noexcept;
+    [[nodiscard]] std::uint32_t restored(ShardUid shard, std::uint64_t id, std::uint32_t epoch,
+                                         std::int64_t arrival_ms, std::int64_t now_ms) noexcept;
+    void note_record(std::uint32_t index, const ProducerMark& mark, Sequence sequence,
+                     std::int64_t arrival_ms) noexcept;
     [[nodiscard]] Run* insert_run(std::uint32_t index, std::uint64_t batch) noexcept;
     void wait_for_record(std::uint32_t index) noexcept;
+    [[nodiscard]] bool has_unrecorded(const Producer& producer) const noexcept;
+    void record_settled(const Producer& producer, Sequence through,
+                        const std::function<void(const ProducerRunEntry&)>& add);
     [[nodiscard]] ProducerRunEntry entry_of(const Producer& producer, const Run& run,
                                             std::uint32_t count) const noexcept;
 
@@ -148,6 +164,7 @@ private:
     List used_;  // oldest first
     List rich_;  // whose turn it is to give something up first
     std::uint32_t unrecorded_ = none;
+    std::vector<std::uint32_t> due_;  // runs that are being recorded
     std::uint32_t runs_used_ = 0;
     std::uint32_t producers_used_ = 0;
 };

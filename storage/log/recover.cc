@@ -843,8 +843,7 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
 
     window = IoMemory();
 
-    // -- Outputs of this epoch
-    // ---------------------------------------------------------------------
+    // -- Outputs of this epoch --------------------------------------------------------------------
     reading = false;
     replicas.counting = readable;
     replicas.taking = writable ? readable : ReplicaMask{0};
@@ -867,6 +866,7 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
             log.committed =
                 std::max(log.committed, std::min(shard.committed_through, log.submitted));
         }
+        producers.end_restore(steady_ms);
         recovering = false;
         return {};
     }
@@ -884,6 +884,7 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
         PENSTOCK_TRY_VOID(adopt(shard));
     }
     PENSTOCK_TRY_VOID(pump_until([this] { return pending_total == 0 && state->idle(); }));
+    producers.end_restore(steady_ms);
     PENSTOCK_TRY_VOID(start_epoch());
     // The first records need room. Nothing may be in flight behind this: the engine's next user may
     // be another group.

@@ -41,6 +41,7 @@ protected:
         for (const ProducerRunEntry& entry : entries) {
             fresh.restore(entry, at_ms);
         }
+        fresh.end_restore(at_ms);
         return fresh;
     }
     std::vector<ProducerRunEntry> unrecorded(Sequence through) {
@@ -151,7 +152,7 @@ TEST_F(Producers, FramesReplayedOverEntriesChangeNothing) {
     }
     ProducerTable again = restored(unrecorded(sequences[4]));
     for (std::uint32_t offset = 3; offset < 10; ++offset) {
-        again.note(shard, mark_of(1, offset), sequences[offset], now, now);
+        again.restore(shard, mark_of(1, offset), sequences[offset], now, now);
     }
     EXPECT_EQ(again.run_count(), 1U);
     for (std::uint32_t offset = 0; offset < 10; ++offset) {
@@ -169,6 +170,92 @@ TEST_F(Producers, WindowAndEpochOutliveARestart) {
     EXPECT_EQ(again.look(shard, mark_of(100, 0, 2), now, out), ProducerVerdict::fenced);
     ProducerTable later = restored(unrecorded(next), now + 3'600'001);
     EXPECT_EQ(later.producer_count(), 0U);
+}
+
+constexpr std::int64_t minute_ms = 60'000;
+
+TEST_F(Producers, AWholeWindowOutlivesARestartHoweverOldItsBatchesAre) {
+    std::vector<ProducerRunEntry> entries;
+    std::int64_t at = now;
+    for (std::uint64_t batch = 1; batch <= 64; ++batch) {
+        at += 2 * minute_ms;
+        (void)put(mark_of(batch), at);
+        if (batch % 40 == 0) {  // points of a quiet shard are far apart
+            entries = unrecorded(next);
+        }
+    }
+    std::vector<ProducerRunEntry> snapshot;
+    table.snapshot([&](ShardUid) { return next; },
+                   [&](const ProducerRunEntry& entry) { snapshot.push_back(entry); });
+    const std::vector<ProducerRunEntry> behind = unrecorded(next);
+    ASSERT_EQ(entries.size() + behind.size(), 64U);
+    // What is behind the last point comes in frames.
+    ProducerTable of_frames;
+    for (const ProducerRunEntry& entry : entries) {
+        of_frames.restore(entry, at);
+    }
+    for (const ProducerRunEntry& run : behind) {
+        of_frames.restore(shard, mark_of(run.batch), run.first_sequence, run.arrival_ms, at);
+    }
+    of_frames.end_restore(at);
+    entries.insert(entries.end(), behind.begin(), behind.end());
+    for (ProducerTable again : {restored(entries, at), restored(snapshot, at), of_frames}) {
+        EXPECT_EQ(again.run_count(), 64U);
+        for (std::uint64_t batch = 1; batch <= 64; ++batch) {
+            Appended out;
+            ASSERT_EQ(again.look(shard, mark_of(batch), at, out), ProducerVerdict::repeated)
+                << "batch " << batch;
+            EXPECT_EQ(out.sequence, 99 + batch);
+        }
+    }
+}
+
+// It may use its numbers anew, and the manifest still has what they meant first.
+TEST_F(Producers, WhoWasForgottenBeginsAnewAfterARestartToo) {
+    for (std::uint64_t batch = 1; batch <= 100; ++batch) {
+        (void)put(mark_of(batch, 0, 1));
+    }
+    std::vector<ProducerRunEntry> entries = unrecorded(next);
+    const std::int64_t later = now + 61 * minute_ms;
+    std::map<std::uint64_t, Sequence> second;
+    for (std::uint64_t batch = 1; batch <= 10; ++batch) {
+        const auto [verdict, sequence] = put(mark_of(batch), later);
+        ASSERT_EQ(verdict, ProducerVerdict::fresh);
+        second[batch] = sequence;
+    }
+    ProducerTable of_frames;
+    for (const ProducerRunEntry& entry : entries) {
+        of_frames.restore(entry, later);
+    }
+    for (const auto& [batch, sequence] : second) {
+        of_frames.restore(shard, mark_of(batch), sequence, later, later);
+    }
+    of_frames.end_restore(later);
+    for (const ProducerRunEntry& entry : unrecorded(next)) {
+        entries.push_back(entry);
+    }
+    for (ProducerTable again : {restored(entries, later), of_frames}) {
+        EXPECT_EQ(again.run_count(), 10U);
+        for (std::uint64_t batch = 1; batch <= 100; ++batch) {
+            Appended out;
+            EXPECT_EQ(again.look(shard, mark_of(batch), later, out),
+                      second.contains(batch) ? ProducerVerdict::repeated : ProducerVerdict::fresh)
+                << "batch " << batch;
+            EXPECT_EQ(out.sequence, second.contains(batch) ? second[batch] : 0);
+        }
+    }
+}
+
+TEST_F(Producers, AfterARestartTheOldestAreForgottenFirst) {
+    std::vector<ProducerRunEntry> entries;
+    for (std::uint64_t producer = 1; producer <= 20; ++producer) {
+        (void)put(mark_of(1, 0, 0, producer), now + static_cast<std::int64_t>(producer));
+    }
+    for (ProducerRunEntry entry : unrecorded(next)) {
+        entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(entries.size() / 2), entry);
+    }
+    const std::int64_t later = now + 3'600'010;
+    EXPECT_EQ(restored(entries, later).producer_count(), 11U);
 }
 
 // Batches of one record each, as far as they find room. The first that does not: its number.
