@@ -505,8 +505,7 @@ std::size_t GroupCore::turn() noexcept {
         space_wanted = false;
         reserve_space();
     }
-    if (!points_in_flight &&
-        journal->used_bytes() - journal->needed_bytes() > journal->size_bytes() / 16) {
+    if (frees_journal()) {
         write_points();
     }
     if (now_ns >= next_timer_ns) {

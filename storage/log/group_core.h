@@ -188,6 +188,7 @@ struct GroupCore {
     bool place(FrameBuffer& buffer) noexcept;
     bool queue_segment_writes(FrameBuffer& buffer) noexcept;
     std::size_t flush_if_due() noexcept;
+    [[nodiscard]] bool frees_journal() const noexcept;
     void write_points() noexcept;
     [[nodiscard]] std::size_t relief_writes() const noexcept;
     [[nodiscard]] std::size_t relieve() noexcept;

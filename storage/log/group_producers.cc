@@ -38,11 +38,8 @@ AppendVerdict ShardGroup::look_up(ShardLog& shard, const ProducerMark& mark,
 
 // What recovery will not find in frames behind the point that is written next.
 void GroupCore::write_producer_runs(const ShardLog& shard) noexcept {
-    if (producers.has_unrecorded()) {
-        producers.take_unrecorded(
-            [&shard](ShardUid uid) { return uid == shard.uid ? shard.settled.sequence : 0; },
-            [this](const ProducerRunEntry& entry) { record(entry); });
-    }
+    producers.take_unrecorded(shard.uid, shard.settled.sequence,
+                              [this](const ProducerRunEntry& entry) { record(entry); });
 }
 
 void GroupCore::snapshot_producers(StateEntries& out) const {

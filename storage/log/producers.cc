@@ -9,6 +9,9 @@ namespace penstock {
 
 namespace {
 
+// More than a lane has shards that are put to, mostly.
+constexpr std::size_t waiting_lists = 1024;
+
 std::uint64_t mixed(std::uint64_t a, std::uint64_t b) noexcept {
     std::uint64_t x = a * 0x9e37'79b9'7f4a'7c15 ^ b;
     x = (x ^ x >> 30) * 0xbf58'476d'1ce4'e5b9;
@@ -50,10 +53,14 @@ bool any_from(const std::uint64_t* bits, std::uint32_t bit, std::uint32_t words)
 }  // namespace
 
 ProducerTable::ProducerTable(const Limits& limits)
-    : limits_(limits), buckets_(std::bit_ceil(limits.producers), none) {
+    : limits_(limits), buckets_(std::bit_ceil(limits.producers), none), waiting_(waiting_lists) {
     runs_.reserve(limits.runs);
     producers_.reserve(limits.producers);
     due_.reserve(limits.runs_each);
+}
+
+ProducerTable::List& ProducerTable::waiting_of(ShardUid shard) noexcept {
+    return waiting_[mixed(value(shard), 0) & (waiting_lists - 1)];
 }
 
 std::uint32_t& ProducerTable::bucket_of(ShardUid shard, std::uint64_t id) noexcept {
@@ -99,19 +106,13 @@ std::uint32_t ProducerTable::take_producer() noexcept {
     }
     const std::uint32_t index = free_producer_;
     free_producer_ = producers_[index].chain;
-    // Who was forgotten with runs that wait to be recorded stays in that list.
-    const bool waiting = producers_[index].waiting;
-    const std::uint32_t waits = producers_[index].waits;
     producers_[index] = Producer{};
-    producers_[index].waiting = waiting;
-    producers_[index].waits = waits;
     return index;
 }
 
 std::uint32_t ProducerTable::add_producer(ShardUid shard, std::uint64_t id) noexcept {
     const std::uint32_t index = take_producer();
     Producer& producer = producers_[index];
-    producer.used = true;
     producer.shard = shard;
     producer.id = id;
     std::uint32_t& bucket = bucket_of(shard, id);
@@ -124,13 +125,13 @@ std::uint32_t ProducerTable::add_producer(ShardUid shard, std::uint64_t id) noex
 void ProducerTable::drop_producer(std::uint32_t index) noexcept {
     Producer& producer = producers_[index];
     drop_through(index, ~std::uint64_t{0});
+    wait_no_more(index);
     take_out(used_, &Producer::use, index);
     std::uint32_t* link = &bucket_of(producer.shard, producer.id);
     while (*link != index) {
         link = &producers_[*link].chain;
     }
     *link = producer.chain;
-    producer.used = false;
     producer.chain = free_producer_;
     free_producer_ = index;
     --producers_used_;
@@ -148,6 +149,7 @@ void ProducerTable::drop_through(std::uint32_t index, std::uint64_t batch) noexc
     *link = none;
     while (at != none) {
         const std::uint32_t next = runs_[at].next;
+        producer.unrecorded -= runs_[at].recorded < runs_[at].count ? 1U : 0U;
         runs_[at].next = free_run_;
         free_run_ = at;
         --producer.run_count;
@@ -378,6 +380,7 @@ void ProducerTable::note_record(std::uint32_t index, const ProducerMark& mark, S
         run->arrival_ms = arrival_ms;
     }
     run->bits[bit / 64] |= std::uint64_t{1} << bit % 64;
+    producer.unrecorded += run->recorded == run->count ? 1U : 0U;
     ++run->count;
     wait_for_record(index);
 }
@@ -398,8 +401,15 @@ void ProducerTable::wait_for_record(std::uint32_t index) noexcept {
     Producer& producer = producers_[index];
     if (!producer.waiting) {
         producer.waiting = true;
-        producer.waits = unrecorded_;
-        unrecorded_ = index;
+        put_last(waiting_of(producer.shard), &Producer::waits, index);
+    }
+}
+
+void ProducerTable::wait_no_more(std::uint32_t index) noexcept {
+    Producer& producer = producers_[index];
+    if (producer.waiting) {
+        producer.waiting = false;
+        take_out(waiting_of(producer.shard), &Producer::waits, index);
     }
 }
 
@@ -435,38 +445,29 @@ std::uint32_t settled_of(Sequence first, std::uint32_t count, Sequence through) 
 
 }  // namespace
 
-void ProducerTable::take_unrecorded(const std::function<Sequence(ShardUid)>& through,
+void ProducerTable::take_unrecorded(ShardUid shard, Sequence through,
                                     const std::function<void(const ProducerRunEntry&)>& add) {
-    std::uint32_t* link = &unrecorded_;
-    while (*link != none) {
-        Producer& producer = producers_[*link];
-        if (producer.used) {
-            record_settled(producer, through(producer.shard), add);
+    for (std::uint32_t index = waiting_of(shard).first; index != none;) {
+        Producer& producer = producers_[index];
+        const std::uint32_t next = producer.waits.after;
+        if (producer.shard == shard) {
+            record_settled(producer, through, add);
+            if (producer.unrecorded == 0) {
+                wait_no_more(index);
+            }
         }
-        if (producer.used && has_unrecorded(producer)) {
-            link = &producer.waits;
-        } else {
-            producer.waiting = false;
-            *link = producer.waits;
-        }
+        index = next;
     }
-}
-
-bool ProducerTable::has_unrecorded(const Producer& producer) const noexcept {
-    for (std::uint32_t at = producer.runs; at != none; at = runs_[at].next) {
-        if (runs_[at].recorded < runs_[at].count) {
-            return true;
-        }
-    }
-    return false;
 }
 
 // In the order in which they arrived, from which restored() sees that it was never silent for long.
-void ProducerTable::record_settled(const Producer& producer, Sequence through,
+void ProducerTable::record_settled(Producer& producer, Sequence through,
                                    const std::function<void(const ProducerRunEntry&)>& add) {
     due_.clear();
-    for (std::uint32_t at = producer.runs; at != none; at = runs_[at].next) {
+    std::uint32_t left = producer.unrecorded;  // mostly the newest
+    for (std::uint32_t at = producer.runs; left != 0; at = runs_[at].next) {
         const Run& run = runs_[at];
+        left -= run.recorded < run.count ? 1U : 0U;
         if (settled_of(run.first_sequence, run.count, through) > run.recorded) {
             due_.push_back(at);
         }
@@ -477,6 +478,7 @@ void ProducerTable::record_settled(const Producer& producer, Sequence through,
         const std::uint32_t count = settled_of(run.first_sequence, run.count, through);
         add(entry_of(producer, run, count));
         run.recorded = count;
+        producer.unrecorded -= count == run.count ? 1U : 0U;
     }
 }
 

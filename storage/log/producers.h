@@ -62,12 +62,11 @@ public:
     void forget(ShardUid shard) noexcept;
 
     // -- Manifest ---------------------------------------------------------------------------------
-    // Calls `add` with runs that it has not been called with yet, as far as their records are
-    // settled: `through` tells up to which sequence of a shard; 0: none.
-    void take_unrecorded(const std::function<Sequence(ShardUid)>& through,
+    // Calls `add` with runs of the shard that it has not been called with yet, as far as their
+    // records are settled: up to `through`. Looks at nobody else's.
+    void take_unrecorded(ShardUid shard, Sequence through,
                          const std::function<void(const ProducerRunEntry&)>& add);
-    [[nodiscard]] bool has_unrecorded() const noexcept { return unrecorded_ != none; }
-    // All runs up to those places.
+    // All runs up to the places that `through` tells.
     void snapshot(const std::function<Sequence(ShardUid)>& through,
                   const std::function<void(const ProducerRunEntry&)>& add) const;
 
@@ -114,15 +113,16 @@ private:
         std::int64_t arrival_ms = 0;  // of its newest record, by the wall clock
         std::uint32_t epoch = 0;
         std::uint32_t run_count = 0;
-        std::uint32_t runs = none;   // newest batch first
-        std::uint32_t chain = none;  // of its bucket; of the free list
-        std::uint32_t waits = none;  // next one with unrecorded runs
-        Link use;                    // by last use
-        Link rich;                   // with more than runs_each_kept
+        std::uint32_t runs = none;     // newest batch first
+        std::uint32_t chain = none;    // of its bucket; of the free list
+        std::uint32_t unrecorded = 0;  // runs
+        Link use;                      // by last use
+        Link rich;                     // with more than runs_each_kept
+        Link waits;                    // with something to record, of some shards
         bool waiting = false;
-        bool used = false;
     };
 
+    [[nodiscard]] List& waiting_of(ShardUid shard) noexcept;
     [[nodiscard]] std::uint32_t& bucket_of(ShardUid shard, std::uint64_t id) noexcept;
     [[nodiscard]] std::uint32_t find(ShardUid shard, std::uint64_t id) noexcept;
     [[nodiscard]] std::uint32_t take_producer() noexcept;
@@ -149,8 +149,8 @@ private:
                      std::int64_t arrival_ms) noexcept;
     [[nodiscard]] Run* insert_run(std::uint32_t index, std::uint64_t batch) noexcept;
     void wait_for_record(std::uint32_t index) noexcept;
-    [[nodiscard]] bool has_unrecorded(const Producer& producer) const noexcept;
-    void record_settled(const Producer& producer, Sequence through,
+    void wait_no_more(std::uint32_t index) noexcept;
+    void record_settled(Producer& producer, Sequence through,
                         const std::function<void(const ProducerRunEntry&)>& add);
     [[nodiscard]] ProducerRunEntry entry_of(const Producer& producer, const Run& run,
                                             std::uint32_t count) const noexcept;
@@ -161,9 +161,9 @@ private:
     std::vector<std::uint32_t> buckets_;
     std::uint32_t free_run_ = none;
     std::uint32_t free_producer_ = none;
-    List used_;  // oldest first
-    List rich_;  // whose turn it is to give something up first
-    std::uint32_t unrecorded_ = none;
+    List used_;                       // oldest first
+    List rich_;                       // whose turn it is to give something up first
+    std::vector<List> waiting_;       // by shard, a few in one list
     std::vector<std::uint32_t> due_;  // runs that are being recorded
     std::uint32_t runs_used_ = 0;
     std::uint32_t producers_used_ = 0;

@@ -398,35 +398,25 @@ std::size_t GroupCore::flush_if_due() noexcept {
     return sent;
 }
 
-// Writes the settled ends that are worth a manifest entry. When journal space is wanted, all of
-// them, and the space is free once the entries are durable (R10).
-namespace {
-
-bool needs_point(const ShardLog& shard, bool free_journal) noexcept {
-    return shard.settled_since_point != 0 && (free_journal || shard.point_due) && !shard.dropping;
+// Whether points of all shards free a good part of the journal: much of what is used is no longer
+// needed.
+bool GroupCore::frees_journal() const noexcept {
+    return !points_in_flight && journal->used_bytes() > journal->size_bytes() / 8 &&
+           journal->used_bytes() - journal->needed_bytes() > journal->size_bytes() / 16;
 }
 
-}  // namespace
-
+// Writes the settled ends that are worth a manifest entry. When journal space is wanted, all of
+// them, and the space is free once the entries are durable (R10).
 void GroupCore::write_points() noexcept {
     const std::uint64_t through = points_in_flight ? 0 : journal->releasable_through();
     const bool free_journal =
         through != 0 && (journal_no_room || journal->used_bytes() > journal->size_bytes() / 8);
-    // Before the points, and for all of them at once.
-    if (producers.has_unrecorded()) {
-        producers.take_unrecorded(
-            [this, free_journal](ShardUid uid) -> Sequence {
-                const auto found = shards.find(value(uid));
-                return found != shards.end() && needs_point(*found->second, free_journal)
-                           ? found->second->settled.sequence
-                           : 0;
-            },
-            [this](const ProducerRunEntry& entry) { record(entry); });
-    }
     for (ShardLog* shard : shard_order) {
-        if (!needs_point(*shard, free_journal)) {
+        if (shard->settled_since_point == 0 || !(free_journal || shard->point_due) ||
+            shard->dropping) {
             continue;
         }
+        write_producer_runs(*shard);
         record(PointEntry{.uid = value(shard->uid),
                           .ordinal = shard->settled_ordinal,
                           .offset = shard->settled_offset,

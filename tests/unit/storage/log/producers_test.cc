@@ -44,9 +44,9 @@ protected:
         fresh.end_restore(at_ms);
         return fresh;
     }
-    std::vector<ProducerRunEntry> unrecorded(Sequence through) {
+    std::vector<ProducerRunEntry> unrecorded(Sequence through, ShardUid of = shard) {
         std::vector<ProducerRunEntry> entries;
-        table.take_unrecorded([&](ShardUid) { return through; },
+        table.take_unrecorded(of, through,
                               [&](const ProducerRunEntry& entry) { entries.push_back(entry); });
         return entries;
     }
@@ -122,7 +122,7 @@ TEST_F(Producers, RestartFromEntriesKnowsTheSame) {
     }
     const auto last = unrecorded(next);
     entries.insert(entries.end(), last.begin(), last.end());
-    EXPECT_FALSE(table.has_unrecorded());
+    EXPECT_TRUE(unrecorded(next).empty());
     std::vector<ProducerRunEntry> snapshot;
     table.snapshot([&](ShardUid) { return next; },
                    [&](const ProducerRunEntry& entry) { snapshot.push_back(entry); });
@@ -141,6 +141,32 @@ TEST_F(Producers, RestartFromEntriesKnowsTheSame) {
                 ASSERT_TRUE(at == known.end() || out.arrival_ms == now);
             }
         }
+    }
+}
+
+// Producers of thousands of shards, each of which has its points when it has them.
+TEST_F(Producers, AShardsPointTakesItsRunsAndLeavesTheOthers) {
+    constexpr std::uint64_t shards = 3000;
+    const auto put_to_all = [&](std::uint64_t batch) {
+        for (std::uint64_t uid = 1; uid <= shards; ++uid) {
+            for (std::uint64_t producer = 1; producer <= 3; ++producer) {
+                (void)put(mark_of(batch, 0, 0, producer), now, ShardUid{uid});
+            }
+        }
+    };
+    put_to_all(1);
+    const Sequence first_half = next - 1;
+    put_to_all(2);
+    for (std::uint64_t uid = 1; uid <= shards; ++uid) {
+        for (const Sequence through : {first_half, next}) {
+            const auto entries = unrecorded(through, ShardUid{uid});
+            ASSERT_EQ(entries.size(), 3U);
+            for (const ProducerRunEntry& entry : entries) {
+                ASSERT_EQ(entry.uid, uid);
+                ASSERT_EQ(entry.first_sequence <= first_half, through == first_half);
+            }
+        }
+        ASSERT_TRUE(unrecorded(next, ShardUid{uid}).empty());
     }
 }
 
@@ -375,13 +401,13 @@ TEST(ProducersAtTheirLimits, WhatIsForgottenEarlyIsRefusedAndNeverTakenForNew) {
     // Who was forgotten while its runs were to be written is not written, nor who has its place.
     table.note(ShardUid{9}, mark_of(1), 5, now, now);
     unsigned entries = 0;
-    table.take_unrecorded([](ShardUid) { return Sequence{100}; },
-                          [&](const ProducerRunEntry& entry) {
-                              EXPECT_EQ(entry.uid, 9U);
-                              ++entries;
-                          });
+    for (const ShardUid of : {shard, ShardUid{9}, ShardUid{9}}) {
+        table.take_unrecorded(of, 100, [&](const ProducerRunEntry& entry) {
+            EXPECT_EQ(entry.uid, 9U);
+            ++entries;
+        });
+    }
     EXPECT_EQ(entries, 1U);
-    EXPECT_FALSE(table.has_unrecorded());
 }
 
 }  // namespace
