@@ -48,7 +48,10 @@ void GroupCore::snapshot_producers(StateEntries& out) const {
             const auto shard = table.shards().find(value(uid));
             return shard == table.shards().end() ? 0 : shard->second.end.sequence;
         },
-        [&out](const ProducerRunEntry& entry) { out.add(EncodedEntry(entry).bytes()); });
+        [this, &out](const ProducerRunEntry& entry) {
+            PENSTOCK_CHECK(table.shards().contains(entry.uid));  // or nobody could read it
+            out.add(EncodedEntry(entry).bytes());
+        });
 }
 
 void GroupCore::restore_producers() {

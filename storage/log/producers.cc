@@ -149,7 +149,10 @@ void ProducerTable::drop_through(std::uint32_t index, std::uint64_t batch) noexc
     *link = none;
     while (at != none) {
         const std::uint32_t next = runs_[at].next;
-        producer.unrecorded -= runs_[at].recorded < runs_[at].count ? 1U : 0U;
+        if (runs_[at].recorded < runs_[at].count) {
+            --producer.unrecorded;
+            producer.floor_due = true;
+        }
         runs_[at].next = free_run_;
         free_run_ = at;
         --producer.run_count;
@@ -158,6 +161,9 @@ void ProducerTable::drop_through(std::uint32_t index, std::uint64_t batch) noexc
     }
     if (was_rich && producer.run_count <= limits_.runs_each_kept) {
         take_out(rich_, &Producer::rich, index);
+    }
+    if (producer.floor_due) {
+        wait_for_record(index);
     }
 }
 
@@ -175,9 +181,13 @@ bool ProducerTable::drop_oldest(std::uint32_t index, std::uint64_t but) noexcept
     if (oldest >= but) {
         return false;
     }
-    producer.floor = std::max(producer.floor, oldest);
-    drop_through(index, oldest);
+    refuse_through(index, oldest);
     return true;
+}
+
+void ProducerTable::refuse_through(std::uint32_t index, std::uint64_t batch) noexcept {
+    producers_[index].floor = std::max(producers_[index].floor, batch);
+    drop_through(index, batch);
 }
 
 // The oldest batch of a producer with more than its due; never its newest, which may still be
@@ -452,12 +462,24 @@ void ProducerTable::take_unrecorded(ShardUid shard, Sequence through,
         const std::uint32_t next = producer.waits.after;
         if (producer.shard == shard) {
             record_settled(producer, through, add);
-            if (producer.unrecorded == 0) {
+            if (producer.unrecorded == 0 && !producer.floor_due) {
                 wait_no_more(index);
             }
         }
         index = next;
     }
+}
+
+// What is refused of it, without any of its records.
+ProducerRunEntry ProducerTable::entry_of(const Producer& producer) noexcept {
+    ProducerRunEntry entry;
+    entry.uid = value(producer.shard);
+    entry.producer = producer.id;
+    entry.batch = producer.floor;
+    entry.floor = producer.floor;
+    entry.arrival_ms = producer.arrival_ms;
+    entry.epoch = producer.epoch;
+    return entry;
 }
 
 // In the order in which they arrived, from which restored() sees that it was never silent for long.
@@ -472,6 +494,12 @@ void ProducerTable::record_settled(Producer& producer, Sequence through,
             due_.push_back(at);
         }
     }
+    // The point covers frames of runs that were dropped before any entry had them. Each entry has
+    // the floor below which they are refused; there may be no other.
+    if (producer.floor_due && due_.empty()) {
+        add(entry_of(producer));
+    }
+    producer.floor_due = false;
     std::ranges::sort(due_, {}, [this](std::uint32_t at) { return runs_[at].arrival_ms; });
     for (const std::uint32_t at : due_) {
         Run& run = runs_[at];
@@ -493,6 +521,10 @@ void ProducerTable::snapshot(const std::function<Sequence(ShardUid)>& through,
             if (settled_of(runs_[run].first_sequence, runs_[run].count, end) != 0) {
                 settled.push_back(run);
             }
+        }
+        // What of it is settled may be dropped, and what is kept not be settled.
+        if (settled.empty() && (producer.floor != 0 || producer.epoch != 0)) {
+            add(entry_of(producer));
         }
         // The newest first: runs that stood between the others may have been dropped.
         std::ranges::sort(settled, std::ranges::greater(),
@@ -557,8 +589,7 @@ void ProducerTable::restore(const ProducerRunEntry& entry, std::int64_t now_ms) 
     }
     if (run == nullptr) {
         if (!free_run(index, entry.batch)) {
-            producer.floor = std::max(producer.floor, entry.batch);
-            drop_through(index, producer.floor);
+            refuse_through(index, entry.batch);
             return;
         }
         run = insert_run(index, entry.batch);
@@ -579,10 +610,19 @@ void ProducerTable::restore(ShardUid shard, const ProducerMark& mark, Sequence s
     if (index == none) {
         return;
     }
+    Producer& producer = producers_[index];
     Sequence known = 0;
-    if (find_record(producers_[index], mark, known) == nullptr && free_run(index, mark.batch)) {
-        note_record(index, mark, sequence, arrival_ms);
+    if (mark.batch <= producer.floor || find_record(producer, mark, known) != nullptr) {
+        return;
     }
+    if (free_run(index, mark.batch)) {
+        note_record(index, mark, sequence, arrival_ms);
+        return;
+    }
+    raise(index, mark.batch);
+    refuse_through(index, mark.batch);
+    producer.floor_due = true;
+    wait_for_record(index);
 }
 
 void ProducerTable::end_restore(std::int64_t now_ms) {

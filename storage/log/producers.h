@@ -66,7 +66,7 @@ public:
     // records are settled: up to `through`. Looks at nobody else's.
     void take_unrecorded(ShardUid shard, Sequence through,
                          const std::function<void(const ProducerRunEntry&)>& add);
-    // All runs up to the places that `through` tells.
+    // All runs up to the places that `through` tells, and what is refused of producers without any.
     void snapshot(const std::function<Sequence(ShardUid)>& through,
                   const std::function<void(const ProducerRunEntry&)>& add) const;
 
@@ -120,6 +120,7 @@ private:
         Link rich;                     // with more than runs_each_kept
         Link waits;                    // with something to record, of some shards
         bool waiting = false;
+        bool floor_due = false;  // runs were dropped that no entry tells of
     };
 
     [[nodiscard]] List& waiting_of(ShardUid shard) noexcept;
@@ -132,6 +133,7 @@ private:
     [[nodiscard]] std::uint32_t add_producer(ShardUid shard, std::uint64_t id) noexcept;
     void drop_producer(std::uint32_t index) noexcept;
     void drop_through(std::uint32_t index, std::uint64_t batch) noexcept;
+    void refuse_through(std::uint32_t index, std::uint64_t batch) noexcept;
     [[nodiscard]] bool drop_oldest(std::uint32_t index, std::uint64_t but) noexcept;
     [[nodiscard]] bool drop_of_rich() noexcept;
     [[nodiscard]] bool free_run(std::uint32_t index, std::uint64_t but) noexcept;
@@ -152,6 +154,7 @@ private:
     void wait_no_more(std::uint32_t index) noexcept;
     void record_settled(Producer& producer, Sequence through,
                         const std::function<void(const ProducerRunEntry&)>& add);
+    [[nodiscard]] static ProducerRunEntry entry_of(const Producer& producer) noexcept;
     [[nodiscard]] ProducerRunEntry entry_of(const Producer& producer, const Run& run,
                                             std::uint32_t count) const noexcept;
 

@@ -18,6 +18,11 @@ ProducerMark mark_of(std::uint64_t batch, std::uint32_t offset = 0, std::uint32_
     return {producer, epoch, offset, batch};
 }
 
+ProducerVerdict look(ProducerTable& table, const ProducerMark& mark) {
+    Appended out;
+    return table.look(shard, mark, now, out);
+}
+
 class Producers : public ::testing::Test {
 protected:
     // As a shard would: the sequence of the record, or why there is none.
@@ -236,6 +241,88 @@ TEST_F(Producers, AWholeWindowOutlivesARestartHoweverOldItsBatchesAre) {
     }
 }
 
+// What a restart finds: the entries of the last generation.
+class ProducersDropped : public Producers {
+protected:
+    std::vector<ProducerRunEntry> snapshot(Sequence through) {
+        std::vector<ProducerRunEntry> entries;
+        table.snapshot([&](ShardUid) { return through; },
+                       [&](const ProducerRunEntry& entry) { entries.push_back(entry); });
+        return entries;
+    }
+    // All of them are stored, whatever is remembered of them.
+    static void expect_none_fresh(ProducerTable again, std::uint64_t until,
+                                  std::uint32_t epoch = 0) {
+        for (std::uint64_t batch = 1; batch < until; ++batch) {
+            Appended out;
+            EXPECT_NE(again.look(shard, mark_of(batch, 0, epoch), now, out), ProducerVerdict::fresh)
+                << "batch " << batch;
+        }
+    }
+};
+
+TEST_F(ProducersDropped, AFloorOutlivesASwitchOfGenerationsBetweenAPutAndItsPoint) {
+    for (std::uint64_t batch = 1; batch <= 10; ++batch) {
+        (void)put(mark_of(batch));
+    }
+    (void)unrecorded(next);
+    const Sequence settled = next - 1;
+    (void)put(mark_of(200));  // its window begins above all of them, and it isn't durable yet
+    const auto entries = snapshot(settled);
+    ASSERT_EQ(entries.size(), 1U);
+    expect_none_fresh(restored(entries), 137);
+    ProducerTable again = restored(entries);
+    EXPECT_EQ(look(again, mark_of(200)), ProducerVerdict::fresh);
+}
+
+TEST_F(ProducersDropped, AnEpochOutlivesASwitchOfGenerationsBetweenItsFirstPutAndThatsPoint) {
+    (void)put(mark_of(1, 0, 1));
+    (void)unrecorded(next);
+    const Sequence settled = next - 1;
+    (void)put(mark_of(1, 0, 2));
+    expect_none_fresh(restored(snapshot(settled)), 2, 1);
+}
+
+TEST_F(ProducersDropped, APointTellsOfRunsThatWereDroppedBeforeIt) {
+    (void)put(mark_of(1));
+    auto entries = unrecorded(next);
+    for (std::uint64_t batch = 2; batch <= 10; ++batch) {
+        (void)put(mark_of(batch));
+    }
+    const Sequence settled = next - 1;
+    (void)put(mark_of(200));
+    // The point covers 2 to 10, which the table has no more, and not 200, which may be lost.
+    for (const ProducerRunEntry& entry : unrecorded(settled)) {
+        entries.push_back(entry);
+    }
+    EXPECT_EQ(entries.size(), 2U);
+    expect_none_fresh(restored(entries), 11);
+    EXPECT_EQ(unrecorded(next).size(), 1U);
+    EXPECT_TRUE(unrecorded(next).empty());
+}
+
+TEST_F(ProducersDropped, ARecordOfAFrameWithoutRoomIsRefusedFromThenOn) {
+    ProducerTable::Limits limits;
+    limits.runs = 4;
+    limits.producers = 4;
+    ProducerTable full(limits);
+    for (std::uint64_t producer = 1; producer <= 4; ++producer) {
+        full.restore(shard, mark_of(7, 0, 0, producer), 10 + producer, now, now);
+    }
+    full.restore(shard, mark_of(7, 600, 0, 4), 20, now, now);
+    full.end_restore(now);
+    EXPECT_EQ(look(full, mark_of(7, 600, 0, 4)), ProducerVerdict::too_old);
+    EXPECT_EQ(look(full, mark_of(7, 0, 0, 4)), ProducerVerdict::too_old);
+    EXPECT_EQ(look(full, mark_of(8, 0, 0, 4)), ProducerVerdict::fresh);
+    EXPECT_EQ(look(full, mark_of(7, 0, 0, 1)), ProducerVerdict::repeated);
+    // The point that covers the frame says so as well.
+    bool told = false;
+    full.take_unrecorded(shard, 100, [&](const ProducerRunEntry& entry) {
+        told = told || (entry.producer == 4 && entry.floor == 7);
+    });
+    EXPECT_TRUE(told);
+}
+
 // It may use its numbers anew, and the manifest still has what they meant first.
 TEST_F(Producers, WhoWasForgottenBeginsAnewAfterARestartToo) {
     for (std::uint64_t batch = 1; batch <= 100; ++batch) {
@@ -295,11 +382,6 @@ std::uint64_t fill(ProducerTable& table, std::uint64_t producer, std::uint64_t f
         table.note(shard, mark, producer * 1000 + batch * 2, now, now);
     }
     return until;
-}
-
-ProducerVerdict look(ProducerTable& table, const ProducerMark& mark) {
-    Appended out;
-    return table.look(shard, mark, now, out);
 }
 
 // As many producers as there are places, and a full window of each would not fit by far.
