@@ -17,7 +17,6 @@ AppendVerdict GroupCore::look_for_repeat(const ShardLog& shard, const ProducerMa
         case ProducerVerdict::too_old:
             return AppendVerdict::producer_window;
         case ProducerVerdict::fresh:
-        case ProducerVerdict::full:
             break;
     }
     if (shard.producers_moved) {

@@ -30,7 +30,6 @@ enum class ProducerVerdict : std::uint8_t {
     repeated,  // it is there already
     fenced,    // its epoch is over
     too_old,   // its batch is not remembered: it may be there or not
-    full,      // there is no room to remember it
 };
 
 class ProducerTable {

@@ -33,9 +33,7 @@ protected:
         if (verdict != ProducerVerdict::fresh) {
             return {verdict, out.sequence};
         }
-        if (!table.make_room(to, mark, at_ms)) {
-            return {ProducerVerdict::full, 0};
-        }
+        EXPECT_TRUE(table.make_room(to, mark, at_ms));
         table.note(to, mark, next, at_ms, at_ms);
         return {verdict, next++};
     }
