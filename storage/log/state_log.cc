@@ -1,6 +1,7 @@
 #include "storage/log/state_log.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "storage/base/check.h"
 #include "storage/base/crc32c.h"
@@ -11,11 +12,10 @@ namespace {
 
 constexpr std::size_t payload_max = 256U * 1024 - sizeof(StateBlockHeader);
 constexpr std::size_t buffer_bytes = 256U * 1024;
-// Four blocks may wait for a slow replica; four more keep the others going once it has left.
-constexpr std::size_t block_count = 8;
 // So many blocks may wait for a slower replica. Those of one that was given up on keep their
-// buffers until the drive answers; the others are enough to go on with.
+// buffers until the drive answers; as many others are enough to go on with.
 constexpr std::size_t blocks_waiting_max = 4;
+constexpr std::size_t block_count = 2 * blocks_waiting_max;
 // The slower replica has so much time then, as for a journal block (refill.cc).
 constexpr std::uint64_t patience_ns = 100'000'000;
 constexpr std::uint32_t fragment_continued = 0x80000000U;
@@ -306,8 +306,9 @@ bool StateLog::waits_for_slow(std::uint64_t now_ns) {
     for (const std::uint32_t number : order_) {
         const Block& block = *blocks_[number];
         waiting += (block.outstanding & taking) != 0 ? 1U : 0U;
-        late = static_cast<ReplicaMask>(
-            late | (now_ns - block.cut_ns > patience_ns ? block.outstanding & taking : 0));
+        if (late == 0 && now_ns - block.cut_ns > patience_ns) {
+            late = static_cast<ReplicaMask>(block.outstanding & taking);
+        }
     }
     if (waiting < blocks_waiting_max) {
         return order_.size() >= block_count;
@@ -315,11 +316,10 @@ bool StateLog::waits_for_slow(std::uint64_t now_ns) {
     if (late == 0) {
         return true;
     }
-    for (unsigned r = 0; r < replica_count; ++r) {
-        if ((late >> r & 1) != 0) {
-            options_.on_replica_failed(r, Error{Errc::unavailable, 0, r});
-        }
-    }
+    // The one that was late first. Whether another one may be given up on is asked when that has
+    // been left out, since then it may be one of the last two.
+    const auto replica = static_cast<unsigned>(std::countr_zero(late));
+    options_.on_replica_failed(replica, Error{Errc::unavailable, 0, replica});
     return order_.size() >= block_count;
 }
 

@@ -147,8 +147,6 @@ TEST(StateLog, PowerLossAtEveryIoOfGenerationsOfManyBlocks) {
     crash_everywhere(50'000, 20, CrashKind::power);
 }
 
-// Asked for twice, a generation may not begin before the one before it is whole: the slot it would
-// overwrite holds the only one that can be read.
 // A drive that takes a few milliseconds for a while is no reason to be left out and copied anew.
 TEST(StateLog, AReplicaThatIsOnlySlowerIsWaitedFor) {
     SimWorld world(SimOptions{.seed = 5});
@@ -182,6 +180,43 @@ TEST(StateLog, AReplicaThatStallsIsLeftBehind) {
     EXPECT_EQ(writer.committed, 40U);
 }
 
+// Two that each hold an answer back are not given up on at once: the first that goes lets the log
+// go on.
+TEST(StateLog, OfTwoLateReplicasOneIsLeftBehind) {
+    SimWorld world(SimOptions{.seed = 7});
+    Writer writer(world, 60);
+    ASSERT_TRUE(writer.open(1));
+    ASSERT_TRUE(writer.pump([&] { return !writer.log->has_in_flight(); }));
+    const auto write_one = [&] {
+        writer.append();
+        const std::uint64_t until = world.now_ns() + 10'000'000'000;
+        ASSERT_TRUE(writer.pump([&] { return writer.log->idle() || world.now_ns() > until; }));
+        ASSERT_TRUE(writer.log->idle());
+    };
+    const auto pass = [&](std::uint64_t for_ns) {
+        const std::uint64_t until = world.now_ns() + for_ns;
+        ASSERT_TRUE(writer.pump([&] { return world.now_ns() > until; }));
+    };
+    world.stall(1, 60'000'000'000);
+    write_one();
+    pass(20'000'000);
+    world.stall(1, 1);  // from now on it answers again; what it held back comes when it comes
+    world.stall(2, 60'000'000'000);
+    for (unsigned i = 0; i < 2; ++i) {
+        write_one();
+    }
+    pass(200'000'000);
+    EXPECT_TRUE(writer.failures.empty());  // fewer wait than may
+    write_one();
+    pass(1'000'000);
+    world.stall(2, 1);
+    write_one();
+    ASSERT_EQ(writer.failures.size(), 1U);
+    EXPECT_EQ(writer.failures[0].detail, 1U);
+}
+
+// Asked for twice, a generation may not begin before the one before it is whole: the slot it would
+// overwrite holds the only one that can be read.
 TEST(StateLog, AGenerationBeginsOnlyWhenTheOneBeforeIsWhole) {
     for (std::uint64_t n = 1; n < 40; ++n) {
         SimWorld world(SimOptions{.seed = n});
