@@ -118,9 +118,9 @@ public:
         looked_ = look_in_segment;
         const auto scanned = scan_.shards.find(value(shard.table->uid));
         const ScannedShard* journaled = scanned == scan_.shards.end() ? nullptr : &scanned->second;
-        if (journaled != nullptr) {
-            shard.committed_through = journaled->committed_through;
-        }
+        shard.committed_through =
+            std::max(journaled == nullptr ? Sequence{0} : journaled->committed_through,
+                     shard.table->closed_through());
         resume_ = Place{};
         behind_ = Place{};
         passed_bytes_ = 0;

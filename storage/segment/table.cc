@@ -1,5 +1,6 @@
 #include "storage/segment/table.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace penstock {
@@ -10,6 +11,12 @@ Chunk* ShardTable::chunk(std::uint64_t ordinal) noexcept {
         return nullptr;
     }
     return &chunks[ordinal - chunks.front().ordinal];
+}
+
+Sequence ShardTable::closed_through() const noexcept {
+    const bool told = std::ranges::any_of(
+        lost, [this](const LostRange& range) { return range.until >= close_sequence; });
+    return close_sequence == 0 || told ? 0 : close_sequence - 1;
 }
 
 std::vector<ProducerRunEntry> GroupTable::take_producer_runs() {
@@ -267,6 +274,7 @@ bool GroupTable::apply(Bytes bytes) {
                 return false;
             }
             shard->closed = true;
+            shard->close_sequence = entry.end_sequence;
             return true;
         }
         case ManifestType::producer_run: {
@@ -354,6 +362,9 @@ void GroupTable::snapshot(const EpochBegunEntry& begun,
         }
         for (const LostRange& range : shard.lost) {
             add(EncodedEntry<LostRangeEntry>({uid, range.from, range.until}).bytes());
+        }
+        if (shard.close_sequence != 0) {
+            add(EncodedEntry<CloseShardEntry>({uid, shard.close_sequence}).bytes());
         }
     }
 }

@@ -63,9 +63,12 @@ struct ShardTable {
     std::uint64_t next_ordinal = 0;
     ChainEnd end;  // of what is durable in segments
     bool closed = false;
-    std::deque<Chunk> chunks;  // by ordinal
+    Sequence close_sequence = 0;  // first one it will never have; 0: not closed, or not known
+    std::deque<Chunk> chunks;     // by ordinal
     std::vector<LostRange> lost;
 
+    // Up to here it had records when it was closed that were not found to be lost; 0: not known.
+    [[nodiscard]] Sequence closed_through() const noexcept;
     [[nodiscard]] Chunk* chunk(std::uint64_t ordinal) noexcept;
 };
 

@@ -67,6 +67,8 @@ protected:
         }
     }
     bool damage_last_journal_frame(unsigned replica, bool magic = false);
+    void erase_journal(unsigned replica);
+    void close_first_shard();
 
     SimWorld world_;
     Model model_{world_};
@@ -97,6 +99,15 @@ bool Protocol::damage_last_journal_frame(unsigned replica, bool header) {
            world_.flip_bit(
                replica, journal_name(GroupId{1}, best_file),
                best_at + (header ? 20 : sizeof(JournalBlockHeader) + sizeof(FrameHeader) + 40));
+}
+
+void Protocol::erase_journal(unsigned replica) {
+    for (std::uint32_t file = 0; file < options_.geometry.journal_files; ++file) {
+        const std::string name = journal_name(GroupId{1}, file);
+        const auto bytes = world_.read_raw(replica, name);
+        ASSERT_TRUE(bytes.has_value());
+        ASSERT_TRUE(world_.overwrite(replica, name, 0, std::vector<std::byte>(bytes->size())));
+    }
 }
 
 // -- The checker itself
@@ -696,6 +707,49 @@ TEST_F(Protocol, AShardEndsBehindEverythingItTook) {
         ASSERT_TRUE(node_->group(0).shard_status(ShardUid{1}, status));
         EXPECT_EQ(status.end_sequence, end);
         EXPECT_FALSE(model_.append(*node_, 1, 300, AckLevel::quorum));
+    }
+}
+
+// Its manifest knows where it ended, also when no frame is left that would tell.
+void Protocol::close_first_shard() {
+    append(6, 1, true);
+    Ending ending;
+    ending.on_done = [](CommitWaiter& self, Errc outcome) noexcept {
+        static_cast<Ending&>(self).told = outcome == Errc::ok;
+    };
+    node_->group(0).close_shard(ShardUid{1}, ending);
+    ASSERT_TRUE(node_->step_until([&] { return ending.told; }));
+    node_->step_until([] { return false; }, 20'000'000);  // the third copy lands too
+}
+
+TEST_F(Protocol, AClosedShardWhoseLastRecordsAreOnAReplicaThatIsAwayWaits) {
+    start();
+    add_shards(1);
+    close_first_shard();
+    stop();
+    erase_journal(0);
+    erase_journal(1);
+    options_.reachable = 0b011;
+    auto node = try_start();
+    ASSERT_FALSE(node.has_value());
+    EXPECT_EQ(node.error().code, Errc::wait_for_replica);
+    options_.reachable = all_replicas;
+    start();
+    check(true);
+}
+
+TEST_F(Protocol, AClosedShardWhoseLastRecordsAreNowhereLosesThemInTheOpen) {
+    start();
+    add_shards(1);
+    close_first_shard();
+    stop();
+    for (unsigned replica = 0; replica < replica_count; ++replica) {
+        erase_journal(replica);
+    }
+    for (unsigned life = 0; life < 3; ++life) {  // told once, and not forgotten
+        start();
+        EXPECT_EQ(node_->group(0).gauges().lost_records, 6U);
+        stop();
     }
 }
 

@@ -131,6 +131,18 @@ TEST(GroupTable, ASnapshotReplaysToTheSameTable) {
 }
 
 // The chunk taken ahead kept the end its predecessor had then; after a trim a snapshot ended there.
+TEST(GroupTable, ASnapshotKeepsWhereAShardEnded) {
+    GroupTable table(32);
+    ASSERT_TRUE(apply(table, ShardEntry{.uid = 1}));
+    ASSERT_TRUE(apply(table, CloseShardEntry{1, 41}));
+    const auto copy = replayed(table);
+    ASSERT_NE(copy, nullptr);
+    EXPECT_TRUE(copy->find(ShardUid{1})->closed);
+    EXPECT_EQ(copy->find(ShardUid{1})->closed_through(), 40U);
+    ASSERT_TRUE(apply(table, LostRangeEntry{1, 30, 41}));
+    EXPECT_EQ(table.find(ShardUid{1})->closed_through(), 0U);
+}
+
 TEST(GroupTable, TrimmingBeforeAChunkTakenAheadKeepsTheShardsEnd) {
     GroupTable table(32);
     ASSERT_TRUE(apply(table, ContainerEntry{0, 32}));
