@@ -76,7 +76,8 @@ struct ContainerRound {
     bool active = false;
     std::uint32_t container = 0;
     std::uint16_t round =
-        0;  // in its requests' cookies: late answers of an earlier one are ignored
+        0;                  // in its requests' cookies: late answers of an earlier one are ignored
+    ReplicaMask asked = 0;  // when it began; one that came back since has to be asked again
     ReplicaMask outstanding = 0;
     ReplicaMask ok = 0;
     ReplicaMask no_space = 0;
@@ -218,6 +219,7 @@ struct GroupCore {
     [[nodiscard]] std::uint64_t margin_units() const noexcept;
     [[nodiscard]] bool has_room(const ShardLog& shard, std::uint64_t bytes,
                                 std::uint64_t margin) noexcept;
+    [[nodiscard]] PromisedContainer* promise_to_ask_for() noexcept;
     void reserve_space() noexcept;
     void complete_reserve(const Cookie& cookie, std::int64_t result) noexcept;
     void grow_space() noexcept;

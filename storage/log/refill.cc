@@ -232,7 +232,7 @@ void GroupCore::finish_join(unsigned replica) noexcept {
         container.asked = static_cast<ReplicaMask>(container.asked & ~bit);
         container.on = static_cast<ReplicaMask>(container.on & ~bit);
     }
-    space_wanted = true;
+    reservation.asked = static_cast<ReplicaMask>(reservation.asked & ~bit);
     forget_copies(replica);
     if (!join.counts) {
         record(ReplicaBlankEntry{replica});  // before any chunk of it is read or refilled

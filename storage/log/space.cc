@@ -97,6 +97,7 @@ void GroupCore::begin_round(ContainerRound& round, std::uint32_t container, IoKi
     round = ContainerRound{};
     round.container = container;
     round.round = ++grow_round;
+    round.asked = replicas.taking;
     for (unsigned r = 0; r < replica_count; ++r) {
         if ((replicas.taking >> r & 1) == 0) {
             continue;
@@ -159,6 +160,15 @@ bool GroupCore::round_over(ContainerRound& round, const Cookie& cookie,
     return true;
 }
 
+// A container that others keep the space of, and a replica that came back since was not asked for.
+PromisedContainer* GroupCore::promise_to_ask_for() noexcept {
+    const auto unasked = std::ranges::find_if(promised, [this](const PromisedContainer& one) {
+        const bool grows = growth.active && growth.container == one.container;
+        return !grows && (replicas.taking & ~one.asked) != 0;
+    });
+    return unasked == promised.end() ? nullptr : &*unasked;
+}
+
 // Has the space of one more container kept.
 void GroupCore::reserve_space() noexcept {
     // Files without a manifest would look like a set that lost its own.
@@ -167,12 +177,8 @@ void GroupCore::reserve_space() noexcept {
         return;
     }
     // First a replica that came back is asked for what the others keep already.
-    const auto unasked = std::ranges::find_if(promised, [this](const PromisedContainer& one) {
-        const bool grows = growth.active && growth.container == one.container;
-        return !grows && (replicas.taking & ~one.asked) != 0;
-    });
-    if (unasked != promised.end()) {
-        unasked->asked = static_cast<ReplicaMask>(unasked->asked | replicas.taking);
+    if (PromisedContainer* unasked = promise_to_ask_for(); unasked != nullptr) {
+        unasked->asked = replicas.taking;
         begin_round(reservation, unasked->container, IoKind::reserve, 0);
         complete_reserve(Cookie{}, 0);
         return;
@@ -192,7 +198,7 @@ void GroupCore::complete_reserve(const Cookie& cookie, std::int64_t result) noex
     if (!round_over(reservation, cookie, result)) {
         return;
     }
-    const auto on = static_cast<ReplicaMask>(reservation.ok & replicas.taking);
+    const auto on = static_cast<ReplicaMask>(reservation.ok & reservation.asked & replicas.taking);
     reserve_failed = !replicas.is_quorum(on);
     if (reserve_failed) {
         reserve_retry_ns = now_ns + retry_ns;  // or when something was freed
@@ -203,7 +209,7 @@ void GroupCore::complete_reserve(const Cookie& cookie, std::int64_t result) noex
             again->on = on;
         } else if (!table.space().has_container(reservation.container) &&
                    !(growth.active && growth.container == reservation.container)) {
-            promised.push_back({reservation.container, replicas.taking, on});
+            promised.push_back({reservation.container, reservation.asked, on});
         }
     }
     refresh_full();
@@ -308,7 +314,8 @@ void GroupCore::refresh_full() noexcept {
             without_chunk += shard->has_chunk ? 0 : 1;
         }
         if (room_units() <
-            std::max(needed + needed / 2 + margin_units(), ahead + 2 * without_chunk)) {
+                std::max(needed + needed / 2 + margin_units(), ahead + 2 * without_chunk) ||
+            promise_to_ask_for() != nullptr) {
             reserve_space();
         }
     }

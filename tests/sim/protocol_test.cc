@@ -417,6 +417,28 @@ TEST_F(ProtocolSlowToGrow, ContainersGrownWhileAReplicaComesBackAreWholeEverywhe
     check(false);
 }
 
+// Whatever is being asked for when a replica comes back, in the end it keeps what the others keep.
+TEST_F(ProtocolSlowToGrow, AReplicaThatCameBackKeepsTheSpaceThatWasPromisedMeanwhile) {
+    start();
+    add_shards(3);
+    for (std::uint64_t round = 0; round < 12; ++round) {
+        world_.fail_at(1 + round % 3, 5, io_writes, 0b100);
+        std::uint64_t steps = 0;
+        const auto write_some = [&] {
+            if (steps++ % 4 == 0) {
+                (void)model_.append(*node_, 1 + steps % 3, 60'000, AckLevel::quorum);
+            }
+            model_.collect();
+        };
+        ASSERT_TRUE(node_->step_until([&] { return write_some(), node_->out() != 0; }));
+        ASSERT_TRUE(node_->step_until([&] { return write_some(), node_->whole(); }));
+        settle();
+        node_->step_until([] { return false; }, 30'000'000'000);  // growing is over
+        EXPECT_EQ(world_.used_bytes(2), world_.used_bytes(0)) << "round " << round;
+    }
+    check(false);
+}
+
 TEST_F(Protocol, AStalledDeviceAcrossARestart) {
     start();
     add_shards(2);
