@@ -658,7 +658,7 @@ Status GroupCore::pump_until(const std::function<bool()>& done) {
         if (!replicas.has_quorum()) {
             return fail(Errc::not_enough_replicas);
         }
-        if (out_of_room && !reservation.active && !growth.active) {
+        if ((out_of_room && !reservation.active && !growth.active) || state->out_of_space()) {
             return fail(Errc::no_space);
         }
     }

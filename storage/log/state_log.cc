@@ -18,6 +18,12 @@ constexpr std::size_t blocks_waiting_max = 4;
 constexpr std::size_t block_count = 2 * blocks_waiting_max;
 // The slower replica has so much time then, as for a journal block (refill.cc).
 constexpr std::uint64_t patience_ns = 100'000'000;
+constexpr std::uint64_t retry_ns = 1'000'000'000;
+constexpr int out_of_space_errno = 28;  // ENOSPC
+// Memory that is kept for what is not yet in a block; a large snapshot gives its own back.
+constexpr std::size_t stream_kept_bytes = 1U << 20;
+// Before a generation has begun there is no room in any slot.
+constexpr std::uint64_t no_room = UINT64_MAX / 2;
 constexpr std::uint32_t fragment_continued = 0x80000000U;
 
 }  // namespace
@@ -81,7 +87,7 @@ StateLog::StateLog(IoEngine& engine, Options options)
     for (auto& replica : files_) {
         replica.fill(no_file);
     }
-    slot_bytes_.fill(options_.slot_bytes);
+    slot_bytes_ = options_.slot_bytes;
 }
 
 StateLog::~StateLog() {
@@ -140,26 +146,34 @@ Result<std::unique_ptr<StateLog>> StateLog::open(IoEngine& engine, Options optio
                 opened = std::unexpected(bytes.error());
                 break;
             }
-            log->slot_bytes_[slot] = std::max(log->slot_bytes_[slot], *bytes);
+            log->slot_bytes_ = std::max(log->slot_bytes_, *bytes);
         }
         PENSTOCK_TRY_VOID(log->go_on_without(r, opened));
     }
-    // Every replica's slot gets the largest size seen, so that layouts stay alike.
+    // Every slot gets the largest size seen, so that layouts stay alike; on full drives, what all
+    // of them have.
+    std::uint64_t least = log->slot_bytes_;
     for (unsigned r = 0; r < replica_count; ++r) {
         for (unsigned slot = 0; slot < 2 && (log->options_.replicas->taking >> r & 1) != 0;
              ++slot) {
             const auto bytes = engine.size_bytes(log->files_[r][slot]);
             Status grown = bytes ? Status{} : std::unexpected(bytes.error());
-            if (bytes && *bytes < log->slot_bytes_[slot]) {
+            if (bytes && *bytes < log->slot_bytes_) {
                 const auto moved = run_one(engine, {.kind = IoKind::allocate,
                                                     .file = log->files_[r][slot],
                                                     .offset = *bytes,
-                                                    .length = log->slot_bytes_[slot] - *bytes});
-                grown = moved ? Status{} : std::unexpected(moved.error());
+                                                    .length = log->slot_bytes_ - *bytes});
+                if (!moved && moved.error().os_errno == out_of_space_errno &&
+                    *bytes >= log->options_.slot_bytes) {
+                    least = std::min(least, *bytes);
+                } else if (!moved) {
+                    grown = std::unexpected(moved.error());
+                }
             }
             PENSTOCK_TRY_VOID(log->go_on_without(r, grown));
         }
     }
+    log->slot_bytes_ = align_down(least, block_bytes);
     for (std::size_t i = 0; i < block_count; ++i) {
         auto block = std::make_unique<Block>();
         block->data = engine.allocate_buffer(buffer_bytes);
@@ -170,7 +184,7 @@ Result<std::unique_ptr<StateLog>> StateLog::open(IoEngine& engine, Options optio
     }
     log->generation_ = read.highest_generation;
     log->slot_ = read.found ? read.slot : 1;
-    log->offset_ = log->slot_bytes_[log->slot_];
+    log->offset_ = no_room;
     return log;
 }
 
@@ -186,6 +200,11 @@ Status StateLog::go_on_without(unsigned replica, const Status& status) {
 }
 
 void StateLog::append(Bytes entry, std::function<void()> done) {
+    if (stream_at_ > stream_.size() / 2) {
+        // Seldom enough that each byte is moved once at most.
+        stream_.erase(stream_.begin(), stream_.begin() + static_cast<std::ptrdiff_t>(stream_at_));
+        stream_at_ = 0;
+    }
     StateEntries framed;
     framed.add(entry);
     stream_.insert(stream_.end(), framed.bytes().begin(), framed.bytes().end());
@@ -202,34 +221,28 @@ void StateLog::start_generation() {
 
 // The new generation's snapshot holds everything appended so far, so what is not yet in a block is
 // dropped and its waiters wait for the snapshot.
-void StateLog::begin_switch() {
+void StateLog::begin_switch(std::uint64_t now_ns) {
     StateEntries snapshot;
     options_.snapshot(snapshot);
-    const unsigned next = slot_ ^ 1U;
-    const std::uint64_t needed =
-        align_up(snapshot.bytes().size() * 3 + (2U << 20), std::uint64_t{1} << 20);
-    if (needed > slot_bytes_[next] && !grow_failed_) {
-        for (unsigned r = 0; r < replica_count; ++r) {
-            if ((options_.replicas->taking >> r & 1) == 0) {
-                continue;
-            }
-            const Cookie cookie{OpKind::state_grow,
-                                static_cast<std::uint16_t>(value(options_.group)), 0, next, r};
-            if (engine_.queue({.kind = IoKind::allocate,
-                               .file = files_[r][next],
-                               .offset = slot_bytes_[next],
-                               .length = needed - slot_bytes_[next],
-                               .cookie = cookie.pack()})) {
-                growing_ = static_cast<ReplicaMask>(growing_ | (1U << r));
-            }
-        }
-        slot_bytes_[next] = needed;
+    const std::uint64_t bytes = snapshot.bytes().size();
+    const std::uint64_t wish = align_up(bytes * 3 + (2U << 20), std::uint64_t{1} << 20);
+    if (wish > slot_bytes_ && !grow_failed_) {
+        grow_slots(wish);
         return;  // tried again when the slots have grown
     }
-    switching_ = false;
     grow_failed_ = false;
+    // Where entries come on, a generation without room for them would only be followed by another.
+    const std::uint64_t behind = offset_ == no_room ? 0 : buffer_bytes;
+    const std::uint64_t last = sizeof(StateBlockHeader) + bytes % payload_max;
+    if (bytes / payload_max * buffer_bytes + align_up(last, block_bytes) + behind > slot_bytes_) {
+        switch_retry_ns_ = now_ns + retry_ns;
+        return;
+    }
+    switch_retry_ns_ = 0;
+    switching_ = false;
     const std::uint64_t cut = stream_base_;
-    stream_ = snapshot.bytes();
+    stream_ = snapshot.take();
+    stream_at_ = 0;
     stream_base_ = stream_end_;
     stream_end_ = stream_base_ + stream_.size();
     snapshot_end_ = stream_end_;
@@ -243,7 +256,58 @@ void StateLog::begin_switch() {
     index_ = 0;
     previous_crc_ = 0;
     offset_ = 0;
-    slot_ = next;
+    slot_ ^= 1U;
+}
+
+void StateLog::grow_slots(std::uint64_t bytes) {
+    grow_to_ = bytes;
+    no_space_ = 0;
+    for (unsigned r = 0; r < replica_count; ++r) {
+        for (unsigned slot = 0; slot < 2 && (options_.replicas->taking >> r & 1) != 0; ++slot) {
+            const Cookie cookie{OpKind::state_grow,
+                                static_cast<std::uint16_t>(value(options_.group)), 0, slot, r};
+            if (engine_.queue({.kind = IoKind::allocate,
+                               .file = files_[r][slot],
+                               .offset = slot_bytes_,
+                               .length = bytes - slot_bytes_,
+                               .cookie = cookie.pack()})) {
+                growing_[slot] = static_cast<ReplicaMask>(growing_[slot] | (1U << r));
+            }
+        }
+    }
+}
+
+// Replicas that left are not waited for.
+bool StateLog::growing() const noexcept {
+    return ((growing_[0] | growing_[1]) & options_.replicas->taking) != 0;
+}
+
+// Where one drive is full among good ones, its replica is out until there is room. Where most are,
+// the slots stay as they are.
+void StateLog::end_growth() {
+    const auto full = static_cast<ReplicaMask>(no_space_ & options_.replicas->taking);
+    const auto good = static_cast<ReplicaMask>(options_.replicas->taking & ~full);
+    grow_failed_ = !options_.replicas->is_quorum(good);
+    if (!grow_failed_) {
+        slot_bytes_ = grow_to_;
+        switch_retry_ns_ = 0;
+        for (unsigned r = 0; r < replica_count; ++r) {
+            if ((full >> r & 1) != 0) {
+                options_.on_replica_failed(r, Error{Errc::no_space, out_of_space_errno, r});
+            }
+        }
+    }
+    grow_to_ = 0;
+}
+
+bool StateLog::in_snapshot() const noexcept {
+    return stream_base_ < snapshot_end_ || index_ == 0;
+}
+
+// How much the next block takes. A snapshot ends with a block.
+std::uint64_t StateLog::next_payload() const noexcept {
+    const std::uint64_t most = in_snapshot() ? snapshot_end_ - stream_base_ : left();
+    return std::min<std::uint64_t>({left(), payload_max, most});
 }
 
 void StateLog::cut_block(std::uint64_t now_ns) {
@@ -255,11 +319,8 @@ void StateLog::cut_block(std::uint64_t now_ns) {
             break;
         }
     }
-    const bool in_snapshot = stream_base_ < snapshot_end_ || index_ == 0;
-    std::uint64_t take = std::min<std::uint64_t>(stream_.size(), payload_max);
-    if (in_snapshot) {
-        take = std::min(take, snapshot_end_ - stream_base_);
-    }
+    const bool in_snapshot = this->in_snapshot();
+    const std::uint64_t take = next_payload();
     StateBlockHeader header;
     header.kind = !in_snapshot                           ? StateKind::delta
                   : stream_base_ + take == snapshot_end_ ? StateKind::snapshot_last
@@ -273,7 +334,7 @@ void StateLog::cut_block(std::uint64_t now_ns) {
     header.payload_bytes = static_cast<std::uint32_t>(take);
     header.previous_crc = previous_crc_;
     if (take != 0) {
-        std::memcpy(block->data + sizeof header, stream_.data(), take);
+        std::memcpy(block->data + sizeof header, stream_.data() + stream_at_, take);
     }
     header.payload_crc = crc32c({block->data + sizeof header, take});
     seal_header(header, block->data);
@@ -281,8 +342,15 @@ void StateLog::cut_block(std::uint64_t now_ns) {
     const std::uint64_t used = sizeof header + take;
     block->length = align_up(used, block_bytes);
     std::memset(block->data + used, 0, block->length - used);
-    stream_.erase(stream_.begin(), stream_.begin() + static_cast<std::ptrdiff_t>(take));
+    stream_at_ += take;
     stream_base_ += take;
+    if (left() == 0) {
+        stream_at_ = 0;
+        stream_.clear();
+        if (stream_.capacity() > stream_kept_bytes) {
+            stream_ = std::vector<std::byte>();
+        }
+    }
     block->used = true;
     block->settled = false;
     block->generation++;
@@ -362,22 +430,28 @@ std::size_t StateLog::turn(std::uint64_t now_ns) {
     if (waits_for_slow(now_ns)) {
         return work;
     }
-    // Replicas that left are not waited for. Until a generation's snapshot is whole, the other slot
-    // holds the only generation that can be read.
-    const bool growing = (growing_ & options_.replicas->taking) != 0;
-    if (switching_ && !growing && committed_ >= snapshot_end_) {
-        begin_switch();
+    if (grow_to_ != 0 && !growing()) {
+        end_growth();
     }
-    if ((growing_ & options_.replicas->taking) != 0 ||
-        (stream_.empty() && !(generation_ != 0 && index_ == 0 && offset_ == 0))) {
+    // Until a generation's snapshot is whole, the other slot holds the only generation that can be
+    // read.
+    const auto may_switch = [&] {
+        return grow_to_ == 0 && now_ns >= switch_retry_ns_ && committed_ >= snapshot_end_;
+    };
+    if (switching_ && may_switch()) {
+        begin_switch(now_ns);
+    }
+    if (left() == 0 && !(generation_ != 0 && index_ == 0 && offset_ == 0)) {
         return work;
     }
     const std::uint64_t next_bytes =
-        align_up(std::min<std::uint64_t>(stream_.size(), payload_max) + sizeof(StateBlockHeader),
-                 block_bytes);
-    if (offset_ + next_bytes > slot_bytes_[slot_]) {
+        align_up(next_payload() + sizeof(StateBlockHeader), block_bytes);
+    if (offset_ + next_bytes > slot_bytes_) {
         PENSTOCK_CHECK(stream_base_ >= snapshot_end_);  // a snapshot fits: begin_switch saw to it
-        begin_switch();
+        if (!may_switch()) {
+            return work;
+        }
+        begin_switch(now_ns);
         return work + 1;
     }
     cut_block(now_ns);
@@ -386,15 +460,14 @@ std::size_t StateLog::turn(std::uint64_t now_ns) {
 
 void StateLog::complete(const Cookie& cookie, std::int64_t result) {
     if (cookie.kind == OpKind::state_grow) {
-        growing_ = static_cast<ReplicaMask>(growing_ & ~(1U << cookie.replica));
-        if (result < 0) {
-            // The snapshot is tried in the slot as it is; a slot too small for it is found there.
-            grow_failed_ = true;
-            if (result != -28) {
-                options_.on_replica_failed(
-                    cookie.replica,
-                    Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
-            }
+        const auto bit = static_cast<ReplicaMask>(1U << cookie.replica);
+        growing_[cookie.slot] = static_cast<ReplicaMask>(growing_[cookie.slot] & ~bit);
+        if (result == -out_of_space_errno) {
+            no_space_ = static_cast<ReplicaMask>(no_space_ | bit);
+        } else if (result < 0 && (options_.replicas->taking & bit) != 0) {
+            options_.on_replica_failed(
+                cookie.replica,
+                Error{Errc::io_failed, static_cast<std::uint16_t>(-result), cookie.replica});
         }
         return;
     }
@@ -449,14 +522,14 @@ bool StateLog::idle() const noexcept {
 }
 
 bool StateLog::outstanding(unsigned replica) const noexcept {
-    return (growing_ >> replica & 1) != 0 ||
+    return ((growing_[0] | growing_[1]) >> replica & 1) != 0 ||
            std::any_of(order_.begin(), order_.end(), [&](std::uint32_t number) {
                return (blocks_[number]->outstanding >> replica & 1) != 0;
            });
 }
 
 bool StateLog::has_in_flight() const noexcept {
-    if (growing_ != 0) {
+    if ((growing_[0] | growing_[1]) != 0) {
         return true;
     }
     return std::any_of(order_.begin(), order_.end(),

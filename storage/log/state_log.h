@@ -56,6 +56,7 @@ class StateEntries {
 public:
     void add(Bytes entry);
     [[nodiscard]] const std::vector<std::byte>& bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::vector<std::byte> take() noexcept { return std::move(bytes_); }
     [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
     void clear() noexcept { bytes_.clear(); }
 
@@ -94,6 +95,9 @@ public:
     std::size_t turn(std::uint64_t now_ns);
     [[nodiscard]] bool idle() const noexcept;  // everything appended is committed
     [[nodiscard]] bool has_in_flight() const noexcept;
+    // The next generation fits in no slot, and there is no space to make them larger. Tried again
+    // once a second; entries that find no room meanwhile wait.
+    [[nodiscard]] bool out_of_space() const noexcept { return switch_retry_ns_ != 0; }
     // Writes to the replica that were not answered yet.
     [[nodiscard]] bool outstanding(unsigned replica) const noexcept;
     // The replica has every block of the generation, durable: it could be read from it alone.
@@ -114,19 +118,27 @@ private:
         std::function<void()> done;
     };
     [[nodiscard]] Status go_on_without(unsigned replica, const Status& status);
+    [[nodiscard]] bool in_snapshot() const noexcept;
+    [[nodiscard]] std::uint64_t next_payload() const noexcept;
     void cut_block(std::uint64_t now_ns);
     [[nodiscard]] bool waits_for_slow(std::uint64_t now_ns);
     void settle();
-    void begin_switch();
+    void begin_switch(std::uint64_t now_ns);
+    void grow_slots(std::uint64_t bytes);
+    [[nodiscard]] bool growing() const noexcept;
+    void end_growth();
+    [[nodiscard]] std::uint64_t left() const noexcept { return stream_.size() - stream_at_; }
 
     IoEngine& engine_;
     Options options_;
     std::array<std::array<FileHandle, 2>, replica_count> files_{};
-    std::array<std::uint64_t, 2> slot_bytes_{};
+    // Of both slots: so what one holds always fits in the other, also on full drives.
+    std::uint64_t slot_bytes_ = 0;
     std::vector<std::unique_ptr<Block>> blocks_;
     std::deque<std::uint32_t> order_;  // blocks in flight, oldest first
-    std::vector<std::byte> stream_;    // not yet in a block; starts at stream_base_
-    std::uint64_t stream_base_ = 0;    // stream position of stream_[0]
+    std::vector<std::byte> stream_;    // not yet in a block, from stream_at_ on
+    std::size_t stream_at_ = 0;
+    std::uint64_t stream_base_ = 0;  // stream position of stream_[stream_at_]
     std::uint64_t stream_end_ = 0;
     std::uint64_t snapshot_end_ = 0;  // stream position where this generation's snapshot ends
     std::uint64_t committed_ = 0;     // stream position
@@ -137,9 +149,12 @@ private:
     std::uint32_t previous_crc_ = 0;
     std::uint64_t offset_ = 0;  // in the slot
     unsigned slot_ = 0;
-    bool switching_ = false;   // waits to start a generation
-    ReplicaMask growing_ = 0;  // grow requests in flight
-    bool grow_failed_ = false;
+    bool switching_ = false;  // waits to start a generation
+    std::uint64_t switch_retry_ns_ = 0;
+    std::uint64_t grow_to_ = 0;             // 0: not growing
+    std::array<ReplicaMask, 2> growing_{};  // by slot: grow requests in flight
+    ReplicaMask no_space_ = 0;              // answers to them
+    bool grow_failed_ = false;              // by most: the next try makes do with what there is
     std::uint64_t entries_ = 0;
 };
 

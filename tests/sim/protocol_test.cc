@@ -343,6 +343,7 @@ TEST_F(Protocol, WhatManyShardsHaveInTheJournalLeavesItBehindTheirBacks) {
     options_.pool_bytes = 16U << 20;
     options_.geometry.container_bytes = 256U << 20;
     options_.geometry.chunk_unit_bytes = 64U << 10;
+    options_.geometry.manifest_bytes = 16U << 20;  // nor waits for larger slots
     start();
     add_shards(shard_count);
     const std::uint64_t journal_bytes =

@@ -47,7 +47,7 @@ struct Writer {
         };
         options.on_replica_failed = [this](unsigned replica, Error why) {
             failures.push_back(why);
-            if (why.code == Errc::unavailable) {
+            if (why.code == Errc::unavailable || why.code == Errc::no_space) {
                 replicas.taking = static_cast<ReplicaMask>(replicas.taking & ~(1U << replica));
                 log->replica_lost(replica);
             }
@@ -213,6 +213,106 @@ TEST(StateLog, OfTwoLateReplicasOneIsLeftBehind) {
     write_one();
     ASSERT_EQ(writer.failures.size(), 1U);
     EXPECT_EQ(writer.failures[0].detail, 1U);
+}
+
+// The state outgrows its slots.
+struct FullDrives : ::testing::Test {
+    SimWorld world{SimOptions{.seed = 8}};
+    Writer writer{world, 50'000};
+    void fill(ReplicaMask full) {
+        for (unsigned r = 0; r < replica_count; ++r) {
+            world.faults(r).capacity_bytes =
+                (full >> r & 1) != 0 ? world.used_bytes(r) : UINT64_MAX;
+        }
+    }
+    // Until all is committed, at most so long.
+    bool settles(std::uint64_t for_ns) {
+        const std::uint64_t until = world.now_ns() + for_ns;
+        EXPECT_TRUE(writer.pump([&] { return writer.log->idle() || world.now_ns() > until; }));
+        return writer.log->idle();
+    }
+    bool append(unsigned entries, std::uint64_t for_ns = 10'000'000'000) {
+        for (unsigned i = 0; i < entries; ++i) {
+            writer.append();
+            if (!settles(for_ns)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    void expect_all_after_a_restart() {
+        const std::size_t entries = writer.state.size();
+        writer.log.reset();
+        world.crash_power();
+        world.restart();
+        Writer reader(world, 50'000);
+        ASSERT_TRUE(reader.open(2).has_value());
+        expect_prefix(reader, entries, entries, "after a restart");
+    }
+};
+
+TEST_F(FullDrives, AGenerationThatFitsGoesOnInTheSlotsAsTheyAre) {
+    ASSERT_TRUE(writer.open(1));
+    fill(all_replicas);
+    // Three times as much as this, and two megabytes, would be wished for.
+    ASSERT_TRUE(append(10));
+    writer.log->start_generation();
+    ASSERT_TRUE(append(10));
+    writer.log->start_generation();
+    EXPECT_TRUE(settles(10'000'000'000));
+    EXPECT_FALSE(writer.log->out_of_space());
+    EXPECT_TRUE(writer.failures.empty());
+    expect_all_after_a_restart();
+}
+
+TEST_F(FullDrives, AGenerationThatDoesNotFitWaitsForSpace) {
+    ASSERT_TRUE(writer.open(1));
+    fill(all_replicas);
+    while (append(1, 200'000'000)) {
+        ASSERT_LT(writer.state.size(), 1000U);
+    }
+    EXPECT_FALSE(settles(5'000'000'000));
+    EXPECT_TRUE(writer.log->out_of_space());
+    EXPECT_TRUE(writer.failures.empty());  // no replica is worse than the others
+    fill(0);
+    EXPECT_TRUE(settles(5'000'000'000));
+    EXPECT_FALSE(writer.log->out_of_space());
+    EXPECT_EQ(writer.committed, writer.state.size());
+    EXPECT_TRUE(append(100));
+    expect_all_after_a_restart();
+}
+
+// Whatever a slot holds fits in the other one.
+TEST_F(FullDrives, AStartNeedsNoMoreSpaceThanThereWas) {
+    ASSERT_TRUE(writer.open(1));
+    fill(all_replicas);
+    while (append(1, 200'000'000)) {
+        ASSERT_LT(writer.state.size(), 1000U);
+    }
+    const std::size_t committed = writer.committed;
+    const std::size_t sent = writer.state.size();
+    fill(0b011);  // one of them may have grown before
+    EXPECT_FALSE(settles(3'000'000'000));
+    for (unsigned r = 0; r < replica_count; ++r) {
+        world.faults(r).capacity_bytes = 0;
+    }
+    writer.log.reset();
+    world.crash_kill();
+    world.restart();
+    Writer again(world, 50'000);
+    ASSERT_TRUE(again.open(2).has_value());
+    expect_prefix(again, committed, sent, "after a restart");
+    EXPECT_TRUE(again.failures.empty());
+}
+
+TEST_F(FullDrives, OneFullDriveAmongGoodOnesIsLeftOut) {
+    ASSERT_TRUE(writer.open(1));
+    fill(0b100);
+    EXPECT_TRUE(append(100));
+    ASSERT_EQ(writer.failures.size(), 1U);
+    EXPECT_EQ(writer.failures[0].code, Errc::no_space);
+    EXPECT_EQ(writer.failures[0].detail, 2U);
+    EXPECT_EQ(writer.committed, 100U);
 }
 
 // Asked for twice, a generation may not begin before the one before it is whole: the slot it would
