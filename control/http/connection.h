@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/http/answer_budget.h"
 #include "control/http/message.h"
 #include "dataplane/counter.h"
 
@@ -38,6 +39,8 @@ struct ConnectionLimits {
     std::uint32_t streams_max = 128;
     // Unsent bytes past which no more input is wanted.
     std::size_t unsent_bytes_max = 4 * 1024 * 1024;
+    // Large answers being made or waiting to be read, past which requests for more of them wait.
+    std::size_t large_answers_bytes_max = 64 * 1024 * 1024;
 };
 
 // How long a peer may take before it is given up.
@@ -93,6 +96,9 @@ struct ConnectionContext {
     // refused with 503, which clients retry.
     std::shared_ptr<BodyBudget> body_budget = std::make_shared<BodyBudget>();
     std::shared_ptr<ConnectionCounters> counters = std::make_shared<ConnectionCounters>();
+    std::shared_ptr<AnswerCounters> answer_counters = std::make_shared<AnswerCounters>();
+    // See HttpHandler::large_answer_bytes(); may be empty: then no answer is large.
+    std::function<std::size_t(const HttpRequest&)> large_answer_bytes;
     // Where connections that keep no input of their own receive; used within one call only.
     std::vector<char> scratch = std::vector<char>(64 * 1024);
     std::vector<char> tls_scratch = std::vector<char>(64 * 1024);  // the same for what is sealed

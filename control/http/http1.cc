@@ -97,6 +97,8 @@ public:
     explicit Http1Connection(ConnectionContext& context)
         : context_(context),
           body_budget_(std::make_shared<BodyBudget>()),
+          answer_budget_(std::make_shared<AnswerBudget>(context.limits.large_answers_bytes_max,
+                                                        context.answer_counters)),
           in_capacity_(context.limits.header_bytes_max + input_extra_bytes),
           chunked_(context.limits.header_bytes_max),
           progress_ms_(context.now_ms) {
@@ -151,6 +153,7 @@ public:
             return;
         }
         slot.response = std::move(response);
+        slot.claim.change(slot.response.body.size());
         slot.answered = true;
         --outstanding_;
         progress_ms_ = context_.now_ms;
@@ -209,6 +212,7 @@ private:
 
     struct Slot {
         HttpResponse response;
+        AnswerClaim claim;
         unsigned version = 11;
         bool answered = false;
         bool own = false;  // an answer of this layer, which no handler knows of
@@ -250,6 +254,8 @@ private:
 
     // True when a request is complete.
     [[nodiscard]] bool take_request();
+    // A complete request may be given out: there is room for what its answer may take.
+    [[nodiscard]] bool claim_answer();
     // Each of these returns false when more input is needed.
     [[nodiscard]] bool take_head();
     [[nodiscard]] bool take_sized_body();
@@ -273,6 +279,8 @@ private:
 
     ConnectionContext& context_;
     std::shared_ptr<BodyBudget> body_budget_;
+    std::shared_ptr<AnswerBudget> answer_budget_;
+    AnswerClaim claim_;  // of the request that is given out next
     std::size_t in_capacity_;
     std::unique_ptr<char[]> in_;
     std::size_t in_begin_ = 0;
@@ -286,6 +294,7 @@ private:
     bool to_body_ = false;
     bool skipped_empty_line_ = false;
     bool keep_alive_ = false;
+    bool held_ = false;  // the request that is complete has been counted as one that waits
     bool expects_continue_ = false;
     bool ended_ = false;    // the peer's side
     bool closing_ = false;  // ours: no further requests
@@ -316,7 +325,7 @@ bool Http1Connection::take_request() {
                 going_on = take_chunked_body();
                 break;
             case State::complete:
-                return true;
+                return claim_answer();
         }
         if (!going_on) {
             return false;
@@ -587,8 +596,25 @@ void Http1Connection::maybe_continue() {
     }
 }
 
+bool Http1Connection::claim_answer() {
+    const std::size_t bytes =
+        context_.large_answer_bytes ? context_.large_answer_bytes(*request_) : 0;
+    if (bytes == 0) {
+        return true;
+    }
+    if (!answer_budget_->has_room(bytes)) {
+        context_.answer_counters->held.add(held_ ? 0 : 1);
+        held_ = true;
+        return false;
+    }
+    claim_ = AnswerClaim(answer_budget_, bytes);
+    return true;
+}
+
 IncomingRequest Http1Connection::hand_out() {
     Slot slot;
+    slot.claim = std::move(claim_);
+    held_ = false;
     slot.version = request_->version;
     slot.keep_alive = keep_alive_;
     slot.no_body = request_->method == "HEAD";
@@ -669,6 +695,11 @@ void Http1Connection::write_answer(Slot& slot, StreamId id, bool last) {
     } else if (response.body.size() <= joined_bytes_max) {
         head.append(response.body);
         out_.take(std::move(head));
+    } else if (slot.claim) {
+        out_.take(std::move(head));
+        BodyPiece body = keep_claimed(std::move(slot.response.body), std::move(slot.claim));
+        const std::string_view bytes = *body;
+        out_.lend(std::move(body), bytes);
     } else {
         out_.take(std::move(head));
         out_.take(std::move(slot.response.body));

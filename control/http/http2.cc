@@ -55,6 +55,10 @@ struct Stream {
     std::size_t body_offset = 0;
     std::unique_ptr<BodyStream> source;
     bool source_waits = false;
+    // What its answer may take, when that is much, and the room that it has for it.
+    std::size_t large_answer_bytes = 0;
+    AnswerClaim claim;
+    bool held = false;  // counted as one that waits for room
 
     [[nodiscard]] std::size_t body_left() const noexcept {
         return body ? body->size() - body_offset : 0;
@@ -129,10 +133,14 @@ private:
     void on_frame(const nghttp2_frame& frame);
     void on_sent(const nghttp2_frame& frame);
     void complete(Stream& stream);
+    [[nodiscard]] bool may_begin(Stream& stream);
     void close_stream(std::int32_t id);
     void refuse(Stream& stream, int status, std::string_view line);
     void refuse_large_body(Stream& stream);
     void answer(Stream& stream, HttpResponse&& response);
+    [[nodiscard]] static bool counts_as_held(const Stream& stream) noexcept {
+        return !stream.source && stream.large_answer_bytes == 0;
+    }
     void release_body(Stream& stream) noexcept;
     [[nodiscard]] ssize_t produce(Stream& stream, std::size_t room_bytes, std::uint32_t& flags);
     [[nodiscard]] int send_data(Stream& stream, const std::uint8_t* head, std::size_t size_bytes);
@@ -145,6 +153,7 @@ private:
 
     ConnectionContext& context_;
     std::shared_ptr<BodyBudget> body_budget_ = std::make_shared<BodyBudget>();
+    std::shared_ptr<AnswerBudget> answer_budget_;
     nghttp2_session* session_ = nullptr;
     std::unordered_map<std::int32_t, Stream> streams_;
     std::deque<std::int32_t> ready_;  // complete requests, in order
@@ -153,7 +162,7 @@ private:
     OutputQueue out_;
     std::size_t outstanding_ = 0;
     std::size_t refused_ = 0;
-    // Of answers, not made into frames yet: held until the peer's windows let them go.
+    // Of small answers, not made into frames yet: held until the peer's windows let them go.
     std::size_t held_bytes_ = 0;
     std::uint64_t sent_ms_;
     std::uint64_t idle_frames_seen_ = 0;
@@ -170,7 +179,11 @@ private:
 };
 
 Http2Connection::Http2Connection(ConnectionContext& context)
-    : context_(context), sent_ms_(context.now_ms), idle_frames_ms_(context.now_ms) {
+    : context_(context),
+      answer_budget_(std::make_shared<AnswerBudget>(context.limits.large_answers_bytes_max,
+                                                    context.answer_counters)),
+      sent_ms_(context.now_ms),
+      idle_frames_ms_(context.now_ms) {
     body_budget_->whole = context.body_budget;
     watch_.start(context.now_ms);
     nghttp2_session_callbacks* callbacks = nullptr;
@@ -434,6 +447,8 @@ void Http2Connection::on_frame(const nghttp2_frame& frame) {
 void Http2Connection::complete(Stream& stream) {
     stream.receiving = false;
     if (stream.request) {
+        stream.large_answer_bytes =
+            context_.large_answer_bytes ? context_.large_answer_bytes(*stream.request) : 0;
         ready_.push_back(stream.id);
     }
 }
@@ -488,16 +503,25 @@ void Http2Connection::refuse(Stream& stream, int status, std::string_view line) 
     }
     ++refused_;
     stream.request.reset();
+    stream.large_answer_bytes = 0;
     stream.receiving = false;
     answer(stream, make_refusal(context_, HttpResponse::text(status, line)));
 }
 
 std::optional<IncomingRequest> Http2Connection::next_request() {
-    while (!ready_.empty() && !failed_ && outstanding_ < context_.limits.outstanding_max &&
-           held_bytes_ < context_.limits.unsent_bytes_max) {
-        Stream* stream = find(ready_.front());
-        ready_.pop_front();
-        if (stream != nullptr && stream->request) {
+    if (failed_ || outstanding_ >= context_.limits.outstanding_max ||
+        held_bytes_ >= context_.limits.unsent_bytes_max) {
+        return std::nullopt;
+    }
+    for (auto at = ready_.begin(); at != ready_.end();) {
+        Stream* stream = find(*at);
+        const bool is_there = stream != nullptr && stream->request;
+        if (is_there && !may_begin(*stream)) {
+            ++at;
+            continue;
+        }
+        at = ready_.erase(at);
+        if (is_there) {
             stream->given_out = true;
             ++outstanding_;
             return IncomingRequest{StreamId{static_cast<std::uint64_t>(stream->id)},
@@ -505,6 +529,21 @@ std::optional<IncomingRequest> Http2Connection::next_request() {
         }
     }
     return std::nullopt;
+}
+
+// Where large answers wait for the peer, further requests for such wait too; others pass them, so
+// that a subscription doesn't depend on what else its connection is used for.
+bool Http2Connection::may_begin(Stream& stream) {
+    if (stream.large_answer_bytes == 0) {
+        return true;
+    }
+    if (!answer_budget_->has_room(stream.large_answer_bytes)) {
+        context_.answer_counters->held.add(stream.held ? 0 : 1);
+        stream.held = true;
+        return false;
+    }
+    stream.claim = AnswerClaim(answer_budget_, stream.large_answer_bytes);
+    return true;
 }
 
 void Http2Connection::respond(StreamId id, HttpResponse&& response) {
@@ -542,10 +581,13 @@ void Http2Connection::answer(Stream& stream, HttpResponse&& response) {
         !stream.head_only && !bodiless && (response.stream || !response.body.empty());
     if (sends_body && response.stream) {
         stream.source = std::move(response.stream);
+    } else if (sends_body && stream.claim) {
+        stream.body = keep_claimed(std::move(response.body), std::move(stream.claim));
     } else if (sends_body) {
         held_bytes_ += response.body.size();
         stream.body = std::make_shared<const std::string>(std::move(response.body));
     }
+    stream.claim = {};
     nghttp2_data_provider provider{};
     provider.read_callback = [](nghttp2_session*, std::int32_t id, std::uint8_t*,
                                 std::size_t room_bytes, std::uint32_t* flags, nghttp2_data_source*,
@@ -609,7 +651,7 @@ int Http2Connection::send_data(Stream& stream, const std::uint8_t* head, std::si
     }
     stream.body_offset += size_bytes;
     stream.progress_ms = context_.now_ms;
-    held_bytes_ -= stream.source ? 0 : size_bytes;
+    held_bytes_ -= counts_as_held(stream) ? size_bytes : 0;
     return 0;
 }
 
@@ -670,9 +712,7 @@ void Http2Connection::resume(StreamId id) {
 }
 
 void Http2Connection::release_body(Stream& stream) noexcept {
-    if (!stream.source) {
-        held_bytes_ -= stream.body_left();
-    }
+    held_bytes_ -= counts_as_held(stream) ? stream.body_left() : 0;
     stream.body.reset();
     stream.source.reset();
 }

@@ -105,6 +105,9 @@ public:
     [[nodiscard]] const ConnectionCounters& connection_counters() const noexcept {
         return *context_.counters;
     }
+    [[nodiscard]] const AnswerCounters& answer_counters() const noexcept {
+        return *context_.answer_counters;
+    }
     // `secure`: it came to the port that speaks TLS.
     void adopt(int fd, bool secure);
     // Closes the connection that has been without a request for longest. False: all are busy.
@@ -186,6 +189,9 @@ void Worker::run(const HandlerFactory& factory, std::promise<std::string>& ready
     std::string problem;
     try {
         handler_ = factory(*loop_);
+        context_.large_answer_bytes = [this](const HttpRequest& request) {
+            return handler_->large_answer_bytes(request);
+        };
     } catch (const std::exception& error) {
         problem = std::string("the HTTP handler could not be made: ") + error.what();
     }
@@ -819,6 +825,12 @@ ServerCounters Server::counters() const noexcept {
         sum.received_bytes += counters.received_bytes.get();
         sum.sent_bytes += counters.sent_bytes.get();
         const ConnectionCounters& met = worker->connection_counters();
+        const AnswerCounters& answers = worker->answer_counters();
+        // What is given back is read first: it cannot be more than what was claimed.
+        const std::uint64_t given_back_bytes = answers.given_back_bytes.get();
+        sum.large_answer_bytes +=
+            std::max(answers.claimed_bytes.get(), given_back_bytes) - given_back_bytes;
+        sum.requests_held += answers.held.get();
         sum.http2_connections += met.http2_connections.get();
         sum.http2_streams_reset += met.streams_reset.get();
         sum.http2_floods += met.floods.get();

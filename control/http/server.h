@@ -109,6 +109,11 @@ public:
     // Takes over the exchange. Must not throw for anything a peer can cause; what is thrown anyway
     // is answered 500 and logged by the server's error callback.
     virtual void handle(std::unique_ptr<HttpExchange> exchange) = 0;
+    // What the answer to this request, which handle() has not seen yet, may take, when that can be
+    // megabytes; 0 for any other. What a connection has of these at a time is limited.
+    [[nodiscard]] virtual std::size_t large_answer_bytes(const HttpRequest& /*request*/) const {
+        return 0;
+    }
     // The server takes no more connections: bodies that are made over time are to end soon.
     virtual void stopping() {}
 };
@@ -162,6 +167,8 @@ struct ServerCounters {
     std::uint64_t requests_malformed = 0;  // answered 4xx/5xx by the protocol layer itself
     std::uint64_t received_bytes = 0;
     std::uint64_t sent_bytes = 0;
+    std::uint64_t large_answer_bytes = 0;  // being made, or waiting for the peer, now
+    std::uint64_t requests_held = 0;       // that waited since there was enough of these
     // See ConnectionCounters.
     std::uint64_t http2_connections = 0;
     std::uint64_t http2_streams_reset = 0;

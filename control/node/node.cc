@@ -14,6 +14,7 @@
 #include "control/http/guard.h"
 #include "control/http/server.h"
 #include "control/keys/key_store.h"
+#include "control/kinesis/records/read_call.h"
 #include "control/kinesis/service.h"
 #include "control/node/capture.h"
 #include "control/node/catalog_log.h"
@@ -126,6 +127,13 @@ public:
             "/v1/capture, /v1/credentials"));
     }
 
+    // Those of GetRecords, in whichever dialect.
+    std::size_t large_answer_bytes(const http::HttpRequest& request) const override {
+        const bool is_large =
+            http_operation_of(request) == static_cast<std::size_t>(kinesis::Operation::get_records);
+        return is_large ? kinesis::get_records_answer_bytes : 0;
+    }
+
     void stopping() override {
         if (kinesis_ != nullptr) {
             kinesis_->stopping();
@@ -165,6 +173,8 @@ http::ServerCounters sum_of(http::ServerCounters a, const http::ServerCounters& 
     }
     a.requests += b.requests;
     a.requests_http2 += b.requests_http2;
+    a.large_answer_bytes += b.large_answer_bytes;
+    a.requests_held += b.requests_held;
     a.http2_connections += b.http2_connections;
     a.http2_streams_reset += b.http2_streams_reset;
     a.http2_floods += b.http2_floods;

@@ -436,6 +436,12 @@ void NodeMetrics::add_http_families() {
             out.add(counters.requests - counters.requests_http2, {{"protocol", "http/1"}});
             out.add(counters.requests_http2, {{"protocol", "h2"}});
         });
+    add(Kind::gauge, "penstock_http_large_answer_bytes",
+        "Answers of GetRecords that are being made or wait to be read.",
+        [this](Samples& out) { out.add(sources_.http().large_answer_bytes); });
+    counter("penstock_http_requests_held_total",
+            "Requests that waited because their connection had enough large answers unread.",
+            &http::ServerCounters::requests_held);
     counter("penstock_http2_connections_total", "Connections that spoke HTTP/2.",
             &http::ServerCounters::http2_connections);
     counter("penstock_http2_streams_reset_total",

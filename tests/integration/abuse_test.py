@@ -7,12 +7,17 @@ import http.client
 import json
 import os
 import resource
+import socket
+import struct
 import subprocess
 import sys
 import time
 
+from attacks import (DATA, END_HEADERS, END_STREAM, HEADERS, OPENING, REQUEST, SETTINGS,
+                     frame)
 from node import NodeTest, main, wait_for
 
+WINDOW_UPDATE = 8
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -43,6 +48,10 @@ class Abuse(NodeTest):
     def resident(self, node):
         with open(f"/proc/{node.process.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
+
+    def peak(self, node):
+        with open(f"/proc/{node.process.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
 
     def ended(self, node, reason):
         return node.metrics().get("penstock_http_connections_closed_total", reason=reason)
@@ -141,6 +150,102 @@ class Abuse(NodeTest):
             with Attack("long-bodies", node.http_port, 8):
                 self.assert_served(node, connection, 5)
         self.assertLess(self.resident(node) - before, 400e6)
+
+    def full(self, records=10):
+        """A node with a stream whose GetRecords answers are as large as they get, and its iterator."""
+        node = self.abused()
+        client = node.boto()
+        for _ in range(records):
+            client.put_record(StreamName="s", PartitionKey="k", Data=os.urandom(1_048_000))
+        iterator = client.get_shard_iterator(StreamName="s", ShardId="shardId-000000000000",
+                                             ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        # What one answer takes in passing is none of the test's business.
+        self.assertEqual(len(client.get_records(ShardIterator=iterator)["Records"]), records)
+        return node, client, iterator
+
+    def held(self, node):
+        return node.metrics().get("penstock_http_requests_held_total")
+
+    def assert_few_answers(self, node, asked, before):
+        """Four that are made, and what the kernel took of them."""
+        metrics = node.metrics()
+        answered = metrics.get("penstock_http_requests_total", operation="GetRecords") - 1
+        self.assertLess(answered, 8)
+        self.assertLessEqual(metrics.get("penstock_http_large_answer_bytes"), 64 << 20)
+        self.assertLess(self.peak(node) - before, 200e6, f"{answered} of {asked} answers were made")
+
+    def test_pipelined_answers_that_are_not_read_are_not_made(self):
+        node, _, iterator = self.full()
+        before = self.peak(node)
+        asked = 32
+        body = json.dumps({"ShardIterator": iterator})
+        request = (f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+                   "Content-Type: application/x-amz-json-1.1\r\n"
+                   f"X-Amz-Target: Kinesis_20131202.GetRecords\r\n\r\n{body}")
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", node.http_port, timeout=60)) \
+                as connection, self.honest(node) as other:
+            connection.connect()
+            connection.sock.sendall(request.encode() * asked)
+            wait_for(lambda: self.held(node) >= 1, "requests to be held", 30)
+            self.assert_served(node, other, 5)
+            self.assert_few_answers(node, asked, before)
+            with connection.sock.makefile("rb") as answers:
+                for _ in range(asked):
+                    self.assertIn(b" 200 ", answers.readline())
+                    headers = http.client.parse_headers(answers)
+                    self.assertGreater(len(answers.read(int(headers["Content-Length"]))), 13_900_000)
+        self.assertLess(self.peak(node) - before, 200e6)
+        wait_for(lambda: node.metrics().get("penstock_http_large_answer_bytes") == 0,
+                 "the answers to be forgotten")
+
+    def test_streams_that_are_not_read_are_not_answered_and_do_not_hold_up_a_subscription(self):
+        node, client, iterator = self.full()
+        arn = client.describe_stream_summary(StreamName="s")["StreamDescriptionSummary"]["StreamARN"]
+        consumer = client.register_stream_consumer(
+            StreamARN=arn, ConsumerName="c")["Consumer"]["ConsumerARN"]
+        before = self.peak(node)
+
+        def field(name, value):
+            return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+        def ask(stream, operation, **members):
+            fields = (REQUEST + field(b"content-type", b"application/x-amz-json-1.1")
+                      + field(b"x-amz-target", b"Kinesis_20131202." + operation.encode()))
+            return (frame(HEADERS, fields, END_HEADERS, stream)
+                    + frame(DATA, json.dumps(members).encode(), END_STREAM, stream))
+
+        with contextlib.closing(socket.create_connection(("127.0.0.1", node.http_port), timeout=30)) \
+                as connection, connection.makefile("rb") as frames, self.honest(node) as other:
+            # 16 KiB of each stream, and as much as there is of all: the answers' own windows hold them.
+            connection.sendall(OPENING + frame(SETTINGS, struct.pack(">HI", 4, 16384))
+                               + frame(WINDOW_UPDATE, struct.pack(">I", 1 << 30)))
+            asked = 100
+            connection.sendall(b"".join(ask(2 * i + 1, "GetRecords", ShardIterator=iterator)
+                                        for i in range(asked)))
+            wait_for(lambda: self.held(node) >= asked - 4, "requests to be held", 30)
+            stream = 2 * asked + 1
+            connection.sendall(ask(stream, "SubscribeToShard", ConsumerARN=consumer,
+                                   ShardId="shardId-000000000000",
+                                   StartingPosition={"Type": "LATEST"}))
+
+            def until(wanted):
+                got = b""
+                while wanted not in got:
+                    head = frames.read(9)
+                    self.assertEqual(len(head), 9, "the connection ended")
+                    payload = frames.read(int.from_bytes(head[:3], "big"))
+                    if head[3] == DATA and int.from_bytes(head[5:], "big") == stream:
+                        got += payload
+
+            until(b"initial-response")
+            for i in range(3):
+                word = b"word %d" % i
+                self.assertEqual(self.put(other, word)[0], 200)
+                until(base64.b64encode(word))
+            self.assert_served(node, other, 5)
+            self.assert_few_answers(node, asked, before)
+        wait_for(lambda: node.metrics().get("penstock_http_large_answer_bytes") == 0,
+                 "the answers to be forgotten")
 
 
 if __name__ == "__main__":

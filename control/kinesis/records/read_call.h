@@ -13,6 +13,8 @@ namespace penstock::kinesis {
 
 inline constexpr std::int64_t get_records_count_max = 10'000;
 inline constexpr std::uint64_t get_records_bytes_max = 10U << 20;
+// What the largest answer takes, about: its data in base64, and what else each record has.
+inline constexpr std::size_t get_records_answer_bytes = 16U << 20;
 
 class RecordsOfShard;
 

@@ -168,6 +168,85 @@ TEST(HttpConnection, NoMoreRequestsAreTakenWhileTooMuchIsUnsent) {
     EXPECT_TRUE(connection->next_request());
 }
 
+// "/large" may have answers of 100 kB, of which 250 kB may be there.
+void limit_large_answers(ConnectionContext& context) {
+    context.limits.large_answers_bytes_max = 250'000;
+    context.large_answer_bytes = [](const HttpRequest& request) -> std::size_t {
+        return request.path == "/large" ? 100'000 : 0;
+    };
+}
+
+std::size_t large_answer_bytes(const ConnectionContext& context) {
+    return context.answer_counters->claimed_bytes.get() -
+           context.answer_counters->given_back_bytes.get();
+}
+
+TEST(HttpConnection, NoMoreLargeAnswersAreBegunThanMayBeThere) {
+    ConnectionContext context;
+    limit_large_answers(context);
+    const auto connection = make_http1_connection(context);
+    const std::string large = "GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
+    connection->feed(large + large + large + large + post("small"));
+    const auto first = connection->next_request();
+    const auto second = connection->next_request();
+    ASSERT_TRUE(first && second);
+    EXPECT_FALSE(connection->next_request());
+    EXPECT_FALSE(connection->next_request());
+    EXPECT_EQ(large_answer_bytes(context), 200'000U);
+    EXPECT_EQ(context.answer_counters->held.get(), 1U);
+    // An answer that is there counts with its size, also while it waits for its turn.
+    connection->respond(second->stream, HttpResponse::text(200, std::string(179'999, 'x')));
+    EXPECT_EQ(large_answer_bytes(context), 280'000U);
+    connection->respond(first->stream, HttpResponse::text(200, std::string(99, 'x')));
+    EXPECT_EQ(large_answer_bytes(context), 180'000U);
+    EXPECT_FALSE(connection->next_request());
+    connection->output_sent(connection->unsent_bytes());
+    EXPECT_EQ(large_answer_bytes(context), 0U);
+    const auto third = connection->next_request();
+    ASSERT_TRUE(third && connection->next_request());
+    EXPECT_EQ(connection->next_request()->request->body(), "small");
+    EXPECT_EQ(context.answer_counters->held.get(), 1U);
+}
+
+TEST(HttpConnection, AClaimForALargeAnswerEndsWithItsLastByteOrItsConnection) {
+    ConnectionContext context;
+    limit_large_answers(context);
+    auto connection = make_http1_connection(context);
+    connection->feed("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    const auto first = connection->next_request();
+    ASSERT_TRUE(first);
+    // More than was thought, and than may be there.
+    connection->respond(first->stream, HttpResponse::text(200, std::string(300'000, 'x')));
+    EXPECT_EQ(large_answer_bytes(context), 300'001U);
+    connection->output_sent(connection->unsent_bytes() - 1);
+    EXPECT_EQ(large_answer_bytes(context), 300'001U);
+    connection->output_sent(1);
+    EXPECT_EQ(large_answer_bytes(context), 0U);
+    connection->feed("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    ASSERT_TRUE(connection->next_request());
+    EXPECT_EQ(large_answer_bytes(context), 100'000U);
+    connection.reset();
+    EXPECT_EQ(large_answer_bytes(context), 0U);
+}
+
+TEST(HttpConnection, AnAnswerLargerThanAllThatMayBeThereIsMadeAlone) {
+    ConnectionContext context;
+    limit_large_answers(context);
+    context.limits.large_answers_bytes_max = 10;
+    const auto connection = make_http1_connection(context);
+    const std::string large = "GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
+    connection->feed(large + large);
+    const auto first = connection->next_request();
+    ASSERT_TRUE(first);
+    EXPECT_FALSE(connection->next_request());
+    // It waits for room and not for input: time does not run for its peer.
+    context.now_ms += 10 * context.times.idle_ms;
+    EXPECT_EQ(connection->check_time(), Overdue::nothing);
+    connection->respond(first->stream, HttpResponse::text(200, "x"));
+    connection->output_sent(connection->unsent_bytes());
+    EXPECT_TRUE(connection->next_request());
+}
+
 TEST(HttpConnection, WaitingPeerIsToldToContinueButNotBeforeEarlierAnswers) {
     ConnectionContext context;
     const auto connection = make_http1_connection(context);

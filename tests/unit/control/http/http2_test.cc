@@ -390,6 +390,92 @@ TEST_F(Http2, NoMoreRequestsAreGivenOutWhileTooMuchIsUnsent) {
     EXPECT_EQ(client_->answer(19).body.size(), 200'001U);
 }
 
+// "/large" may have answers of 1000 bytes, of which 2500 may be there.
+class Http2Large : public Http2 {
+protected:
+    Http2Large() {
+        context_.limits.large_answers_bytes_max = 2500;
+        context_.limits.unsent_bytes_max = 100'000;
+        context_.large_answer_bytes = [](const HttpRequest& request) -> std::size_t {
+            return request.path == "/large" ? 1000 : 0;
+        };
+    }
+    [[nodiscard]] std::size_t claimed() const {
+        return context_.answer_counters->claimed_bytes.get() -
+               context_.answer_counters->given_back_bytes.get();
+    }
+};
+
+TEST_F(Http2Large, NoMoreAreBegunThanMayBeThereAndOthersPassThem) {
+    open(false);
+    const std::int32_t first = client_->ask("/large");
+    for (int i = 0; i < 99; ++i) {
+        client_->ask("/large");
+    }
+    const std::int32_t small = client_->ask("/small");
+    run(false);
+    ASSERT_EQ(taken_.size(), 3U);
+    EXPECT_EQ(taken_[2], StreamId{static_cast<std::uint64_t>(small)});
+    EXPECT_EQ(claimed(), 2000U);
+    EXPECT_EQ(context_.answer_counters->held.get(), 98U);
+    // Both answers are there, and the peer's windows are closed: nothing more is begun.
+    connection_->respond(taken_[0], HttpResponse::text(200, std::string(200'000, 'x')));
+    connection_->respond(taken_[1], HttpResponse::text(200, std::string(200'000, 'x')));
+    run(false);
+    EXPECT_EQ(taken_.size(), 3U);
+    EXPECT_EQ(claimed(), 400'002U);
+    // What is small goes on, unread answers or not.
+    const std::int32_t late = client_->ask("/late");
+    run(false);
+    ASSERT_EQ(taken_.size(), 4U);
+    connection_->respond(taken_[3], HttpResponse{});
+    run(false);
+    EXPECT_TRUE(client_->answer(late).complete);
+    for (int round = 0; round < 20; ++round) {
+        client_->take_data(first, 20'000);
+        client_->take_data(first + 2, 20'000);
+        run(false);
+    }
+    EXPECT_EQ(client_->answer(first).body.size(), 200'001U);
+    EXPECT_EQ(taken_.size(), 6U);
+    EXPECT_EQ(claimed(), 2000U);
+}
+
+TEST_F(Http2Large, WhatIsKeptOfAResetAnswerCountsUntilItIsSent) {
+    open();
+    const std::int32_t id = client_->ask("/large");
+    give(client_->output());
+    const auto incoming = connection_->next_request();
+    ASSERT_TRUE(incoming);
+    connection_->respond(incoming->stream, HttpResponse::text(200, std::string(50'000, 'x')));
+    std::array<std::string_view, 64> pieces;
+    EXPECT_NE(connection_->next_output(pieces), 0U);
+    client_->reset(id);
+    give(client_->output());
+    // A part of it is on its way to the socket, and keeps the whole.
+    EXPECT_EQ(claimed(), 50'001U);
+    connection_->output_sent(connection_->unsent_bytes());
+    EXPECT_EQ(claimed(), 0U);
+}
+
+TEST_F(Http2Large, ARequestWhoseStreamIsResetKeepsItsClaimUntilItsHandlerIsDone) {
+    open();
+    const std::int32_t first = client_->ask("/large");
+    client_->ask("/large");
+    client_->ask("/large");
+    run(false);
+    ASSERT_EQ(taken_.size(), 2U);
+    client_->reset(first);
+    run(false);
+    EXPECT_EQ(taken_.size(), 2U);
+    connection_->respond(taken_[0], HttpResponse::text(200, std::string(50'000, 'x')));
+    run(false);
+    EXPECT_EQ(taken_.size(), 3U);
+    EXPECT_EQ(claimed(), 2000U);
+    connection_.reset();
+    EXPECT_EQ(claimed(), 0U);
+}
+
 TEST_F(Http2, ABodyMadeOverTimeIsSentAsItComesAndHoldsUpNobody) {
     open();
     const std::int32_t streamed = client_->ask("/events");
