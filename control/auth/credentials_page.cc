@@ -4,6 +4,7 @@
 #include <rapidjson/writer.h>
 #include <simdjson.h>
 
+#include <algorithm>
 #include <array>
 
 #include "control/http/target.h"
@@ -165,6 +166,14 @@ http::HttpResponse json_error(int status, std::string_view type, std::string_vie
     Writer writer(buffer);
     writer.StartObject();
     write_text(writer, "__type", type);
+    // Messages show what was found in a request, which may be any bytes, and cut off anywhere.
+    std::string readable;
+    if (!simdjson::validate_utf8(message.data(), message.size())) {
+        readable = message;
+        std::ranges::replace_if(
+            readable, [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+        message = readable;
+    }
     write_text(writer, "message", message);
     writer.EndObject();
     return json(status, buffer);

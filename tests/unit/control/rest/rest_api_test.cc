@@ -414,5 +414,20 @@ TEST_F(SignedRestApi, WhoMayNotKnowIsToldTheSameOfWhatIsThereAndWhatIsNot) {
     }
 }
 
+TEST_F(RestApi, WhatIsNoTextIsShownInAnAnswerThatIs) {
+    make_stream("s", 1);
+    // Every byte, as it is and decoded, and a sign of two bytes where a long text is cut off.
+    for (const std::string& bytes :
+         {std::string("%FF"), std::string("\xff"), std::string(59, 'a') + "\u00e9\u00e9"}) {
+        for (const std::string& query :
+             {"timestamp=" + bytes, bytes + "=1", bytes + "=1&" + bytes + "=1"}) {
+            const Answer answer = ask("GET", "/v1/streams/s/records?shard_id=0&" + query);
+            EXPECT_EQ(answer.status, 400) << query;
+            EXPECT_FALSE(answer.message().empty()) << answer.body;
+        }
+        EXPECT_NE(ask("GET", "/v1/streams/" + bytes).status, 200);
+    }
+}
+
 }  // namespace
 }  // namespace penstock::rest
