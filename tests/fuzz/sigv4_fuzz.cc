@@ -6,11 +6,10 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "control/auth/policy.h"
 #include "control/auth/sigv4.h"
+#include "tests/fuzz/exact_request.h"
 
 namespace {
 
@@ -18,13 +17,6 @@ using namespace penstock;
 using namespace penstock::auth;
 
 constexpr std::string_view secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-
-std::string_view take_line(std::string_view& rest) {
-    const std::size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    return line;
-}
 
 void demand(bool condition) {
     if (!condition) {
@@ -34,20 +26,15 @@ void demand(bool condition) {
 
 }  // namespace
 
-// First line: the query. Then headers, "name:value", up to an empty line. Then the body.
+// First line: the target, or the query behind "/?". Then headers, "name:value", up to an empty
+// line. Then the body.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     std::string_view rest(reinterpret_cast<const char*>(data), size);
-    const std::string target = "/?" + std::string(take_line(rest));
-    std::vector<std::pair<std::string, std::string>> headers;
-    while (!rest.empty() && headers.size() < 100) {
-        const std::string_view line = take_line(rest);
-        if (line.empty()) {
-            break;
-        }
-        const std::size_t colon = std::min(line.find(':', 1), line.size());
-        headers.emplace_back(line.substr(0, colon), line.substr(std::min(colon + 1, line.size())));
-    }
-    const auto request = http::HttpRequest::make("POST", target, headers, rest);
+    const std::string_view line = fuzz::take_line(rest);
+    const std::string target = line.starts_with('/') ? std::string(line) : "/?" + std::string(line);
+    const auto headers = fuzz::take_headers(rest);
+    fuzz::ExactBlocks blocks;
+    const auto request = fuzz::exact_request(blocks, "POST", target, headers, rest);
     SignatureReader reader;
     const auto claim = reader.read(*request);
     if (!claim) {
@@ -79,8 +66,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     signed_claim.signature = signature;
     demand(!reader.check_signature(*request, signed_claim, key));
     // Policies come from people too.
+    const std::string_view text_of_policy = blocks.keep(rest);
     for (const auto kind : {Policy::Kind::of_credential, Policy::Kind::of_resource}) {
-        if (const auto policy = Policy::parse(rest, kind)) {
+        if (const auto policy = Policy::parse(text_of_policy, kind)) {
             static_cast<void>(policy->decide("kinesis:PutRecord", rest));
         }
     }
