@@ -91,6 +91,23 @@ class CommandLine(unittest.TestCase):
         self.assertEqual([(level(i, l), i, about) for l, i, about in shown],
                          [(level(f["id"], f["level"]), f["id"], f["about"]) for f in findings])
 
+    def test_doctor_looks_at_the_files_with_keys_that_the_configuration_names(self):
+        with tempfile.TemporaryDirectory() as directory:
+            keys = os.path.join(directory, "keys")
+            self.assertEqual(penstock("keys", "make", "--file", keys).returncode, 0)
+            config = os.path.join(directory, "penstock.toml")
+            with open(config, "w", encoding="utf-8") as file:
+                file.write(f'keys-file = "{keys}"\nkey-file = "{keys}"\n')
+
+            def found():
+                report = json.loads(penstock("doctor", "--config", config, "--json").stdout)
+                return {f["id"]: (f["level"], f["mend"]) for f in report["findings"]}
+            # The one is no such file as the other.
+            self.assertEqual(found()["keys-file"], ("ok", ""))
+            self.assertEqual(found()["key-file"], ("error", f"cp -p COPY {keys}"))
+            os.chmod(keys, 0o644)
+            self.assertEqual(found()["keys-file"], ("error", f"chmod 600 {keys}"))
+
     def test_doctor_refuses_what_serve_would(self):
         for words, said in ((["--port", "eth0!"], "--port"), (["--lanes", "3-1"], "--lanes"),
                             (["--data", "/a", "--data", "/b"], "found 2")):

@@ -21,6 +21,7 @@
 #include "tools/penstock/data_directories.h"
 #include "tools/penstock/device_checks.h"
 #include "tools/penstock/machine_checks.h"
+#include "tools/penstock/secret_checks.h"
 
 namespace penstock {
 namespace {
@@ -195,6 +196,14 @@ int doctor(const DoctorOptions& options, std::ostream& out, std::ostream& err) {
         for (const std::string& directory : directories) {
             look_at_directory(directory, findings);
         }
+    }
+    const auto places =
+        std::span(directories).first(options.data.empty() ? 0 : directories.size());
+    if (!options.key_file.empty()) {
+        check_key_file(options.key_file, places, findings);
+    }
+    if (!options.keys_file.empty()) {
+        check_keys_file(options.keys_file, places, findings);
     }
     options.json ? print_json(findings, out) : print_text(findings, out);
     return count_of(findings, FindingLevel::error) != 0 ? 1 : 0;

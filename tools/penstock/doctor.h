@@ -16,6 +16,8 @@ struct DoctorOptions {
     std::vector<std::string> data;   // as serve has them; none: drives are not looked at
     std::vector<std::string> ports;  // as serve has them
     std::string lanes;               // as serve has them; empty: what serve would use
+    std::string key_file;            // as serve has it; empty: not looked at
+    std::string keys_file;           // the same
     bool json = false;
 };
 

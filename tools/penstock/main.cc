@@ -35,6 +35,8 @@ int run(const CommandLine& line) {
             return doctor({.data = line.arguments.data,
                            .ports = line.arguments.ports,
                            .lanes = line.arguments.lanes,
+                           .key_file = line.arguments.key_file,
+                           .keys_file = line.arguments.keys_file,
                            .json = line.arguments.json},
                           std::cout, std::cerr);
         case CommandKind::replica_status:

@@ -168,8 +168,17 @@ private:
                          "The CPUs its lanes are to have, as serve has them")
             ->type_name("LIST");
         doctor_
+            ->add_option("--key-file", line_.arguments.key_file,
+                         "The file that seals credentials, as serve has it")
+            ->type_name("FILE");
+        doctor_
+            ->add_option("--keys-file", line_.arguments.keys_file,
+                         "The keys of encrypted streams, as serve has them")
+            ->type_name("FILE");
+        doctor_
             ->add_option("--config", config_path_,
-                         "The node's TOML file: its data, ports and lanes, unless said here")
+                         "The node's TOML file: its data, ports, lanes and key files, unless said "
+                         "here")
             ->type_name("FILE");
         doctor_->footer(
             "Exit codes: 0 no error found (notes and warnings may be), 1 an error found, 2 the "
@@ -502,6 +511,8 @@ private:
             const bool data = to.data.empty();
             const bool ports = to.ports.empty();
             const bool lanes = to.lanes.empty();
+            const bool key_file = to.key_file.empty();
+            const bool keys_file = to.keys_file.empty();
             for (const Setting& setting : *settings) {
                 if (data && setting.key == "data") {
                     to.data.push_back(setting.value);
@@ -509,6 +520,10 @@ private:
                     to.ports.push_back(setting.value);
                 } else if (lanes && setting.key == "lanes") {
                     to.lanes = setting.value;
+                } else if (key_file && setting.key == "key-file") {
+                    to.key_file = setting.value;
+                } else if (keys_file && setting.key == "keys-file") {
+                    to.keys_file = setting.value;
                 }
             }
         }

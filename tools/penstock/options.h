@@ -130,6 +130,8 @@ struct CommandArguments {
     bool json = false;
     std::vector<std::string> ports;  // of doctor and `port release`, as serve has them
     std::string lanes;
+    std::string key_file;  // of doctor, as serve has it
+    std::string keys_file;
     std::string directory;  // of `replica replace`: the empty one to be filled
 };
 

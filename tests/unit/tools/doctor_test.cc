@@ -11,6 +11,9 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/control/auth/scratch.h"
+#include "tools/penstock/secret_checks.h"
+
 namespace penstock {
 namespace {
 
@@ -501,6 +504,121 @@ TEST_F(Doctor, EmptyTreeIsAnsweredWithoutTrouble) {
     fs::remove_all(other.root() + "/sys");
     EXPECT_FALSE(examine_machine(MachineTree(other.root()), deployment_, kernel_).empty());
     EXPECT_FALSE(examine_machine(MachineTree("/no/such"), deployment_, kernel_).empty());
+}
+
+// Three data directories and a place beside them.
+class SecretFiles : public ::testing::Test {
+protected:
+    SecretFiles() {
+        for (const char* name : {"a", "b", "c"}) {
+            fs::create_directory(scratch_.path(name));
+            directories_.push_back(scratch_.path(name));
+        }
+    }
+    static void write(const std::string& path, const std::string& text, int mode = 0600) {
+        std::ofstream(path) << text;
+        fs::permissions(path, static_cast<fs::perms>(mode));
+    }
+    // Level, id, text and what mends it, a line each.
+    template <typename Check>
+    std::string told(const Check& check, const std::string& path, bool with_data = true) {
+        Findings findings;
+        check(
+            path,
+            with_data ? std::span<const std::string>(directories_) : std::span<const std::string>(),
+            findings);
+        std::string text;
+        for (const Finding& finding : findings) {
+            EXPECT_EQ(finding.about, path);
+            EXPECT_EQ(finding.level == FindingLevel::ok, finding.mend.empty());
+            EXPECT_EQ(finding.text.find(secret_), std::string::npos);
+            text += std::string(name_of(finding.level)) + " " + finding.id + ": " + finding.text +
+                    " | " + finding.mend + "\n";
+        }
+        return text;
+    }
+    std::string key_line(const std::string& more = " alias/aws/kinesis") const {
+        return "key 01234567-89ab-cdef-0123-456789abcdef enabled " + secret_ + more + "\n";
+    }
+
+    auth::Scratch scratch_;
+    std::vector<std::string> directories_;
+    const std::string secret_ = std::string(32, 'a') + std::string(32, '7');
+};
+
+TEST_F(SecretFiles, WhatServeTakesIsFine) {
+    const std::string path = scratch_.path("k");
+    write(path, secret_ + "\n");
+    EXPECT_EQ(told(check_key_file, path, false),
+              "ok key-file: seals credentials, and is its owner's alone | \n");
+    write(path, key_line() + "key 11234567-89ab-cdef-0123-456789abcdef disabled " + secret_ + "\n");
+    EXPECT_EQ(told(check_keys_file, path, false),
+              "ok keys-file: 2 keys of streams, 1 enabled, and is its owner's alone | \n");
+}
+
+TEST_F(SecretFiles, OneBesideTheDataIsNotedAndOneWithinItRefused) {
+    const std::string path = scratch_.path("k");
+    write(path, key_line());
+    EXPECT_TRUE(told(check_keys_file, path)
+                    .starts_with("note keys-file: 1 keys of streams, 1 "
+                                 "enabled, and is its owner's alone; it "
+                                 "shares a file system with data"))
+        << told(check_keys_file, path);
+    const std::string within = directories_[1] + "/k";
+    write(within, key_line());
+    EXPECT_EQ(told(check_keys_file, within),
+              "error keys-file: found within the data directory " + directories_[1] +
+                  "; expected a file outside the data directories, on another drive if possible | "
+                  "mv " +
+                  within + " /etc/penstock/k\n");
+    write(within, secret_);
+    EXPECT_TRUE(told(check_key_file, within).starts_with("error key-file: found within"));
+}
+
+TEST_F(SecretFiles, OneThatOthersMayUseIsRefused) {
+    const std::string path = scratch_.path("it's mine");
+    const std::string mend = "chmod 600 '" + scratch_.path("it'\\''s mine") + "'";
+    for (const int mode : {0640, 0604, 0620, 0666}) {
+        write(path, key_line(), mode);
+        EXPECT_EQ(told(check_keys_file, path),
+                  "error keys-file: others than its owner may use it; run: chmod 600 " + path +
+                      " | " + mend + "\n");
+        EXPECT_TRUE(told(check_key_file, path).ends_with(mend + "\n"));
+    }
+}
+
+TEST_F(SecretFiles, WhatIsMalformedIsToldByItsLineWithoutTheSecret) {
+    const std::string path = scratch_.path("k");
+    write(path, "# ours\n" + key_line() + "key 01234567 enabled " + secret_ + "\n");
+    EXPECT_EQ(told(check_keys_file, path),
+              "error keys-file: line 3: expected a key id such as `penstock keys make` gives | cp "
+              "-p COPY " +
+                  path + "\n");
+    write(path, key_line() + key_line(""));
+    EXPECT_TRUE(told(check_keys_file, path).starts_with("error keys-file: line 2: key 0123"));
+    write(path, secret_ + "0");
+    EXPECT_TRUE(told(check_key_file, path).starts_with("error key-file: expected 64 hexa"));
+    EXPECT_TRUE(told(check_keys_file, scratch_.path("a"), false)
+                    .starts_with("error keys-file: expected a regular file | cp"));
+}
+
+TEST_F(SecretFiles, OneThatIsMissingIsMadeUnlessSomethingWasSealedWithIt) {
+    const std::string path = scratch_.path("k");
+    EXPECT_TRUE(
+        told(check_keys_file, path).ends_with(" | penstock keys make --file " + path + "\n"));
+    EXPECT_EQ(told(check_key_file, path),
+              "ok key-file: is not there yet: a first start makes it | \n");
+    write(directories_[2] + "/superblock", "");
+    EXPECT_TRUE(told(check_key_file, path).starts_with("warning key-file: is not there, but"));
+}
+
+TEST_F(SecretFiles, WithoutADefaultKeyRequestsThatNameNoneFail) {
+    const std::string path = scratch_.path("k");
+    write(path, key_line(" alias/orders"));
+    EXPECT_TRUE(told(check_keys_file, path, false)
+                    .ends_with("note keys-alias: no key has alias/aws/kinesis, which requests mean "
+                               "that name no key | penstock keys make --file " +
+                               path + " --alias alias/aws/kinesis\n"));
 }
 
 TEST(Findings, TextAndJsonSayTheSame) {

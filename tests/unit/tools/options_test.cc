@@ -430,15 +430,20 @@ TEST(Options, CertificateMakeTakesNamesAndRefusesWhatIsNone) {
 TEST(Options, DoctorTakesTheNodesConfigurationAndFlagsWin) {
     const ConfigFile file(
         "data = [\"/a\", \"/b\", \"/c\"]\nlanes = \"4-5\"\nmemory = \"1GiB\"\n"
+        "key-file = \"/etc/key\"\nkeys-file = \"/etc/keys\"\n"
         "[[port]]\ndevice = \"0000:01:00.0\"\naddress = [\"192.0.2.1/24\"]\n");
     CommandLine line = parse({"doctor", "--config", file.path()});
     ASSERT_EQ(line.kind, CommandKind::doctor) << line.err;
     EXPECT_EQ(line.arguments.data, (std::vector<std::string>{"/a", "/b", "/c"}));
     EXPECT_EQ(line.arguments.ports, std::vector<std::string>{"0000:01:00.0"});
     EXPECT_EQ(line.arguments.lanes, "4-5");
+    EXPECT_EQ(line.arguments.key_file, "/etc/key");
+    EXPECT_EQ(line.arguments.keys_file, "/etc/keys");
     line = parse({"doctor", "--config", file.path(), "--data", "/d", "--port", "kernel:[::]",
-                  "--lanes", "1"});
+                  "--lanes", "1", "--key-file", "k", "--keys-file", "s"});
     ASSERT_EQ(line.kind, CommandKind::doctor) << line.err;
+    EXPECT_EQ(line.arguments.key_file, "k");
+    EXPECT_EQ(line.arguments.keys_file, "s");
     EXPECT_EQ(line.arguments.data, std::vector<std::string>{"/d"});
     EXPECT_EQ(line.arguments.ports, std::vector<std::string>{"kernel:[::]"});
     EXPECT_EQ(line.arguments.lanes, "1");
