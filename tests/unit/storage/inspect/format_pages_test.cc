@@ -16,6 +16,7 @@
 #include "storage/format/frame.h"
 #include "storage/format/manifest.h"
 #include "storage/log/state_log.h"
+#include "tests/unit/storage/format/golden.h"
 
 namespace penstock {
 namespace {
@@ -113,6 +114,23 @@ Buffer manifest_example() {
     return block;
 }
 
+// The same in producers_test.cc, which has it from what a shard group remembers.
+Buffer producer_run_example() {
+    ProducerRunEntry run{.uid = 5,
+                         .producer = 0x0123456789abcdef,
+                         .batch = 42,
+                         .floor = 7,
+                         .first_sequence = 4294967299,
+                         .arrival_ms = 1'700'000'000'000,
+                         .epoch = 3,
+                         .base = 512};
+    run.bits[0] = 0b1011;
+    run.bits[7] = 1ULL << 63;
+    StateEntries entries;
+    entries.add(EncodedEntry<ProducerRunEntry>(run).bytes());
+    return {entries.bytes().begin(), entries.bytes().end()};
+}
+
 std::string hex_lines(const Buffer& bytes) {
     std::string out;
     char text[32];
@@ -137,14 +155,14 @@ std::string page(const std::string& name) {
     return text.str();
 }
 
-// The hex lines of a page's "## Example" section without what is remarked behind them.
-std::string hex_of_page(const std::string& name) {
+// The hex lines of a section of a page without what is remarked behind them.
+std::string hex_of_page(const std::string& name, std::string_view heading = "## Example") {
     std::istringstream lines(page(name));
     std::string out;
     bool inside = false;
     for (std::string line; std::getline(lines, line);) {
         if (line.starts_with("## ")) {
-            inside = line == "## Example";
+            inside = line == heading;
         } else if (inside && line.starts_with("    0") && line.size() > 9 && line[8] == ':') {
             out += line.substr(0, line.find("  ", 9)) + "\n";
         }
@@ -172,6 +190,12 @@ TEST(FormatPages, ManifestExampleIsWhatTheEncoderWrites) {
     EXPECT_EQ(hex_of_page("manifest.md"), hex_lines(manifest_example()));
     StateBlockHeader header;
     EXPECT_EQ(check_block(manifest_example(), example_set, 1, header), BlockFault::none);
+}
+
+TEST(FormatPages, ProducerRunExampleIsWhatTheEncoderWritesAndTheGoldenFile) {
+    EXPECT_EQ(hex_of_page("manifest.md", "## Example of a producer run"),
+              hex_lines(producer_run_example()));
+    test::expect_golden("manifest-producer-run-v1.bin", producer_run_example());
 }
 
 // -- Tables ---------------------------------------------------------------------------------------
@@ -226,6 +250,9 @@ TEST(FormatPages, TablesCoverEachStructWithoutAHole) {
     expect_complete("manifest.md", "### 12 epoch started", sizeof(EpochStartedEntry));
     expect_complete("manifest.md", "### 13 retention", sizeof(RetentionEntry));
     expect_complete("manifest.md", "### 14 seal chunk", sizeof(SealChunkEntry));
+    expect_complete("manifest.md", "### 15 replica blank", sizeof(ReplicaBlankEntry));
+    expect_complete("manifest.md", "### 16 close shard", sizeof(CloseShardEntry));
+    expect_complete("manifest.md", "### 17 producer run", sizeof(ProducerRunEntry));
 }
 
 }  // namespace

@@ -7,6 +7,9 @@
 
 #include <gtest/gtest.h>
 
+#include "storage/log/state_log.h"
+#include "tests/unit/storage/format/golden.h"
+
 namespace penstock {
 namespace {
 
@@ -488,6 +491,48 @@ TEST(ProducersAtTheirLimits, WhatIsForgottenEarlyIsRefusedAndNeverTakenForNew) {
         });
     }
     EXPECT_EQ(entries, 1U);
+}
+
+// Four records of a batch, of which others went elsewhere; the page has it as an example.
+TEST_F(Producers, ARunIsWrittenAsVersionOneWroteItAndReadAgain) {
+    constexpr ShardUid fifth{5};
+    constexpr std::uint64_t producer = 0x0123456789abcdef;
+    const auto mark = [](std::uint64_t batch, std::uint32_t offset) {
+        return mark_of(batch, offset, 3, producer);
+    };
+    // The batches before are remembered no more.
+    ProducerTable::Limits limits;
+    limits.batches = 35;
+    ProducerTable writer(limits);
+    Appended out;
+    next = 4294967299;
+    const std::vector<std::uint32_t> offsets{512, 513, 515, 1023};
+    for (const std::uint32_t offset : offsets) {
+        ASSERT_EQ(writer.look(fifth, mark(42, offset), now, out), ProducerVerdict::fresh);
+        ASSERT_TRUE(writer.make_room(fifth, mark(42, offset), now));
+        writer.note(fifth, mark(42, offset), next++, now);
+    }
+    StateEntries entries;
+    writer.take_unrecorded([&](ShardUid) { return next - 1; },
+                           [&](const ProducerRunEntry& entry) {
+                               entries.add(EncodedEntry<ProducerRunEntry>(entry).bytes());
+                           });
+    const std::vector<std::byte> bytes(entries.bytes().begin(), entries.bytes().end());
+    test::expect_golden("manifest-producer-run-v1.bin", bytes);
+
+    ProducerRunEntry entry;
+    ASSERT_EQ(load<std::uint32_t>(bytes.data()), bytes.size() - 4);
+    const Bytes stored = Bytes(bytes).subspan(4);
+    ASSERT_EQ(manifest_type(stored), ManifestType::producer_run);
+    ASSERT_TRUE(decode(stored, entry));
+    ProducerTable reader = restored({entry});
+    for (std::size_t i = 0; i < offsets.size(); ++i) {
+        EXPECT_EQ(reader.look(fifth, mark(42, offsets[i]), now, out), ProducerVerdict::repeated);
+        EXPECT_EQ(out.sequence, 4294967299 + i);
+    }
+    EXPECT_EQ(reader.look(fifth, mark(42, 514), now, out), ProducerVerdict::fresh);
+    EXPECT_EQ(reader.look(fifth, mark(7, 512), now, out), ProducerVerdict::too_old);
+    EXPECT_EQ(reader.look(fifth, mark(8, 512), now, out), ProducerVerdict::fresh);
 }
 
 }  // namespace
