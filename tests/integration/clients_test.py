@@ -1,5 +1,6 @@
-"""Clients that others wrote and that know nothing of Penstock: the SDK for Go, a consumer library with
-leases and checkpoints, and AWS' library for the format of the Kinesis Producer Library."""
+"""Clients that others wrote and that know nothing of Penstock: the newest boto3 there is, the SDK for Go,
+a consumer library with leases and checkpoints, and AWS' library for the format of the Kinesis Producer
+Library."""
 
 import base64
 import collections
@@ -15,6 +16,7 @@ from node import (LabError, NodeTest, ROOT, client_environment, free_port, main,
 
 GO_CLIENT = os.environ.get("PENSTOCK_GO_CLIENT", "")
 SCRIPTS = os.path.join(ROOT, "tests", "integration", "javascript")
+NEWEST_BOTO3 = os.path.join(ROOT, "tests", "integration", "python", "newest_boto3.py")
 MODULES = os.path.join(ROOT, "build-npm", "node_modules")
 
 
@@ -81,7 +83,45 @@ class Consumer:
                 return
 
 
+def newer_boto3():
+    """An interpreter whose boto3 is newer than Debian's, the newest of those on the path, or None."""
+    import boto3
+    version = tuple(map(int, boto3.__version__.split(".")))
+    best = None
+    for directory in os.environ.get("PATH", "").split(os.pathsep):
+        python = os.path.join(directory, "python3")
+        if os.access(python, os.X_OK):
+            done = run(python, "-c", "import boto3; print(boto3.__version__)", check=False, timeout=60)
+            found = tuple(map(int, done.stdout.split("."))) if done.returncode == 0 else ()
+            if found > version:
+                version, best = found, python
+    return best
+
+
 class Clients(NodeTest):
+    def test_the_newest_boto3_can_use_every_operation_it_knows(self):
+        python = newer_boto3()
+        if python is None:
+            self.skipTest("found no python3 on the path with a boto3 newer than Debian's")
+        node = self.node(start=False, signed="admin")
+        keys = os.path.join(node.own, "keys")
+        self.assertEqual(penstock("keys", "make", "--file", keys).returncode, 0)
+        node.start("--keys-file", keys)
+        done = run(python, "-B", NEWEST_BOTO3, node.url, timeout=120, check=False,
+                   env=client_environment(node.credential))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        found = json.loads(done.stdout)
+        sizes = [*range(100), 2_000_000]
+        self.assertEqual({key: value for key, value in found.items() if key != "versions"}, {
+            "arn": "arn:aws:kinesis:us-east-1:000000000000:stream/s", "recordSize": 2048, "hasStreamId": False,
+            "shards": 2, "limits": 2, "failed": 0, "sizes": sizes, "tooLarge": "ValidationException",
+            "tags": [{"Key": "cost", "Value": "7"}], "same": True, "policyKept": True, "policyAfter": "{}",
+            "consumer": "ACTIVE", "subscribed": sizes, "consumers": ["c"],
+            "consumerTags": [{"Key": "of", "Value": "consumer"}], "open": 3, "sizesAfter": sizes,
+            "retention": 36, "metrics": 6, "encryption": "KMS", "mode": "ON_DEMAND", "warm": 5,
+            "account": "ENABLED", "afterDelete": "ResourceNotFoundException", "notCalled": []},
+            found["versions"])
+
     def tls(self, node):
         """Starts `node` with a port for TLS as well; (url, authority)."""
         directory = os.path.join(node.own, "tls")
