@@ -56,7 +56,13 @@ struct Options {
     Security security = Security::none;
     std::string authority;
     double rate = 0;  // requests a second; 0: as fast as they are answered
+    bool idempotent = false;
 };
+
+// Where a request says which call of its connection it is, in as many digits.
+constexpr std::string_view producer_header = "x-penstock-producer: bench-";
+constexpr std::string_view call_mark = "; sequence=";
+constexpr std::size_t call_digits = 16;
 
 struct Totals {
     std::uint64_t requests = 0;
@@ -141,6 +147,14 @@ std::string signature_headers(std::string_view host, std::string_view operation,
            "\r\n";
 }
 
+// Each connection is a producer of its own, and has requests of its own.
+std::string producer_headers(const Options& options, unsigned number) {
+    return options.idempotent
+               ? std::string(producer_header) + std::to_string(number % options.connections) +
+                     std::string(call_mark) + std::string(call_digits, '0') + "\r\n"
+               : "";
+}
+
 std::string make_request(const Options& options, unsigned number, std::mt19937_64& random) {
     const std::string host = options.host + ":" + std::to_string(options.port);
     if (options.operation == "health") {
@@ -163,7 +177,8 @@ std::string make_request(const Options& options, unsigned number, std::mt19937_6
            "\r\nContent-Type: application/x-amz-json-1.1\r\n"
            "X-Amz-Target: Kinesis_20131202." +
            options.operation + "\r\n" + signature_headers(host, options.operation, body) +
-           "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+           producer_headers(options, number) + "Content-Length: " + std::to_string(body.size()) +
+           "\r\n\r\n" + body;
 }
 
 struct Connection {
@@ -181,9 +196,17 @@ class Client {
 public:
     explicit Client(Options options) : options_(std::move(options)) {
         std::mt19937_64 random(7);
-        for (unsigned i = 0; i < std::max(1U, options_.bodies); ++i) {
+        // A whole number for each connection, which then has them alone.
+        unsigned bodies = std::max(1U, options_.bodies);
+        if (options_.idempotent) {
+            bodies =
+                (bodies + options_.connections - 1) / options_.connections * options_.connections;
+        }
+        for (unsigned i = 0; i < bodies; ++i) {
             requests_.push_back(make_request(options_, i, random));
         }
+        // Larger than any earlier one, also of a run before: a producer's numbers only grow.
+        next_call_ = static_cast<std::uint64_t>(std::time(nullptr)) * 1'000'000;
     }
     ~Client() {
         if (epoll_ >= 0) {
@@ -330,7 +353,8 @@ private:
 
     void begin(Connection& connection, SteadyClock::time_point started) {
         connection.started = started;
-        connection.request = &requests_[next_request_++ % requests_.size()];
+        connection.request = options_.idempotent ? &number_request(connection)
+                                                 : &requests_[next_request_++ % requests_.size()];
         connection.sent = 0;
         connection.answer.clear();
         connection.head_end = 0;
@@ -338,6 +362,17 @@ private:
         if (!options_.fresh || open(connection)) {
             write(connection);
         }
+    }
+
+    // The connection's next request, as a call that nobody has made before.
+    const std::string& number_request(const Connection& connection) {
+        const auto own = static_cast<std::size_t>(&connection - connections_.data());
+        const std::size_t each = requests_.size() / connections_.size();
+        std::string& request = requests_[own + connections_.size() * (next_request_++ % each)];
+        const std::string digits = std::to_string(next_call_++);
+        const std::size_t at = request.find(call_mark) + call_mark.size();
+        request.replace(at, call_digits, digits);
+        return request;
     }
 
     void write(Connection& connection) {
@@ -454,6 +489,7 @@ private:
     std::uint64_t serial_ = 0;
     int epoll_ = -1;
     std::size_t next_request_ = 0;
+    std::uint64_t next_call_ = 0;
     unsigned busy_ = 0;
     bool broken_ = false;
     bool complained_ = false;
@@ -489,6 +525,8 @@ int main(int argc, char** argv) {
             {"none", Security::none}, {"full", Security::full}, {"resumed", Security::resumed}}));
     app.add_option("--authority", options.authority, "PEM file of whom to trust with --tls");
     app.add_option("--rate", options.rate, "Requests a second; 0: as they are answered");
+    app.add_flag("--idempotent", options.idempotent,
+                 "Each call has a number, so that it could be repeated");
     CLI11_PARSE(app, argc, argv);
     if (options.operation != "PutRecords") {
         options.records = 1;

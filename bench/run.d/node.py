@@ -39,6 +39,10 @@ def call(port, operation, body, timeout=30):
 
 def make_stream(port, name, shards):
     call(port, 'CreateStream', {'StreamName': name, 'ShardCount': shards})
+    wait_active(port, name)
+
+
+def wait_active(port, name):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         summary = call(port, 'DescribeStreamSummary', {'StreamName': name})
