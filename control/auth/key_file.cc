@@ -105,10 +105,32 @@ std::expected<std::string, KeyFileProblem> read_key_file(
     const auto key = from_hex(digits);
     if (!key || key->size() != key_bytes) {
         return refused(
-            "expected 64 hexadecimal digits and nothing else, as `openssl rand -hex 32` prints "
-            "them");
+            "expected 64 hexadecimal digits and nothing else; bring back the file that the "
+            "set's credentials were made with (for a new set, name one that is not there yet)");
     }
     return *key;
+}
+
+std::string key_file_problem(const std::string& path,
+                             std::span<const std::string> data_directories) {
+    const auto key = read_key_file(path, data_directories);
+    if (key) {
+        return {};
+    }
+    if (key.error().fault != KeyFileFault::missing) {
+        return key.error().why;
+    }
+    // make_key_file() makes one directory at most.
+    fs::path place = fs::path(path).parent_path();
+    if (!place.empty() && ::access(place.c_str(), F_OK) != 0 && errno == ENOENT) {
+        place = place.parent_path();
+    }
+    const std::string directory = place.empty() ? "." : place.string();
+    if (::faccessat(AT_FDCWD, directory.c_str(), W_OK | X_OK, AT_EACCESS) != 0) {
+        return "there is no such file, and none can be made: " + directory + ": " +
+               std::strerror(errno) + "; expected a directory that the node may write to";
+    }
+    return {};
 }
 
 std::expected<std::string, KeyFileProblem> make_key_file(

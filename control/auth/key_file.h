@@ -25,6 +25,10 @@ struct KeyFileProblem {
 // that holds something else.
 [[nodiscard]] std::expected<std::string, KeyFileProblem> read_key_file(
     const std::string& path, std::span<const std::string> data_directories);
+// Empty when a start can go on: the file holds a key, or there is none and one can be made. Changes
+// nothing; otherwise what is wrong, one line for people, without the option's name.
+[[nodiscard]] std::string key_file_problem(const std::string& path,
+                                           std::span<const std::string> data_directories);
 // Makes the file with a new key, durably. Refused where one is already.
 [[nodiscard]] std::expected<std::string, KeyFileProblem> make_key_file(
     const std::string& path, std::span<const std::string> data_directories);

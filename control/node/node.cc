@@ -10,6 +10,7 @@
 #include "control/auth/credential_store.h"
 #include "control/auth/credentials_page.h"
 #include "control/auth/gate.h"
+#include "control/auth/key_file.h"
 #include "control/catalog/embedded_catalog.h"
 #include "control/http/guard.h"
 #include "control/http/server.h"
@@ -194,10 +195,10 @@ public:
     ~NodeImpl() override { stop(); }
 
     bool start(std::string& why) {
-        // A certificate or key that cannot be used is found before anything is locked.
-        return open_tls(why) && open_keys(why) && open_set(why) && open_catalog(why) &&
-               open_credentials(why) && open_ports(why) && start_lanes(why) && start_streams(why) &&
-               start_http(why) && start_local(why);
+        // A certificate or key that cannot be used is found before anything is locked or made.
+        return open_tls(why) && open_keys(why) && check_key_file(why) && open_set(why) &&
+               open_catalog(why) && open_credentials(why) && open_ports(why) && start_lanes(why) &&
+               start_streams(why) && start_http(why) && start_local(why);
     }
 
     StopReport stop() override {
@@ -355,12 +356,28 @@ private:
         return true;
     }
 
+    // Where no file with secrets may be.
+    std::vector<std::string> data_directories() const {
+        std::vector<std::string> all = options_.data_roots;
+        all.insert(all.end(), options_.directories.begin(), options_.directories.end());
+        return all;
+    }
+
+    bool check_key_file(std::string& why) const {
+        if (options_.key_file.empty()) {
+            return true;
+        }
+        const std::string problem = auth::key_file_problem(options_.key_file, data_directories());
+        if (!problem.empty()) {
+            why = "--key-file " + options_.key_file + ": " + problem;
+        }
+        return problem.empty();
+    }
+
     bool open_credentials(std::string& why) {
         auth::CredentialStoreOptions options;
         options.key_file = options_.key_file;
-        options.data_directories = options_.data_roots;
-        options.data_directories.insert(options.data_directories.end(),
-                                        options_.directories.begin(), options_.directories.end());
+        options.data_directories = data_directories();
         options.account = options_.account;
         options.discard = options_.discard_credentials;
         options.log = [this](bool urgent, std::string_view line) {
@@ -380,9 +397,7 @@ private:
             keys_ = std::make_unique<keys::KeyStore>();
             return true;
         }
-        std::vector<std::string> data = options_.data_roots;
-        data.insert(data.end(), options_.directories.begin(), options_.directories.end());
-        auto opened = keys::KeyStore::open(options_.keys_file, std::move(data));
+        auto opened = keys::KeyStore::open(options_.keys_file, data_directories());
         if (!opened) {
             why = opened.error();
             return false;

@@ -317,12 +317,21 @@ class Credentials(AuthTest):
         node.start("--discard-credentials")
         self.assertEqual(node.boto().list_streams()["StreamNames"], ["s"])
 
-    def test_the_key_file_has_no_place_among_the_data(self):
+    def test_a_key_file_of_no_use_is_refused_before_a_set_is_made(self):
         node = self.node(start=False)
-        done = penstock("serve", "--data", node.data[0], "--http", "127.0.0.1:0", "--key-file",
-                        os.path.join(node.data[0], "key"))
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("outside the data directories", done.stderr.splitlines()[-1])
+        malformed, directory = os.path.join(node.own, "malformed"), os.path.join(node.own, "key.d")
+        with open(malformed, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+            file.write("0" * 63)
+        os.mkdir(directory)
+        for path, why in ((os.path.join(node.data[0], "key"), "outside the data directories"),
+                          (malformed, "expected 64 hexadecimal digits"),
+                          (directory, "expected a regular file"),
+                          (os.path.join(node.own, "a", "b", "key"), "none can be made")):
+            done = penstock("serve", "--data", node.data[0], "--http", "127.0.0.1:0", "--key-file", path)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(f"--key-file {path}: ", done.stderr.splitlines()[-1])
+            self.assertIn(why, done.stderr.splitlines()[-1])
+            self.assertEqual(os.listdir(node.data[0]), [], path)
 
     def test_a_revoked_one_is_out_with_the_next_request(self):
         node = self.signed_node()

@@ -98,5 +98,24 @@ TEST(KeyFile, WhatIsNoKeyIsRefusedInOneLine) {
     EXPECT_FALSE(read_key_file(scratch.path(""), {}));
 }
 
+TEST(KeyFile, AProblemIsFoundBeforeAnythingIsMade) {
+    const Scratch scratch;
+    const std::vector<std::string> data{scratch.path("data")};
+    // One that is missing is no problem where it can be made, with its directory.
+    EXPECT_EQ(key_file_problem(scratch.path("key"), data), "");
+    EXPECT_EQ(key_file_problem(scratch.path("etc/key"), data), "");
+    EXPECT_TRUE(std::filesystem::is_empty(scratch.path("")));
+    const std::string far = key_file_problem(scratch.path("no/such/key"), data);
+    EXPECT_NE(far.find("none can be made: " + scratch.path("no")), std::string::npos) << far;
+    write(scratch.path("file"), "");
+    EXPECT_NE(key_file_problem(scratch.path("file/key"), data), "");
+    EXPECT_NE(key_file_problem(scratch.path("data/key"), data).find("outside"), std::string::npos);
+    write(scratch.path("key"), "no key");
+    EXPECT_NE(key_file_problem(scratch.path("key"), data).find("64 hexadecimal"),
+              std::string::npos);
+    write(scratch.path("key"), std::string(64, 'a'));
+    EXPECT_EQ(key_file_problem(scratch.path("key"), data), "");
+}
+
 }  // namespace
 }  // namespace penstock::auth
