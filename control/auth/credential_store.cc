@@ -8,6 +8,7 @@
 
 #include "control/auth/crypto.h"
 #include "control/auth/key_file.h"
+#include "storage/base/counted.h"
 
 namespace penstock::auth {
 
@@ -184,8 +185,8 @@ std::string CredentialStore::load_key() {
     if (const auto done = catalog_.commit(changes); !done) {
         return catalog_fault(done.error()).why;
     }
-    say(true, std::to_string(entries->size()) +
-                  " credential(s) that the key file cannot open were discarded");
+    say(true,
+        "discarded " + counted(entries->size(), "credential") + " that the key file cannot open");
     return use_key(*secret, random_bytes(salt_bytes));
 }
 

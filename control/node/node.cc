@@ -29,6 +29,7 @@
 #include "control/rest/handler.h"
 #include "dataplane/lane/lane_set.h"
 #include "dataplane/port/port.h"
+#include "storage/base/counted.h"
 #include "storage/io/durability_probe.h"
 #include "storage/io/uring_engine.h"
 #include "storage/log/frame_pool.h"
@@ -411,8 +412,7 @@ private:
         const auto ring = keys_->ring();
         const auto disabled = std::count_if(ring->keys().begin(), ring->keys().end(),
                                             [](const keys::Key& key) { return !key.enabled; });
-        say(false, "keys file " + options_.keys_file + ": " + std::to_string(ring->keys().size()) +
-                       " keys" +
+        say(false, "keys file " + options_.keys_file + ": " + counted(ring->keys().size(), "key") +
                        (disabled == 0 ? "" : ", " + std::to_string(disabled) + " disabled"));
     }
 

@@ -5,6 +5,7 @@
 #include "control/kinesis/stream/reshard.h"
 #include "control/kinesis/stream/shard_id.h"
 #include "dataplane/wire/partition_hash.h"
+#include "storage/base/counted.h"
 
 namespace penstock {
 
@@ -146,12 +147,12 @@ void OnDemandScaler::act(const kinesis::StreamView& view) {
         });
     if (done) {
         count(kind, changes);
-        options_.log("stream " + stream.name + ": " + std::to_string(open) + " open shards, " +
+        options_.log("stream " + stream.name + ": " + counted(open, "open shard") + ", " +
                      (kind == OnDemandChange::merge ? "merging " : "splitting ") +
                      (kind == OnDemandChange::warm ? "for its warm throughput"
                       : kind == OnDemandChange::split
-                          ? std::to_string(changes) + " hot ones"
-                          : std::to_string(changes) + " pairs of cold ones"));
+                          ? counted(changes, "hot one")
+                          : counted(changes, "pair") + " of cold ones"));
         return;
     }
     switch (done.error().code) {

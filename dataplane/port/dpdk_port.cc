@@ -20,6 +20,7 @@
 #include "dataplane/port/release.h"
 #include "dataplane/port/rss.h"
 #include "dataplane/port/xdp.h"
+#include "storage/base/counted.h"
 
 namespace penstock {
 namespace {
@@ -504,7 +505,7 @@ Status DpdkPort::choose_queues(const PortOptions& options, Setup& setup, std::st
     if (driver_ == "net_af_packet" && setup.info.max_rx_queues > setup.queues) {
         // The kernel would fill them all, and nobody would read the others.
         why = "qpairs=" + std::to_string(setup.info.max_rx_queues) + " found, but the port is to " +
-              "have " + std::to_string(setup.queues) + " queue(s); leave qpairs= out";
+              "have " + counted(setup.queues, "queue") + "; leave qpairs= out";
         return fail(Errc::invalid_argument);
     }
     PENSTOCK_TRY(functions, choose_rss({.mode = options.rss,
@@ -574,8 +575,8 @@ Status DpdkPort::configure(const PortOptions& options, std::string& why) {
                                                  &setup.tx_descriptors);
     }
     if (error != 0) {
-        why = "DPDK driver " + driver_ + " refused " + std::to_string(setup.queues) +
-              " queue(s): " + dpdk_text(error);
+        why = "DPDK driver " + driver_ + " refused " + counted(setup.queues, "queue") + ": " +
+              dpdk_text(error);
         return fail(Errc::io_failed, error);
     }
     rte_ether_addr mac{};
@@ -640,7 +641,7 @@ std::string DpdkPort::describe() const {
         rte_eth_link_get_nowait(port_id_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     std::string out = name_ + ": DPDK " + driver_ + ", link " + (up ? "up" : "down") + ", MAC " +
                       to_text(mac_) + ", MTU " + std::to_string(mtu_) + ", " +
-                      std::to_string(queues_.size()) + " queue(s)" + spread_text_ + steering_text_ +
+                      counted(queues_.size(), "queue") + spread_text_ + steering_text_ +
                       checksum_text_ + ", ";
     if (xdp_ != nullptr) {
         out += std::string("XDP ") + xdp_->mode() +

@@ -13,6 +13,7 @@
 
 #include "dataplane/wire/checksum.h"
 #include "storage/base/check.h"
+#include "storage/base/counted.h"
 #include "storage/io/engine.h"
 
 namespace penstock {
@@ -383,8 +384,8 @@ Result<std::unique_ptr<KernelPort>> KernelPort::open(const PortOptions& options,
 }
 
 std::string KernelPort::describe() const {
-    return name_ + ": kernel UDP sockets, " + std::to_string(udp_ports_.size()) +
-           " door port(s), " + std::to_string(queues_.size()) + " queue(s), receive buffer " +
+    return name_ + ": kernel UDP sockets, " + counted(udp_ports_.size(), "door port") + ", " +
+           counted(queues_.size(), "queue") + ", receive buffer " +
            std::to_string(queues_.front()->granted_bytes() / 1024) + " KiB each";
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "storage/base/counted.h"
 #include "storage/segment/reader.h"
 
 namespace penstock {
@@ -356,7 +357,7 @@ void ChunkWalker::flush_bad(unsigned replica) {
     difference.good = run.good;
     difference.what = run.what;
     if (run.frames > 1) {
-        difference.what += " (" + std::to_string(run.frames) + " frames)";
+        difference.what += " (" + counted(run.frames, "frame") + ")";
     }
     report_.differences.push_back(std::move(difference));
     run = BadRun{};
@@ -466,8 +467,8 @@ void ChunkWalker::finish_shard(const ShardTable& shard) {
             difference.kind = DifferenceKind::lagging;
             difference.replica = static_cast<int>(r);
             difference.shard = uid_;
-            difference.what = "lacks " + std::to_string(lagging_chunks_[r]) +
-                              " chunks: the running node refills them";
+            difference.what = "lacks " + counted(lagging_chunks_[r], "chunk") +
+                              ", which the running node refills";
             report_.differences.push_back(difference);
         }
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "storage/base/counted.h"
 #include "storage/journal/ring.h"
 #include "storage/segment/reader.h"
 
@@ -77,7 +78,7 @@ std::string describe(const Difference& difference) {
         out += ", " + difference.file;
         if (difference.bytes != 0) {
             out += " offset " + std::to_string(difference.offset) + ", " +
-                   std::to_string(difference.bytes) + " bytes";
+                   counted(difference.bytes, "byte");
         }
     }
     if (difference.shard != 0) {
@@ -492,11 +493,11 @@ private:
             }
             if ((table.taking() >> r & 1) != 0 && journals_[r].missing_files != 0) {
                 add(DifferenceLevel::damage, DifferenceKind::journal, static_cast<int>(r),
-                    std::to_string(journals_[r].missing_files) + " of its files are missing");
+                    "lacks " + std::to_string(journals_[r].missing_files) + " of its files");
             }
             if ((table.taking() >> r & 1) != 0 && journals_[r].short_files != 0) {
                 add(DifferenceLevel::damage, DifferenceKind::journal, static_cast<int>(r),
-                    std::to_string(journals_[r].short_files) + " of its files are too short");
+                    "too short: " + std::to_string(journals_[r].short_files) + " of its files");
             }
         }
         report_headers();

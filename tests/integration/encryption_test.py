@@ -123,6 +123,7 @@ class EncryptionTest(NodeTest):
 
     def test_a_key_is_disabled_enabled_and_changed_while_the_node_runs(self):
         node = self.made()
+        self.assertIn(f"keys file {self.keys_file}: 1 key\n", node.log())
         client = node.boto()
         node.create_stream("s", 1)
         client.start_stream_encryption(StreamName="s", EncryptionType="KMS", KeyId=self.key)

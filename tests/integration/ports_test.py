@@ -150,7 +150,7 @@ class TapPort(PortTest):
 
     def test_two_lanes_poll_a_queue_each(self):
         space, node, _ = self.made("--lanes", "0,1")
-        self.assertIn("2 queue(s)", node.log())
+        self.assertIn("2 queues", node.log())
         for source_port in range(40000, 40016):    # flows, which the kernel spreads over queues
             self.send(space, NODE4, 5514, 0, 50, 64, source_port)
         self.assert_committed(node, "s", 800)
@@ -372,7 +372,7 @@ class XdpPort(PortTest):
         self.call_queues_combined()
         link, node = self.made("--lanes", "0,1", queues=2,
                                doors=("udp:5514=s", "udp:5600=t,ports=per-lane"))
-        self.assertIn("2 queue(s), spread by the kernel, no steering by UDP port (", node.log())
+        self.assertIn("2 queues, spread by the kernel, no steering by UDP port (", node.log())
         node.create_stream("t", 4)
         for source_port in range(40000, 40012):    # flows, which the kernel spreads over queues
             address = self.node4 if source_port % 2 else self.node6
@@ -487,7 +487,7 @@ class PerLaneDoor(PortTest):
         node = self.node("--lanes", "0,1", "--port", f"net_af_packet0,iface={link.host}",
                          "--address", f"{NODE4}/24", "--door", "udp:5600=s,ports=per-lane",
                          "--door", "udp:5514=t")
-        self.assertIn("2 queue(s), spread by the kernel, no steering by UDP port (UDP port 5600 over "
+        self.assertIn("2 queues, spread by the kernel, no steering by UDP port (UDP port 5600 over "
                       "IPv4 to queue 0: Function not implemented): lanes hand records over", node.log())
         for stream in "st":
             node.create_stream(stream, 4)

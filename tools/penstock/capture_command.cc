@@ -11,6 +11,7 @@
 #include <string_view>
 #include <thread>
 
+#include "storage/base/counted.h"
 #include "tools/penstock/json_text.h"
 #include "tools/penstock/node_client.h"
 
@@ -109,7 +110,8 @@ public:
         if (!fine || !ended) {
             return refuse(why);
         }
-        err_ << "penstock capture: " << written_ << " packets written, " << matched_ << " matched";
+        err_ << "penstock capture: " << counted(written_, "packet") << " written, " << matched_
+             << " matched";
         if (options_.sample > 1) {
             err_ << " (one in " << options_.sample << " is kept)";
         }

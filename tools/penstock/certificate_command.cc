@@ -20,6 +20,8 @@
 #include <memory>
 #include <string_view>
 
+#include "storage/base/counted.h"
+
 namespace penstock {
 namespace {
 
@@ -276,8 +278,8 @@ int certificate_make(const CertificateOptions& options, std::ostream& out, std::
     out << (*made ? "made an authority: " : "signed by the authority that was there: ") << start
         << ca_certificate_file << " (clients trust this), " << start << ca_key_file
         << " (keep it to yourself)\n"
-        << "made a certificate for " << options.days << " days: " << start
-        << server_certificate_file << ", " << start << server_key_file << "\n"
+        << "made a certificate for " << counted(static_cast<std::uint64_t>(options.days), "day")
+        << ": " << start << server_certificate_file << ", " << start << server_key_file << "\n"
         << "serve with: --https 127.0.0.1:4568 --tls-cert " << start << server_certificate_file
         << " --tls-key " << start << server_key_file << "\n"
         << "a node that runs reads them again on SIGHUP\n";

@@ -17,6 +17,7 @@
 
 #include "dataplane/lane/cpu_list.h"
 #include "dataplane/port/port.h"
+#include "storage/base/counted.h"
 #include "storage/io/durability_probe.h"
 #include "tools/penstock/data_directories.h"
 #include "tools/penstock/device_checks.h"
@@ -110,8 +111,8 @@ void look_at_sharing(const std::array<std::string, replica_count>& directories,
         return;
     }
     findings.push_back({FindingLevel::warning, "failure-domains", "",
-                        "the three replicas share " + std::to_string(devices.size()) +
-                            " file system(s): losing one drive can lose two replicas",
+                        "the three replicas share " + counted(devices.size(), "file system") +
+                            ": losing one drive can lose two replicas",
                         "penstock serve --data DRIVE1 --data DRIVE2 --data DRIVE3"});
 }
 

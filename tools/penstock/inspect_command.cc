@@ -10,6 +10,7 @@
 #include <string>
 
 #include "control/catalog/change_codec.h"
+#include "storage/base/counted.h"
 #include "storage/inspect/set_view.h"
 #include "storage/inspect/verify.h"
 #include "storage/io/uring_engine.h"
@@ -257,10 +258,10 @@ int Inspection::superblock() {
                 ": %s %s %s\n",
                 value(s.epoch_promised), s.generation, s.roster_version, hex(s.roster[0]).c_str(),
                 hex(s.roster[1]).c_str(), hex(s.roster[2]).c_str());
-            say("  %u data groups; journal %u x %" PRIu64 " bytes; container %" PRIu64
+            say("  %s; journal %u x %" PRIu64 " bytes; container %" PRIu64
                 " bytes, chunks of 1 to %u x %u bytes; manifest slot %" PRIu64 " bytes\n",
-                g.data_groups, g.journal_files, g.journal_file_bytes, g.container_bytes,
-                g.chunk_units_max, g.chunk_unit_bytes, g.manifest_bytes);
+                counted(g.data_groups, "data group").c_str(), g.journal_files, g.journal_file_bytes,
+                g.container_bytes, g.chunk_units_max, g.chunk_unit_bytes, g.manifest_bytes);
         }
     }
     if (options_.json) {
@@ -306,10 +307,11 @@ int Inspection::superblock() {
 }
 
 void print_shard(const ShardTable& shard) {
-    say("  shard %" PRIu64 ": records %" PRIu64 "..%" PRIu64 " in %zu chunks, next %" PRIu64
+    say("  shard %" PRIu64 ": records %" PRIu64 "..%" PRIu64 " in %s, next %" PRIu64
         ", retention %" PRId64 " h%s\n",
-        value(shard.uid), shard.trim_sequence, shard.end.sequence, shard.chunks.size(),
-        shard.next_sequence, shard.retention_ms / 3'600'000, shard.closed ? ", closed" : "");
+        value(shard.uid), shard.trim_sequence, shard.end.sequence,
+        counted(shard.chunks.size(), "chunk").c_str(), shard.next_sequence,
+        shard.retention_ms / 3'600'000, shard.closed ? ", closed" : "");
     for (const Chunk& chunk : shard.chunks) {
         say("    chunk %" PRIu64 ": container %u, units %u..%u, filled %" PRIu64
             " bytes, records behind %" PRIu64 " to %" PRIu64 "%s%s\n",
@@ -457,10 +459,10 @@ int Inspection::segments() {
         return report->sound() ? exit_sound : exit_differs;
     }
     for (const ShardReport& shard : report->shards) {
-        say("shard %" PRIu64 " (group %u): %" PRIu64 " chunks, %" PRIu64
-            " frames in segments, %" PRIu64 " pending, %" PRIu64 " records\n",
-            shard.uid, shard.group, shard.chunks, shard.frames, shard.pending_frames,
-            shard.records);
+        say("shard %" PRIu64 " (group %u): %s, %s in segments, %" PRIu64 " pending, %s\n",
+            shard.uid, shard.group, counted(shard.chunks, "chunk").c_str(),
+            counted(shard.frames, "frame").c_str(), shard.pending_frames,
+            counted(shard.records, "record").c_str());
         for (const SequenceRange& range : shard.ranges) {
             say("  records %" PRIu64 "..%" PRIu64 "\n", range.first, range.last);
         }
@@ -586,20 +588,22 @@ void Inspection::print_report(const SetReport& report, double seconds) const {
         journal_blocks += group.journal_blocks;
     }
     std::uint64_t all_bytes = 0;
-    say("%zu shards, %" PRIu64 " chunks, %" PRIu64 " frames in segments, %" PRIu64
-        " pending (%" PRIu64 " behind the recorded ends), %" PRIu64 " journal blocks, %" PRIu64
-        " records\n",
-        report.shards.size(), report.chunks, report.frames, report.pending_frames,
-        report.tail_frames, journal_blocks, report.records);
+    say("%s, %s, %s in segments, %" PRIu64 " pending (%" PRIu64
+        " behind the recorded ends), %s, %s\n",
+        counted(report.shards.size(), "shard").c_str(), counted(report.chunks, "chunk").c_str(),
+        counted(report.frames, "frame").c_str(), report.pending_frames, report.tail_frames,
+        counted(journal_blocks, "journal block").c_str(),
+        counted(report.records, "record").c_str());
     for (unsigned r = 0; r < replica_count; ++r) {
         say("replica %u: %" PRIu64 " bytes verified\n", r, report.verified_bytes[r]);
         all_bytes += report.verified_bytes[r];
     }
     say("%.2f s, %.0f MB/s\n", seconds,
         seconds > 0 ? static_cast<double>(all_bytes) / 1e6 / seconds : 0.0);
-    say("%" PRIu64 " lost, %" PRIu64 " damaged, %" PRIu64 " notes: %s\n",
-        report.count(DifferenceLevel::lost), report.count(DifferenceLevel::damage),
-        report.count(DifferenceLevel::note), report.sound() ? "sound" : "NOT SOUND");
+    say("%" PRIu64 " lost, %" PRIu64 " damaged, %s: %s\n", report.count(DifferenceLevel::lost),
+        report.count(DifferenceLevel::damage),
+        counted(report.count(DifferenceLevel::note), "note").c_str(),
+        report.sound() ? "sound" : "NOT SOUND");
 }
 
 [[nodiscard]] std::string json_difference(const Difference& d) {
@@ -729,9 +733,8 @@ int Inspection::summary() {
             group.add("shards", std::uint64_t{table->shards().size()})
                 .add("chunks", chunks)
                 .add("segment_bytes", bytes);
-            line += ", " + std::to_string(table->shards().size()) + " shards, " +
-                    std::to_string(chunks) + " chunks, " + std::to_string(bytes) +
-                    " bytes in segments";
+            line += ", " + counted(table->shards().size(), "shard") + ", " +
+                    counted(chunks, "chunk") + ", " + counted(bytes, "byte") + " in segments";
         } else {
             line += ", its entries contradict each other";
         }

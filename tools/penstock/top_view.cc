@@ -23,6 +23,11 @@ namespace {
     return text;
 }
 
+// "1 shard", "12.3k shards".
+[[nodiscard]] std::string counted_short(double value, const char* noun) {
+    return short_number(value) + " " + noun + (value == 1 ? "" : "s");
+}
+
 [[nodiscard]] std::string printable(std::string text) {
     std::ranges::replace_if(
         text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
@@ -145,10 +150,10 @@ std::vector<TopLine> View::head() const {
     std::vector<TopLine> lines;
     lines.push_back(
         {printable("penstock " + version + " at " + options_.title + ": " +
-                   short_number(now_.sum("penstock_shards")) + " shard(s), " +
+                   counted_short(now_.sum("penstock_shards"), "shard") + ", " +
                    rate(total("penstock_http_requests_received_total", "protocol")) +
-                   " requests/s, " + short_number(now_.sum("penstock_http_connections_open")) +
-                   " connection(s)"),
+                   " requests/s, " +
+                   counted_short(now_.sum("penstock_http_connections_open"), "connection")),
          false});
     const bool rates = options_.seconds > 0;
     const auto quantile = [&](double share) {

@@ -4,6 +4,7 @@
 
 #include "control/kinesis/operations/operations.h"
 #include "control/kinesis/operations/settings.h"
+#include "storage/base/counted.h"
 
 namespace penstock::kinesis {
 
@@ -215,11 +216,11 @@ ApiStatus register_consumer(const OperationContext& context, const RegisterConsu
                                                 " under stream " + stream.shown() +
                                                 " already exists for account " + account + "."});
         case Errc::no_space:
-            return std::unexpected(ApiError{
-                "LimitExceededException",
-                "Stream " + stream.shown() + " under account " + account + " has " +
-                    std::to_string(context.consumers_max) +
-                    " consumers, which is as many as there may be; deregister one first."});
+            return std::unexpected(
+                ApiError{"LimitExceededException",
+                         "Stream " + stream.shown() + " under account " + account + " has " +
+                             counted(context.consumers_max, "consumer") +
+                             ", which is as many as there may be; deregister one first."});
         default:
             return std::unexpected(stream_failure(context, stream, added.error()));
     }

@@ -113,11 +113,17 @@ std::string text_of(const std::vector<TopLine>& lines) {
     return text;
 }
 
+TEST(TopView, OneThingIsNotCalledMany) {
+    const Scrape one("penstock_shards 1\npenstock_http_connections_open 1\n");
+    const std::string head = top_lines(one, one, {.title = "here", .seconds = 1}).front().text;
+    EXPECT_TRUE(head.ends_with(": 1 shard, 0 requests/s, 1 connection")) << head;
+}
+
 TEST(TopView, ShowsRatesOfTheInterval) {
     const auto lines =
         top_lines(Scrape(node_text(10)), Scrape(node_text(12)), {.title = "here", .seconds = 2});
     EXPECT_EQ(text_of(lines),
-              "penstock 1.2.3 at here: 3 shard(s), 0 requests/s, 0 connection(s)\n"
+              "penstock 1.2.3 at here: 3 shards, 0 requests/s, 0 connections\n"
               "committed 2011 records/s, 2.01 MB/s; commit latency p50 -, p99 -\n"
               "\n"
               "LANE  DUTY  PACKETS/s  DOORS/s  API/s  SLEEPS/s  MEMORY  DROPS/s\n"

@@ -321,14 +321,14 @@ TEST_F(DpdkPortTest, SpreadsAsToldWhereTheDeviceCan) {
     };
     // This device takes the hash functions and knows no packets to use them on.
     for (const RssMode mode : {RssMode::automatic, RssMode::on}) {
-        EXPECT_NE(said("net_null_r1", mode).find("2 queue(s), spread by RSS over addresses"),
+        EXPECT_NE(said("net_null_r1", mode).find("2 queues, spread by RSS over addresses"),
                   std::string::npos)
             << said("net_null_r1", mode);
     }
-    EXPECT_NE(said("net_null_r2", RssMode::off).find("1 queue(s), not spread (RSS off)"),
+    EXPECT_NE(said("net_null_r2", RssMode::off).find("1 queue, not spread (RSS off)"),
               std::string::npos);
     options.lane_udp_ports = {{5600, 0}, {5601, 1}};
-    EXPECT_NE(said("net_null_r3", RssMode::off).find("2 queue(s), not spread (RSS off), no steer"),
+    EXPECT_NE(said("net_null_r3", RssMode::off).find("2 queues, not spread (RSS off), no steer"),
               std::string::npos);
     EXPECT_EQ(
         said("net_ring_r3", RssMode::on),
@@ -341,9 +341,9 @@ TEST_F(DpdkPortTest, SpreadsAsToldWhereTheDeviceCan) {
               "no: --port " + device +
                   ": --rss on found, but the kernel fills the queues of net_af_packet by a hash of "
                   "its own; leave it out");
-    EXPECT_NE(said(device.c_str(), RssMode::automatic).find("2 queue(s), spread by the kernel"),
+    EXPECT_NE(said(device.c_str(), RssMode::automatic).find("2 queues, spread by the kernel"),
               std::string::npos);
-    EXPECT_NE(said(device.c_str(), RssMode::off).find("1 queue(s), not spread (RSS off)"),
+    EXPECT_NE(said(device.c_str(), RssMode::off).find("1 queue, not spread (RSS off)"),
               std::string::npos);
     EXPECT_NE(said((device + ",qpairs=4").c_str(), RssMode::automatic).find("leave qpairs= out"),
               std::string::npos);
