@@ -229,7 +229,7 @@ std::expected<Key*, std::string> KeyRing::get(std::string_view id) {
         }
     }
     return std::unexpected("there is no key " + std::string(id) +
-                           "; see `penstock keys list` for those there are");
+                           "; `penstock keys list` shows those there are");
 }
 
 std::expected<std::string, std::string> KeyRing::make_key(std::span<const std::string> aliases) {
@@ -298,9 +298,12 @@ std::expected<KeyRing, std::string> read_key_ring(const std::string& path,
                                                   std::span<const std::string> data_directories) {
     const auto text = auth::read_secret_file(path, data_directories, file_bytes_max);
     if (!text) {
-        return std::unexpected(text.error().fault == auth::KeyFileFault::missing
-                                   ? text.error().why + "; make it with `penstock keys make`"
-                                   : text.error().why);
+        return std::unexpected(
+            text.error().fault == auth::KeyFileFault::missing
+                ? text.error().why +
+                      "; bring it back, or make a first one with `penstock keys make --keys-file " +
+                      path + "`"
+                : text.error().why);
     }
     return KeyRing::parse(*text);
 }

@@ -131,9 +131,8 @@ std::string describe(KeyFault fault, std::string_view key) {
                    " does not exist: the node's keys file has none of that name in this region and "
                    "account.";
         case KeyFault::disabled:
-            return "Key " + name +
-                   " is disabled. Enable it with `penstock keys enable` and have the node read its "
-                   "keys file again.";
+            return "Key " + name + " is disabled. Enable it with `penstock keys enable " + name +
+                   " --keys-file FILE` and have the node read its keys file again.";
         case KeyFault::invalid_state:
             return "Key " + name +
                    " of the node's keys file is another one than the key of that id that the "

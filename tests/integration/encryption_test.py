@@ -22,7 +22,7 @@ def data_of(records):
 
 class EncryptionTest(NodeTest):
     def keys(self, *words):
-        done = penstock("keys", *words, "--file", self.keys_file)
+        done = penstock("keys", *words, "--keys-file", self.keys_file)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.strip()
 
@@ -156,7 +156,7 @@ class EncryptionTest(NodeTest):
         self.put(client, SECRET)
         self.assertIn("chmod 600", node.log())
         os.chmod(self.keys_file, 0o600)
-        listed = penstock("keys", "list", "--file", self.keys_file).stdout
+        listed = penstock("keys", "list", "--keys-file", self.keys_file).stdout
         self.assertIn(other, listed)
         with open(self.keys_file, encoding="ascii") as file:
             secrets = [line.split()[3] for line in file if line.startswith("key ")]
@@ -234,18 +234,19 @@ class EncryptionTest(NodeTest):
     def test_a_start_refuses_a_keys_file_that_others_may_read_or_that_is_not_there(self):
         node = self.made(start=False)
         os.chmod(self.keys_file, 0o640)
+        none = os.path.join(node.own, "none")
         for path, why in ((self.keys_file, "chmod 600"),
-                          (os.path.join(node.own, "none"), "penstock keys make"),
+                          (none, f"make a first one with `penstock keys make --keys-file {none}`"),
                           (os.path.join(node.data[0], "keys"), "within the data directory")):
             done = penstock("serve", "--http", f"127.0.0.1:{node.http_port}", "--unsigned", "--data",
                             node.data[0], *node.arguments, "--keys-file", path)
             self.assertEqual(done.returncode, 1)
             self.assertIn(f"--keys-file {path}: ", done.stderr)
             self.assertIn(why, done.stderr)
-        again = penstock("keys", "remove", self.key, "--file", os.path.join(node.own, "none"))
+        again = penstock("keys", "remove", self.key, "--keys-file", none)
         self.assertEqual(again.returncode, 1)
         os.chmod(self.keys_file, 0o600)
-        done = penstock("keys", "remove", self.key, "--file", self.keys_file)
+        done = penstock("keys", "remove", self.key, "--keys-file", self.keys_file)
         self.assertEqual(done.returncode, 1)
         self.assertIn("Disable it first", done.stderr)
 

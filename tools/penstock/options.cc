@@ -372,7 +372,7 @@ private:
         CLI::App* command = keys_->add_subcommand(name, help);
         KeysArguments& to = line_.keys;
         command->callback([&to, action] { to.action = action; });
-        command->add_option("--file", to.file, "The keys file, as --keys-file of serve")
+        command->add_option("--keys-file", to.file, "The keys file, as serve has it")
             ->type_name("FILE")
             ->required();
         if (action != KeysAction::make && action != KeysAction::list) {

@@ -84,7 +84,8 @@ TEST(KeyRing, ItsFileIsItsOwnersAndNotAmongTheData) {
     const auth::Scratch scratch;
     const std::string path = scratch.path("keys");
     const std::vector<std::string> data{scratch.path("data")};
-    EXPECT_NE(read_key_ring(path, data).error().find("penstock keys make"), std::string::npos);
+    const std::string command = "`penstock keys make --keys-file " + path + "`";
+    EXPECT_NE(read_key_ring(path, data).error().find(command), std::string::npos);
     KeyRing ring;
     ASSERT_TRUE(ring.make_key({}));
     ASSERT_TRUE(write_key_ring(path, ring));
