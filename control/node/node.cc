@@ -20,6 +20,7 @@
 #include "control/node/capture.h"
 #include "control/node/catalog_log.h"
 #include "control/node/descriptors.h"
+#include "control/node/key_report.h"
 #include "control/node/local_socket.h"
 #include "control/node/node_metrics.h"
 #include "control/node/on_demand_scaler.h"
@@ -267,6 +268,7 @@ public:
         }
         streams_->keys_changed();
         say_keys();
+        say_unusable_keys();
     }
 
 private:
@@ -414,6 +416,14 @@ private:
                                             [](const keys::Key& key) { return !key.enabled; });
         say(false, "keys file " + options_.keys_file + ": " + counted(ring->keys().size(), "key") +
                        (disabled == 0 ? "" : ", " + std::to_string(disabled) + " disabled"));
+    }
+
+    void say_unusable_keys() {
+        const std::string line =
+            unusable_keys(*streams_->table(), options_.keys_file, clock_.wall_ms());
+        if (!line.empty()) {
+            say(true, line);
+        }
     }
 
     bool open_ports(std::string& why) {
@@ -583,6 +593,7 @@ private:
         if (!check_regions(why)) {
             return false;
         }
+        say_unusable_keys();
         supervisor_ = std::make_unique<Supervisor>(
             *set_, *lanes_, *catalog_log_,
             Supervisor::Options{.log = [this](bool urgent, std::string_view line) {

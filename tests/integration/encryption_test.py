@@ -87,23 +87,42 @@ class EncryptionTest(NodeTest):
 
         # Without a keys file.
         node.start()
+        warned = [line for line in node.log().splitlines() if "there is no --keys-file" in line]
+        self.assertEqual(len(warned), 1, node.log())
+        self.assertIn(f": s (key {self.key}). Until", warned[0])
         client = node.boto()
         self.refused(lambda: self.put(client, b"not taken"), "KMSOptInRequired")
         first = client.get_shard_iterator(StreamName="s", ShardId=SHARD,
                                           ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
-        answer = client.get_records(ShardIterator=first)
-        self.assertEqual(data_of(answer["Records"]), whole[:1])
-        self.refused(lambda: client.get_records(ShardIterator=answer["NextShardIterator"]),
-                     "KMSOptInRequired")
+        def stands_at_the_sealed(client, exception):
+            """Each read that comes to a sealed record says so, however it came there and how often."""
+            answer = client.get_records(ShardIterator=first)
+            self.assertEqual(data_of(answer["Records"]), whole[:1])
+            iterators = [answer["NextShardIterator"]] + [
+                client.get_shard_iterator(StreamName="s", ShardId=SHARD, ShardIteratorType=kind,
+                                          StartingSequenceNumber=number)["ShardIterator"]
+                for kind, number in (("AFTER_SEQUENCE_NUMBER", records[0]["SequenceNumber"]),
+                                     ("AT_SEQUENCE_NUMBER", records[7]["SequenceNumber"]))]
+            for iterator in iterators[1:] + iterators[:1] * 3:
+                for limit in (1, 10000):
+                    self.refused(lambda: client.get_records(ShardIterator=iterator, Limit=limit),
+                                 exception)
+        stands_at_the_sealed(client, "KMSOptInRequired")
         consumer = client.register_stream_consumer(
             StreamARN=client.describe_stream(StreamName="s")["StreamDescription"]["StreamARN"],
             ConsumerName="c")["Consumer"]["ConsumerARN"]
-        with self.assertRaises(EventStreamError) as caught:
-            for _ in client.subscribe_to_shard(
-                    ConsumerARN=consumer, ShardId=SHARD,
-                    StartingPosition={"Type": "TRIM_HORIZON"})["EventStream"]:
-                pass
-        self.assertEqual(caught.exception.response["Error"]["Code"], "KMSOptInRequired")
+        def subscription_ends_with(client, exception, **place):
+            pushed = []
+            with self.assertRaises(EventStreamError) as caught:
+                for event in client.subscribe_to_shard(ConsumerARN=consumer, ShardId=SHARD,
+                                                       StartingPosition=place)["EventStream"]:
+                    pushed += event["SubscribeToShardEvent"]["Records"]
+            self.assertEqual(caught.exception.response["Error"]["Code"], exception)
+            return data_of(pushed)
+        behind_clear = {"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": records[0]["SequenceNumber"]}
+        self.assertEqual(subscription_ends_with(client, "KMSOptInRequired", Type="TRIM_HORIZON"),
+                         whole[:1])
+        self.assertEqual(subscription_ends_with(client, "KMSOptInRequired", **behind_clear), [])
         self.assertGreater(node.metrics().get("penstock_key_refusals_total",
                                               exception="KMSOptInRequired"), 2)
         self.assertEqual(node.stop(), 0)
@@ -112,9 +131,18 @@ class EncryptionTest(NodeTest):
         right, self.keys_file = self.keys_file, os.path.join(node.own, "others")
         self.keys("make")
         node.start("--keys-file", self.keys_file)
-        self.refused(lambda: self.put(node.boto(), b"not taken"), "KMSNotFoundException")
+        warned = [line for line in node.log().splitlines() if " lacks keys of encrypted streams" in line]
+        self.assertEqual(len(warned), 1, node.log())
+        self.assertIn(f"keys file {self.keys_file} lacks", warned[0])
+        self.assertIn(f": s (key {self.key} is not in the file). Until", warned[0])
+        client = node.boto()
+        self.refused(lambda: self.put(client, b"not taken"), "KMSNotFoundException")
+        stands_at_the_sealed(client, "KMSNotFoundException")
+        self.assertEqual(subscription_ends_with(client, "KMSNotFoundException", **behind_clear), [])
         self.assertEqual(node.stop(), 0)
+        before = len(node.log())
         node.start("--keys-file", right)
+        self.assertNotIn("that they sealed", node.log()[before:])
         client = node.boto()
         self.assertEqual(data_of(read_shard(client, "s", SHARD)), whole)
         client.stop_stream_encryption(StreamName="s", EncryptionType="KMS", KeyId=self.key)
