@@ -1,11 +1,13 @@
-"""Debian's AWS CLI, as a person uses it: every operation once, and what mistakes answer."""
+"""Debian's AWS CLI, as a person uses it: every operation once, what mistakes answer, and what the README says."""
 
 import base64
 import json
 import os
+import re
+import shutil
 import unittest
 
-from node import NodeTest, main
+from node import AWS, BINARY, ROOT, NodeTest, client_environment, main, run
 
 
 class AwsCli(NodeTest):
@@ -56,6 +58,24 @@ class AwsCli(NodeTest):
                  "--retention-period-hours", "24")
         node.aws("delete-stream", "--stream-name", "words")
         self.assertEqual(node.aws("list-streams")["StreamNames"], [])
+
+    def test_the_readme_says_what_works_with_each_aws_cli(self):
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            commands = re.search(r"^```\n(eval .*?)^```\n", file.read(), re.S | re.M)[1]
+        node = self.node(signed="root")
+        address = f"127.0.0.1:{node.http_port}"
+        environment = {name: value for name, value in client_environment().items()
+                       if not name.startswith("AWS_") or name in ("AWS_CONFIG_FILE", "AWS_PAGER",
+                                                                  "AWS_SHARED_CREDENTIALS_FILE")}
+        for number, aws in enumerate(sorted({AWS, shutil.which("aws")} - {None})):
+            script = commands.replace("build/penstock", BINARY)
+            for said, meant in (("127.0.0.1:4567", address), ("aws kinesis", f"{aws} kinesis"),
+                                ("make me", f"make me-{number} --http {address}"),
+                                ("name syslog", f"name syslog-{number}")):
+                self.assertIn(said, script)
+                script = script.replace(said, meant)
+            done = run("bash", "-ec", script, env=environment, timeout=120)
+            self.assertTrue(done.stdout.endswith("}\nhello\n"), (aws, done.stdout))
 
     def test_mistakes_answer_as_kinesis_does(self):
         node = self.node()
