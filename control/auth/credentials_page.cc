@@ -59,13 +59,13 @@ http::HttpResponse bad(std::string_view why) {
 }
 
 constexpr std::array routes{
-    CredentialRoute{"POST", "/v1/credentials", "penstock:MakeCredential"},
-    CredentialRoute{"GET", "/v1/credentials", "penstock:ListCredentials"},
-    CredentialRoute{"GET", "/v1/credentials/{name}", "penstock:ListCredentials"},
-    CredentialRoute{"DELETE", "/v1/credentials/{name}", "penstock:RevokeCredential"},
-    CredentialRoute{"PUT", "/v1/credentials/{name}/policy", "penstock:SetCredentialPolicy"},
-    CredentialRoute{"POST", "/v1/credentials/{name}/rotate", "penstock:RotateCredential"},
-    CredentialRoute{"POST", "/v1/credentials/{name}/sessions", make_session_action},
+    PageRoute{"POST", "/v1/credentials", "penstock:MakeCredential"},
+    PageRoute{"GET", "/v1/credentials", "penstock:ListCredentials"},
+    PageRoute{"GET", "/v1/credentials/{name}", "penstock:ListCredentials"},
+    PageRoute{"DELETE", "/v1/credentials/{name}", "penstock:RevokeCredential"},
+    PageRoute{"PUT", "/v1/credentials/{name}/policy", "penstock:SetCredentialPolicy"},
+    PageRoute{"POST", "/v1/credentials/{name}/rotate", "penstock:RotateCredential"},
+    PageRoute{"POST", "/v1/credentials/{name}/sessions", make_session_action},
 };
 
 struct Wanted {
@@ -78,7 +78,7 @@ std::optional<Wanted> read_target(const http::HttpRequest& request) {
         return std::nullopt;
     }
     Wanted wanted;
-    for (const CredentialRoute& route : routes) {
+    for (const PageRoute& route : routes) {
         const auto parts = http::fit(route.path, request.path);
         if (!parts) {
             continue;
@@ -182,7 +182,7 @@ http::HttpResponse json_error(int status, std::string_view type, std::string_vie
 CredentialsPage::CredentialsPage(CredentialStore& store, std::string account, std::string region)
     : store_(store), account_(std::move(account)), region_(std::move(region)) {}
 
-std::span<const CredentialRoute> credential_routes() noexcept {
+std::span<const PageRoute> credential_routes() noexcept {
     return routes;
 }
 

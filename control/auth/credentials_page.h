@@ -14,12 +14,13 @@
 
 namespace penstock::auth {
 
-struct CredentialRoute {
+// A page of the node's own, and what a policy has to allow for it.
+struct PageRoute {
     std::string_view method;
     std::string_view path;    // "/v1/credentials/{name}"
-    std::string_view action;  // "penstock:ListCredentials"
+    std::string_view action;  // "penstock:ListCredentials"; empty: anybody may ask
 };
-[[nodiscard]] std::span<const CredentialRoute> credential_routes() noexcept;
+[[nodiscard]] std::span<const PageRoute> credential_routes() noexcept;
 
 class CredentialsPage {
 public:

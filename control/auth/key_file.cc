@@ -10,6 +10,7 @@
 
 #include "control/auth/crypto.h"
 #include "control/auth/secret_file.h"
+#include "storage/base/descriptor.h"
 
 namespace penstock::auth {
 
@@ -58,14 +59,14 @@ std::expected<std::string, KeyFileProblem> read_secret_file(
         return refused(std::move(problem));
     }
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.fd() < 0) {
+    if (file.get() < 0) {
         const int code = errno;
         return std::unexpected(
             KeyFileProblem{code == ENOENT ? KeyFileFault::missing : KeyFileFault::refused,
                            std::string("cannot be read: ") + std::strerror(code)});
     }
     struct stat info{};
-    if (::fstat(file.fd(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
         return refused("expected a regular file");
     }
     if ((info.st_mode & 077) != 0) {
@@ -74,7 +75,7 @@ std::expected<std::string, KeyFileProblem> read_secret_file(
     std::string text(bytes_max + 1, '\0');
     std::size_t size = 0;
     while (size < text.size()) {
-        const ssize_t got = ::read(file.fd(), text.data() + size, text.size() - size);
+        const ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
         if (got < 0 && errno != EINTR) {
             return refused(std::string("cannot be read: ") + std::strerror(errno));
         }

@@ -9,7 +9,8 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <utility>
+
+#include "storage/base/descriptor.h"
 
 namespace penstock::auth {
 
@@ -31,7 +32,7 @@ Descriptor open_directory(const std::string& path) {
 // What was made or renamed in a directory is lost with the power until that directory is durable.
 bool make_durable(const std::string& directory) {
     const Descriptor opened = open_directory(directory);
-    return opened.fd() >= 0 && ::fsync(opened.fd()) == 0;
+    return opened.get() >= 0 && ::fsync(opened.get()) == 0;
 }
 
 bool write_all(int fd, std::string_view text) noexcept {
@@ -60,19 +61,6 @@ bool move_where_none_is(const std::string& from, const std::string& to) noexcept
 
 }  // namespace
 
-Descriptor::~Descriptor() {
-    if (fd_ >= 0) {
-        ::close(fd_);
-    }
-}
-
-Descriptor::Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-}
-
 std::expected<void, std::string> make_directory_of(const std::string& path) {
     const std::string directory = directory_of(path);
     if (::mkdir(directory.c_str(), 0700) == 0 && !make_durable(directory_of(directory))) {
@@ -88,13 +76,13 @@ std::expected<void, std::string> write_secret_file(const std::string& path, std:
     }
     std::string fresh = path + ".XXXXXX";
     const Descriptor file(::mkostemp(fresh.data(), O_CLOEXEC));  // mode 0600
-    if (file.fd() < 0) {
+    if (file.get() < 0) {
         return failed(errno);
     }
     const bool replaces = if_there == IfThere::replace;
     const bool done =
-        write_all(file.fd(), text) && (!replaces || keep_owner(file.fd(), path)) &&
-        ::fsync(file.fd()) == 0 &&
+        write_all(file.get(), text) && (!replaces || keep_owner(file.get(), path)) &&
+        ::fsync(file.get()) == 0 &&
         (replaces ? ::rename(fresh.c_str(), path.c_str()) == 0 : move_where_none_is(fresh, path));
     if (!done) {
         const int code = errno;

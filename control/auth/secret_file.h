@@ -9,19 +9,6 @@
 
 namespace penstock::auth {
 
-// Closes what it holds.
-class Descriptor {
-public:
-    explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
-    ~Descriptor();
-    Descriptor(Descriptor&& other) noexcept;
-    Descriptor& operator=(Descriptor&& other) noexcept;
-    [[nodiscard]] int fd() const noexcept { return fd_; }
-
-private:
-    int fd_;
-};
-
 enum class IfThere : unsigned char { refuse, replace };
 
 // The errors are lines for people, without the file's name.

@@ -14,6 +14,7 @@
 #include "control/auth/key_file.h"
 #include "control/auth/secret_file.h"
 #include "control/http/text.h"
+#include "storage/base/descriptor.h"
 
 namespace penstock::keys {
 
@@ -73,7 +74,7 @@ std::string random_id() {
 }
 
 struct LockedFile {
-    auth::Descriptor file;  // its lock ends with it
+    Descriptor file;  // its lock ends with it
     bool made = false;
 };
 
@@ -97,30 +98,30 @@ std::expected<std::optional<LockedFile>, std::string> lock_file(const std::strin
                                                                 bool may_make) {
     constexpr int tries_max = 1000;
     for (int i = 0; i < tries_max; ++i) {
-        LockedFile locked{auth::Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), false};
-        if (locked.file.fd() < 0 && errno == ENOENT) {
+        LockedFile locked{Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), false};
+        if (locked.file.get() < 0 && errno == ENOENT) {
             if (!may_make) {
                 return std::nullopt;
             }
             if (auto directory = auth::make_directory_of(path); !directory) {
                 return std::unexpected(std::move(directory.error()));
             }
-            locked.file = auth::Descriptor(
+            locked.file = Descriptor(
                 ::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-            if (locked.file.fd() < 0 && errno == EEXIST) {
+            if (locked.file.get() < 0 && errno == EEXIST) {
                 continue;  // somebody else made it just now
             }
             locked.made = true;
         }
-        if (locked.file.fd() < 0) {
+        if (locked.file.get() < 0) {
             return cannot(locked.made ? "made" : "read");
         }
-        while (::flock(locked.file.fd(), LOCK_EX) != 0) {
+        while (::flock(locked.file.get(), LOCK_EX) != 0) {
             if (errno != EINTR) {
                 return cannot("locked");
             }
         }
-        if (is_at(locked.file.fd(), path)) {
+        if (is_at(locked.file.get(), path)) {
             return locked;
         }
     }

@@ -18,11 +18,7 @@
 
 namespace penstock {
 
-struct PageRoute {
-    std::string_view method;
-    std::string_view path;
-    std::string_view action;  // "penstock:GetMetrics"; empty: anybody may ask
-};
+using auth::PageRoute;
 // But for those of credentials; HEAD is answered where GET is.
 [[nodiscard]] std::span<const PageRoute> page_routes() noexcept;
 

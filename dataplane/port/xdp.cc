@@ -15,6 +15,7 @@
 #include <vector>
 
 #if PENSTOCK_XDP
+#include "storage/base/descriptor.h"
 #include "xdp_steer_object.h"
 #endif
 
@@ -30,24 +31,6 @@ struct XdpAddress {
     std::array<std::uint8_t, 16> bytes{};
 };
 static_assert(sizeof(XdpAddress) == 20);
-
-// Closed at the end of its scope.
-class Fd {
-public:
-    explicit Fd(int fd) noexcept : fd_(fd) {}
-    ~Fd() {
-        if (fd_ >= 0) {
-            ::close(fd_);
-        }
-    }
-    Fd(const Fd&) = delete;
-    Fd& operator=(const Fd&) = delete;
-    [[nodiscard]] int get() const noexcept { return fd_; }
-    [[nodiscard]] bool valid() const noexcept { return fd_ >= 0; }
-
-private:
-    int fd_;
-};
 
 struct Program {
     std::string name;
@@ -153,7 +136,7 @@ XdpState xdp_state(const std::string& interface, bool release) {
         return state;
     }
     Program program;
-    const Fd fd(bpf_prog_get_fd_by_id(id));
+    const Descriptor fd(bpf_prog_get_fd_by_id(id));
     if (!fd.valid() || !describe_program(fd.get(), program)) {
         state.attachment = XdpAttachment::foreign;
         state.program = "number " + std::to_string(id);
@@ -186,7 +169,7 @@ Result<std::unique_ptr<XdpSteering>> XdpSteering::take_over(
     if (bpf_xdp_query(index, 0, &attached) != 0 || attached.prog_id == 0) {
         return refuse("find it");
     }
-    const Fd program_fd(bpf_prog_get_fd_by_id(attached.prog_id));
+    const Descriptor program_fd(bpf_prog_get_fd_by_id(attached.prog_id));
     Program program;
     if (!program_fd.valid() || !describe_program(program_fd.get(), program)) {
         return refuse("open it");
@@ -195,8 +178,8 @@ Result<std::unique_ptr<XdpSteering>> XdpSteering::take_over(
         errno = EBUSY;
         return refuse("use it: it is not ours");
     }
-    const Fd ports(open_map(program, "udp_ports"));
-    const Fd to(open_map(program, "addresses"));
+    const Descriptor ports(open_map(program, "udp_ports"));
+    const Descriptor to(open_map(program, "addresses"));
     if (!ports.valid() || !to.valid()) {
         return refuse("open its maps");
     }

@@ -11,26 +11,11 @@
 #include <memory>
 #include <string_view>
 
+#include "storage/base/descriptor.h"
 #include "storage/replica/set.h"
 
 namespace penstock {
 namespace {
-
-class Descriptor {
-public:
-    explicit Descriptor(int fd) noexcept : fd_(fd) {}
-    ~Descriptor() {
-        if (fd_ >= 0) {
-            ::close(fd_);
-        }
-    }
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    [[nodiscard]] int get() const noexcept { return fd_; }
-
-private:
-    int fd_;
-};
 
 struct alignas(block_bytes) FileBytes {
     std::array<std::byte, superblock_file_bytes> bytes{};

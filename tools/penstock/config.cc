@@ -123,20 +123,19 @@ Complaint store_listener(std::string& target, std::string_view value) {
     return std::nullopt;
 }
 
-Complaint store_file(std::string& target, std::string_view value) {
+Complaint store_file(std::string& target, std::string_view value,
+                     const char* expected = "expected a file") {
     if (value.empty() || value.find('\0') != std::string_view::npos) {
-        return "expected a file";
+        return expected;
     }
     target = value;
     return std::nullopt;
 }
 
-Complaint store_key_file(ServeOptions& options, std::string_view value) {
-    if (value.empty() || value.find('\0') != std::string_view::npos) {
-        return "expected a file outside the data directories, such as /etc/penstock/key";
-    }
-    options.key_file = value;
-    return std::nullopt;
+// One that is to stand apart from what it protects.
+Complaint store_secret_file(std::string& target, std::string_view value) {
+    return store_file(target, value,
+                      "expected a file outside the data directories, such as /etc/penstock/key");
 }
 
 Complaint store_local_socket(ServeOptions& options, std::string_view value) {
@@ -307,11 +306,11 @@ constexpr std::array specs{
     SettingSpec{"key-file", Shape::single, "FILE",
                 "The key that seals credentials, outside the data directories. A first start makes "
                 "it. Needed unless --unsigned.",
-                store_key_file},
+                [](O& o, V v) { return store_secret_file(o.key_file, v); }},
     SettingSpec{"keys-file", Shape::single, "FILE",
                 "Keys that streams can be encrypted with, outside the data directories. SIGHUP "
                 "reads it again. 'penstock keys make' makes it.",
-                [](O& o, V v) { return store_file(o.keys_file, v); }},
+                [](O& o, V v) { return store_secret_file(o.keys_file, v); }},
     SettingSpec{"unsigned", Shape::flag, "",
                 "Answer requests without a signature: no credentials are needed, and only programs "
                 "on this machine are answered, on a loopback address.",

@@ -107,14 +107,12 @@ TEST_F(OpenApi, EveryRouteIsDescribedAndEverythingDescribedIsARoute) {
             << route.method << " " << route.path;
         check_body(route, operation);
     }
-    for (const PageRoute& page : page_routes()) {
-        const json operation = described(page.method, page.path);
-        EXPECT_EQ(operation.value("x-action", ""), page.action) << page.path;
-        EXPECT_EQ(operation.contains("security"), page.action.empty()) << page.path;
-    }
-    for (const auth::CredentialRoute& page : auth::credential_routes()) {
-        const json operation = described(page.method, page.path);
-        EXPECT_EQ(operation.value("x-action", ""), page.action) << page.path;
+    for (const auto& pages : {page_routes(), auth::credential_routes()}) {
+        for (const PageRoute& page : pages) {
+            const json operation = described(page.method, page.path);
+            EXPECT_EQ(operation.value("x-action", ""), page.action) << page.path;
+            EXPECT_EQ(operation.contains("security"), page.action.empty()) << page.path;
+        }
     }
     for (const auto& [path, methods] : document["paths"].items()) {
         for (const auto& [method, operation] : methods.items()) {

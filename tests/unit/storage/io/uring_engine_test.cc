@@ -242,9 +242,8 @@ TEST(UringEngine, ReserveKeepsSpaceAndNotTheSize) {
     EXPECT_EQ(engine->size_bytes(file), 3U << 20);
 }
 
-// An hour's pace, so that nothing here can come of waiting: space is kept between two parts of it,
-// and it ends when it is wanted.
-// An allocate that would take an hour at its pace, and has begun.
+// An allocate that would take an hour at its pace, so that nothing here can come of waiting, and
+// that has begun.
 void begin_paced(IoEngine& engine, FileHandle file, std::uint64_t cookie) {
     ASSERT_TRUE(engine.queue({.kind = IoKind::allocate,
                               .file = file,
@@ -258,14 +257,19 @@ void begin_paced(IoEngine& engine, FileHandle file, std::uint64_t cookie) {
     ASSERT_GT(*engine.size_bytes(file), 0U);
 }
 
+// Queues one for `paced`, and behind it a request of `kind` for 1 MiB of `other`.
+void queue_behind_paced(IoEngine& engine, FileHandle paced, IoKind kind, FileHandle other) {
+    begin_paced(engine, paced, 1);
+    ASSERT_TRUE(engine.queue({.kind = kind, .file = other, .length = 1U << 20, .cookie = 2}));
+}
+
+// Space is kept between two parts of it, and it ends when it is wanted.
 TEST(UringEngine, AnAllocateThatIsPacedHoldsUpNoReserveAndCanBeHurried) {
     const TempDir dir;
     auto engine = open_engine(options_for(dir));
     const auto paced = *engine->open(0, "a", OpenMode::create_or_existing);
     const auto kept = *engine->open(0, "b", OpenMode::create_or_existing);
-    begin_paced(*engine, paced, 1);
-    ASSERT_TRUE(
-        engine->queue({.kind = IoKind::reserve, .file = kept, .length = 1U << 20, .cookie = 2}));
+    queue_behind_paced(*engine, paced, IoKind::reserve, kept);
     const auto first = collect(*engine, 1);
     ASSERT_EQ(first.size(), 1U);
     EXPECT_EQ(first[0].cookie, 2U);
@@ -291,9 +295,7 @@ TEST(UringEngine, AnAllocateWithoutAPaceDoesNotWaitForPacedOnes) {
     auto engine = open_engine(options_for(dir));
     const auto paced = *engine->open(0, "a", OpenMode::create_or_existing);
     const auto wanted = *engine->open(0, "b", OpenMode::create_or_existing);
-    begin_paced(*engine, paced, 1);
-    ASSERT_TRUE(
-        engine->queue({.kind = IoKind::allocate, .file = wanted, .length = 1U << 20, .cookie = 2}));
+    queue_behind_paced(*engine, paced, IoKind::allocate, wanted);
     const auto done = collect(*engine, 2);
     ASSERT_EQ(done.size(), 2U);
     EXPECT_EQ(done[0].cookie, 1U);
