@@ -17,6 +17,7 @@
 #include "dataplane/lane/cpu_list.h"
 #include "dataplane/port/port.h"
 #include "dataplane/wire/address.h"
+#include "tools/penstock/nearest.h"
 #include "tools/penstock/quota_option.h"
 
 namespace penstock {
@@ -431,36 +432,12 @@ constexpr std::array specs{
     return found == specs.end() ? nullptr : found;
 }
 
-// Edit distance, for "did you mean".
-[[nodiscard]] std::size_t distance(std::string_view a, std::string_view b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) {
-        row[j] = j;
-    }
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (std::size_t j = 0; j < b.size(); ++j) {
-            const std::size_t change = diagonal + (a[i] == b[j] ? 0 : 1);
-            diagonal = row[j + 1];
-            row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, change});
-        }
-    }
-    return row[b.size()];
-}
-
 [[nodiscard]] std::string unknown_key(std::string_view key) {
-    const SettingSpec* nearest = nullptr;
-    std::size_t best = 4;  // further away is no typing mistake
-    for (const SettingSpec& spec : specs) {
-        if (const std::size_t d = distance(key, spec.key); d < best) {
-            best = d;
-            nearest = &spec;
-        }
-    }
+    std::array<std::string_view, specs.size()> known;
+    std::ranges::transform(specs, known.begin(), &SettingSpec::key);
     std::string line = "unknown key " + quoted(key);
-    if (nearest != nullptr) {
-        return line + "; did you mean " + quoted(nearest->key) + "?";
+    if (const std::string_view meant = nearest(key, known); !meant.empty()) {
+        return line + "; did you mean " + quoted(meant) + "?";
     }
     line += "; known are";
     for (const SettingSpec& spec : specs) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "tools/penstock/config.h"
+#include "tools/penstock/nearest.h"
 
 namespace penstock {
 namespace {
@@ -72,6 +73,8 @@ public:
             line_.out = innermost()->help(parent == nullptr ? "" : command_path(parent));
         } catch (const CLI::CallForAllHelp&) {
             line_.out = app_.help("", CLI::AppFormatMode::All);
+        } catch (const CLI::ExtrasError&) {
+            refuse(unexpected());
         } catch (const CLI::ParseError& error) {
             refuse(one_line(error.what()));
         }
@@ -81,17 +84,54 @@ public:
 private:
     // CLI11 would only say that a subcommand is required.
     [[nodiscard]] std::string check_command(std::span<const std::string> arguments) const {
-        if (arguments.empty() || arguments.front().starts_with('-')) {
+        const CLI::App* app = &app_;
+        for (const std::string& word : arguments) {
+            const auto commands = app->get_subcommands(nullptr);
+            if (word.starts_with('-') || commands.empty()) {
+                return {};
+            }
+            std::string known;
+            const CLI::App* next = nullptr;
+            for (const CLI::App* command : commands) {
+                next = command->get_name() == word ? command : next;
+                known += (known.empty() ? "" : ", ") + command->get_name();
+            }
+            if (next == nullptr) {
+                return "found command '" + one_line(word) + "'; expected one of " + known;
+            }
+            app = next;
+        }
+        const auto commands = app->get_subcommands(nullptr);
+        if (commands.empty()) {
             return {};
         }
         std::string known;
-        for (const CLI::App* command : app_.get_subcommands(nullptr)) {
-            if (command->get_name() == arguments.front()) {
-                return {};
-            }
+        for (const CLI::App* command : commands) {
             known += (known.empty() ? "" : ", ") + command->get_name();
         }
-        return "found command '" + one_line(arguments.front()) + "'; expected one of " + known;
+        return "found '" + command_path(app) + "' alone; expected behind it one of " + known;
+    }
+
+    // CLI11 would list all that it did not understand, the last first.
+    [[nodiscard]] std::string unexpected() const {
+        const std::vector<std::string> extras = app_.remaining(true);
+        const auto option = std::ranges::find_if(
+            extras, [](const std::string& word) { return word.starts_with('-'); });
+        if (option == extras.end()) {
+            return "found '" + one_line(extras.empty() ? "" : extras.front()) +
+                   "', where nothing more is expected";
+        }
+        const std::string found = option->substr(0, option->find('='));
+        std::vector<std::string> names;
+        for (const CLI::Option* known : innermost()->get_options()) {
+            for (const std::string& name : known->get_lnames()) {
+                names.push_back("--" + name);
+            }
+        }
+        const std::vector<std::string_view> views(names.begin(), names.end());
+        const std::string_view meant = nearest(found, views);
+        return "unknown option '" + one_line(found) + "'" +
+               (meant.empty() ? "" : "; did you mean '" + std::string(meant) + "'?");
     }
 
     void add_serve() {

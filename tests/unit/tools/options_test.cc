@@ -228,7 +228,7 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
         {{"serve", "--data", "/d", "--key-file", ""}, {"--key-file", "outside the data"}},
         {{"serve", "--data", "/d", "--key-file", "/k", "--local-socket", "here"},
          {"--local-socket", "'here'", "absolute path, @NAME or none"}},
-        {{"credentials"}, {"subcommand"}},
+        {{"credentials"}, {"one of make, list, show"}},
         {{"credentials", "make", "a"}, {"--policy"}},
         {{"credentials", "make", "a b", "--policy", "admin"}, {"'a b'", "letters, digits"}},
         {{"credentials", "rotate"}, {"NAME"}},
@@ -330,11 +330,17 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
         {{"doctor", "--data", "/a", "--data", "/b"}, {"found 2"}},
         {{"top", "--http", "nowhere"}, {"--http", "'nowhere'", "HOST:PORT"}},
         {{"top", "--interval", "0"}, {"--interval", "0.1"}},
-        {{"replica"}, {"subcommand"}},
+        {{"replica"}, {"'penstock replica' alone", "one of status, replace"}},
+        {{"keys", "mak"}, {"'mak'", "one of make, list"}},
+        {{"serve", "--dta", "/d"}, {"penstock serve: ", "unknown option '--dta'", "'--data'"}},
+        {{"serve", "--lane=1"}, {"unknown option '--lane'", "'--lanes'"}},
+        {{"serve", "--nothing-like-it", "1"}, {"unknown option '--nothing-like-it' (see"}},
+        {{"keys", "make", "--keys-fil", "k"}, {"--keys-file"}},
+        {{"serve", "/d"}, {"found '/d'", "nothing more is expected"}},
         {{"replica", "replace", "--data", "/a"}, {"DIRECTORY"}},
         {{"replica", "replace", "/n"}, {"--data"}},
         {{"nosuch"}, {"nosuch"}},
-        {{}, {"subcommand"}},
+        {{}, {"'penstock' alone", "one of serve, "}},
     };
     for (const BadLine& bad : table) {
         std::string words;
