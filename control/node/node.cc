@@ -73,7 +73,8 @@ std::optional<cpu_set_t> cpus_beside(const std::vector<unsigned>& lane_cpus) {
 
 std::string recovery_failure(GroupId group, const Error& error) {
     const std::string where = "group " + std::to_string(value(group)) + ": ";
-    switch (error.code) {
+    // A file of a new set that had no room is a failed write to the engine.
+    switch (error.os_errno == ENOSPC ? Errc::no_space : error.code) {
         case Errc::wait_for_replica:
             return where +
                    "an absent replica may hold the only good copy of committed records; bring it "
@@ -86,8 +87,8 @@ std::string recovery_failure(GroupId group, const Error& error) {
                    "verify`, bring back the absent replica, or restore the directories";
         case Errc::no_space:
             return where +
-                   "the drives are full; free some space, the node needs room for what the journal "
-                   "holds";
+                   "the drives are full; free some space: a node needs room for what its journal "
+                   "holds, and a new set for --groups times --journal-size on each replica";
         default:
             return where + describe(error);
     }

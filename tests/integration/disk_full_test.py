@@ -161,6 +161,13 @@ class DiskFull(NodeTest):
         load.end()
         load.check(node.boto())
 
+    def test_a_new_set_without_room_for_its_journals_says_so(self):
+        data = [word for place in self.systems("ext4").places for word in ("--data", place)]
+        done = penstock("serve", "--unsigned", "--http", "127.0.0.1:0", "--journal-size", "1GiB", *data)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("the drives are full", done.stderr.splitlines()[-1])
+        self.assertIn("--groups times --journal-size", done.stderr.splitlines()[-1])
+
     def test_failed_mounts_are_no_first_start(self):
         systems = self.systems("ext4")
         node = self.node("--groups", "1", data=systems.places)
