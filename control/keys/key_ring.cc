@@ -106,8 +106,8 @@ std::expected<std::optional<LockedFile>, std::string> lock_file(const std::strin
             if (auto directory = auth::make_directory_of(path); !directory) {
                 return std::unexpected(std::move(directory.error()));
             }
-            locked.file = Descriptor(
-                ::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+            locked.file =
+                Descriptor(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
             if (locked.file.get() < 0 && errno == EEXIST) {
                 continue;  // somebody else made it just now
             }

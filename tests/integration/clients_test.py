@@ -105,7 +105,7 @@ class Clients(NodeTest):
             self.skipTest("found no python3 on the path with a boto3 newer than Debian's")
         node = self.node(start=False, signed="admin")
         keys = os.path.join(node.own, "keys")
-        self.assertEqual(penstock("keys", "make", "--file", keys).returncode, 0)
+        self.assertEqual(penstock("keys", "make", "--keys-file", keys).returncode, 0)
         node.start("--keys-file", keys)
         done = run(python, "-B", NEWEST_BOTO3, node.url, timeout=120, check=False,
                    env=client_environment(node.credential))

@@ -94,7 +94,7 @@ class CommandLine(unittest.TestCase):
     def test_doctor_looks_at_the_files_with_keys_that_the_configuration_names(self):
         with tempfile.TemporaryDirectory() as directory:
             keys = os.path.join(directory, "keys")
-            self.assertEqual(penstock("keys", "make", "--file", keys).returncode, 0)
+            self.assertEqual(penstock("keys", "make", "--keys-file", keys).returncode, 0)
             config = os.path.join(directory, "penstock.toml")
             with open(config, "w", encoding="utf-8") as file:
                 file.write(f'keys-file = "{keys}"\nkey-file = "{keys}"\n')

@@ -198,8 +198,7 @@ int doctor(const DoctorOptions& options, std::ostream& out, std::ostream& err) {
             look_at_directory(directory, findings);
         }
     }
-    const auto places =
-        std::span(directories).first(options.data.empty() ? 0 : directories.size());
+    const auto places = std::span(directories).first(options.data.empty() ? 0 : directories.size());
     if (!options.key_file.empty()) {
         check_key_file(options.key_file, places, findings);
     }

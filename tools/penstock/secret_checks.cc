@@ -107,7 +107,7 @@ void check_keys_file(const std::string& path, std::span<const std::string> direc
     if (!ring) {
         findings.push_back({error, id, path, ring.error(),
                             is_missing(path) && !ring.error().starts_with("found within")
-                                ? "penstock keys make --file " + quoted(path)
+                                ? "penstock keys make --keys-file " + quoted(path)
                                 : mend_of(path, ring.error())});
         return;
     }
@@ -120,7 +120,7 @@ void check_keys_file(const std::string& path, std::span<const std::string> direc
         findings.push_back({note, "keys-alias", path,
                             "no key has " + std::string(keys::default_alias) +
                                 ", which requests mean that name no key",
-                            "penstock keys make --file " + quoted(path) + " --alias " +
+                            "penstock keys make --keys-file " + quoted(path) + " --alias " +
                                 std::string(keys::default_alias)});
     }
 }

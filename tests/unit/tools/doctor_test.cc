@@ -605,7 +605,7 @@ TEST_F(SecretFiles, WhatIsMalformedIsToldByItsLineWithoutTheSecret) {
 TEST_F(SecretFiles, OneThatIsMissingIsMadeUnlessSomethingWasSealedWithIt) {
     const std::string path = scratch_.path("k");
     EXPECT_TRUE(
-        told(check_keys_file, path).ends_with(" | penstock keys make --file " + path + "\n"));
+        told(check_keys_file, path).ends_with(" | penstock keys make --keys-file " + path + "\n"));
     EXPECT_EQ(told(check_key_file, path),
               "ok key-file: is not there yet: a first start makes it | \n");
     write(directories_[2] + "/superblock", "");
@@ -617,7 +617,7 @@ TEST_F(SecretFiles, WithoutADefaultKeyRequestsThatNameNoneFail) {
     write(path, key_line(" alias/orders"));
     EXPECT_TRUE(told(check_keys_file, path, false)
                     .ends_with("note keys-alias: no key has alias/aws/kinesis, which requests mean "
-                               "that name no key | penstock keys make --file " +
+                               "that name no key | penstock keys make --keys-file " +
                                path + " --alias alias/aws/kinesis\n"));
 }
 

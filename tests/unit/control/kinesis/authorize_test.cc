@@ -288,7 +288,10 @@ TEST_F(AuthorizeTest, APolicyWhosePrincipalNobodyCanBeIsRefusedAndOneThatStandsI
     const std::string old = R"({"Statement":{"Effect":"Deny","Action":"kinesis:PutRecord",)"
                             R"("Resource":"*","Principal":{"AWS":"reader"}}})";
     // As an earlier build did.
-    ASSERT_TRUE(store->set_resource_policy("there", old));
+    ASSERT_TRUE(store->update("there", [&](Stream& stream) -> Status {
+        stream.resource_policy = old;
+        return {};
+    }));
     ASSERT_NE(store->find("there"), nullptr);
     EXPECT_EQ(store->find("there")->stream().resource_policy, old);
     EXPECT_EQ(ask(admin, "PutRecord", body_of("PutRecord", "there")).status, 200);

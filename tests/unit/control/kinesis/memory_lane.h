@@ -313,7 +313,7 @@ private:
                 if (mark != nullptr) {
                     bugs += producers_.make_room(run.shard, *mark, clock_.wall_ms()) ? 0 : 1;
                     producers_.note(run.shard, *mark, item.appended.sequence,
-                                    item.appended.arrival_ms);
+                                    item.appended.arrival_ms, clock_.wall_ms());
                 }
                 if (faults_.commit_outcome == Errc::ok && item.record.sealer != nullptr) {
                     Stored& stored = shard.records.emplace_back();

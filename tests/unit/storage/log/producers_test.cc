@@ -510,13 +510,12 @@ TEST_F(Producers, ARunIsWrittenAsVersionOneWroteItAndReadAgain) {
     for (const std::uint32_t offset : offsets) {
         ASSERT_EQ(writer.look(fifth, mark(42, offset), now, out), ProducerVerdict::fresh);
         ASSERT_TRUE(writer.make_room(fifth, mark(42, offset), now));
-        writer.note(fifth, mark(42, offset), next++, now);
+        writer.note(fifth, mark(42, offset), next++, now, now);
     }
     StateEntries entries;
-    writer.take_unrecorded([&](ShardUid) { return next - 1; },
-                           [&](const ProducerRunEntry& entry) {
-                               entries.add(EncodedEntry<ProducerRunEntry>(entry).bytes());
-                           });
+    writer.take_unrecorded(fifth, next - 1, [&](const ProducerRunEntry& entry) {
+        entries.add(EncodedEntry<ProducerRunEntry>(entry).bytes());
+    });
     const std::vector<std::byte> bytes(entries.bytes().begin(), entries.bytes().end());
     test::expect_golden("manifest-producer-run-v1.bin", bytes);
 
