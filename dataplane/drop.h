@@ -47,6 +47,15 @@ enum class DropReason : std::uint8_t {
     producer_fenced,
     producer_window,
     producers_full,
+    // The datagram of a producer session.
+    session_truncated,
+    session_version,
+    session_direction,
+    session_open_size,
+    session_unknown,
+    session_key_epoch,
+    session_replay_old,
+    session_replayed,
     // The port.
     segment_chain_too_long,
     tx_full,

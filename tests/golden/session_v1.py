@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 """Makes session-v1.json from docs/formats/session.md alone, with Python's cryptography: the second
-implementation that dataplane/session/ is held against. Writes to standard output.
+implementation that dataplane/session/ is held against. `--check` says whether the file still is
+what this makes.
 
     tests/golden/session_v1.py > tests/golden/session-v1.json
 """
 import hashlib
 import hmac
 import json
+import os
 import struct
+import sys
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -108,7 +111,7 @@ def main():
     add("server", SERVER, 1, block(20, bytes(range(8))) + results + report + credit + shards)
     add("closed", SERVER, 2, block(21, struct.pack("<HHQ", 4, 0, 217382401)))
 
-    wanted = struct.pack("<IIBBHQQ", 0, 3600, 1, 1, 0, 0, 0)
+    wanted = struct.pack("<IIBBHIQQ", 0, 3600, 1, 1, 0, 0, 0, 0)
     open_prk = extract(CLIENT_RANDOM, PSK)
     cookie = bytes(range(200, 224))
     first = header(OPEN, 1, session=PSK_ID, map_epoch=0)
@@ -136,7 +139,17 @@ def main():
                 "accept": seal(accept_okm, 1, accepting, grant + credit).hex()},
         "datagrams": datagrams,
     }
-    print(json.dumps(vectors, indent=1))
+    text = json.dumps(vectors, indent=1) + "\n"
+    if sys.argv[1:] != ["--check"]:
+        sys.stdout.write(text)
+        return 0
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "session-v1.json")
+    with open(path, encoding="ascii") as file:
+        if file.read() == text:
+            return 0
+    print(f"{path}: expected what session_v1.py makes, found something else; a changed format needs a "
+          "new version")
+    return 1
 
 
-main()
+sys.exit(main())

@@ -140,6 +140,9 @@ def check_engines(tree):
                     name != "tools/penstock/doctor.cc":
                 yield Finding(name, number, f"includes {what}",
                               "liburing belongs to storage/io/; go through IoEngine")
+            if what.startswith("intel-ipsec-mb") and name != "dataplane/session/aead.cc":
+                yield Finding(name, number, f"includes {what}",
+                              "it belongs to dataplane/session/aead.cc; go through Aead")
             if name.startswith("storage/") and re.search(
                     r"nghttp2|llhttp|picohttp|curl/|simdjson|rapidjson|openssl/ssl", what):
                 yield Finding(name, number, f"includes {what}",
