@@ -91,6 +91,11 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
      "a packet number too far behind the session's newest to know whether it came before"},
     {DropReason::session_replayed, true, "session_replayed",
      "a session datagram that came before: the network doubled it, or somebody replays it"},
+    {DropReason::session_forged, true, "session_forged",
+     "a session datagram that is not what its session's client sent: damaged or forged"},
+    {DropReason::session_malformed, true, "session_malformed",
+     "an authentic session datagram that breaks the protocol: a defect of the client; its session "
+     "is closed"},
     {DropReason::segment_chain_too_long, true, "segment_chain_too_long",
      "a packet in more pieces than one packet buffer holds; lower the link's MTU"},
     {DropReason::tx_full, false, "tx_full",

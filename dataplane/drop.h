@@ -56,6 +56,8 @@ enum class DropReason : std::uint8_t {
     session_key_epoch,
     session_replay_old,
     session_replayed,
+    session_forged,
+    session_malformed,
     // The port.
     segment_chain_too_long,
     tx_full,
