@@ -22,6 +22,7 @@
 #include "dataplane/session/aead.h"
 #include "dataplane/session/decode.h"
 #include "dataplane/session/encode.h"
+#include "dataplane/session/key_hashes.h"
 #include "dataplane/session/session_table.h"
 #include "storage/log/append.h"
 
@@ -260,7 +261,9 @@ private:
     CreditState credit_;
     std::array<Matched, burst_max> matched_;
     std::array<OpenJob, burst_max> jobs_;
+    KeyHashes key_hashes_;
     std::array<Bytes, batch_records_max> keys_;
+    std::array<std::uint32_t, batch_records_max> key_places_;
     std::array<Hash128, batch_records_max> hashes_;
     std::array<std::byte, datagram_bytes_max> reply_;
 };

@@ -69,19 +69,29 @@ SessionLane::Order SessionLane::order_of(const Flow& flow, const PartView& part)
 
 bool SessionLane::hashes_fit(const ShardPlace& place,
                              std::span<const RecordView> records) noexcept {
-    std::size_t keys = 0;
+    std::size_t unknown = 0;
     const auto fits = [&](const Hash128& hash) {
         return hash >= place.first && hash <= place.last;
     };
     for (const RecordView& record : records) {
+        const Hash128* hash = &record.explicit_hash;
         if (!record.has_explicit_hash()) {
-            keys_[keys++] = record.key;
-        } else if (!fits(record.explicit_hash)) {
+            hash = key_hashes_.find(record.key, key_places_[unknown]);
+            keys_[unknown] = record.key;
+        }
+        if (hash == nullptr) {
+            ++unknown;
+        } else if (!fits(*hash)) {
             return false;
         }
     }
-    partition_hashes(std::span(keys_).first(keys), std::span(hashes_).first(keys));
-    return std::all_of(hashes_.begin(), hashes_.begin() + static_cast<std::ptrdiff_t>(keys), fits);
+    partition_hashes(std::span(keys_).first(unknown), std::span(hashes_).first(unknown));
+    bool all_fit = true;
+    for (std::size_t i = 0; i < unknown; ++i) {
+        key_hashes_.set(key_places_[i], keys_[i], hashes_[i]);
+        all_fit &= fits(hashes_[i]);
+    }
+    return all_fit;
 }
 
 void SessionLane::take_part(std::uint32_t slot, const PartView& part) noexcept {
