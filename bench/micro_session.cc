@@ -118,6 +118,8 @@ struct NullHost : SessionHost {
         benchmark::DoNotOptimize(datagram.data());
         return true;
     }
+    bool is_busy_opening() noexcept override { return false; }
+    bool opening(const Peer&, Bytes) noexcept override { return true; }
     void activated(const Session&) noexcept override {}
     void ended(const Session&) noexcept override {}
     void wants_keys(const Session&) noexcept override {}
@@ -192,7 +194,7 @@ BENCHMARK(open_replay_decode)->DenseRange(0, 2)->UseManualTime();
 void session_lane(benchmark::State& state) {
     Sender sender(static_cast<Filling>(state.range(0)), static_cast<std::size_t>(state.range(1)));
     NullHost host;
-    SessionLane lane(0, {}, *sender.aead, key_of(9), host);
+    SessionLane lane(0, {}, *sender.aead, key_of(9), Cmac::open(key_of(8).key).value(), host);
     SessionGrant grant;
     grant.id = id;
     grant.receive = key_of(1);
@@ -225,7 +227,7 @@ BENCHMARK(session_lane)
 void garbage(benchmark::State& state) {
     Sender sender(Filling::one_record);
     NullHost host;
-    SessionLane lane(0, {}, *sender.aead, key_of(9), host);
+    SessionLane lane(0, {}, *sender.aead, key_of(9), Cmac::open(key_of(8).key).value(), host);
     SessionGrant grant;
     grant.id = state.range(0) == 0 ? id + 1 : id;
     grant.receive = key_of(2);

@@ -96,6 +96,10 @@ constexpr std::array<ReasonText, drop_reason_count> texts{{
     {DropReason::session_malformed, true, "session_malformed",
      "an authentic session datagram that breaks the protocol: a defect of the client; its session "
      "is closed"},
+    {DropReason::session_cookie, true, "session_cookie",
+     "a request to open a session with a cookie that isn't its address's, or is over a minute old"},
+    {DropReason::session_open_busy, true, "session_open_busy",
+     "more requests to open sessions than are looked at; clients ask again"},
     {DropReason::segment_chain_too_long, true, "segment_chain_too_long",
      "a packet in more pieces than one packet buffer holds; lower the link's MTU"},
     {DropReason::tx_full, false, "tx_full",

@@ -58,6 +58,8 @@ enum class DropReason : std::uint8_t {
     session_replayed,
     session_forged,
     session_malformed,
+    session_cookie,
+    session_open_busy,
     // The port.
     segment_chain_too_long,
     tx_full,

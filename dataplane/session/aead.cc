@@ -12,16 +12,42 @@ namespace penstock::session {
 static_assert(sizeof(gcm_key_data) <= sizeof(PreparedKey::expanded));
 static_assert(alignof(gcm_key_data) <= alignof(PreparedKey));
 
-struct Aead::Manager {
-    Manager() : mb(alloc_mb_mgr(0)) {}
-    ~Manager() {
+namespace {
+
+// The library's table of functions for this CPU, and its queue of jobs.
+struct MultiBuffer {
+    MultiBuffer() : mb(alloc_mb_mgr(0)) {}
+    ~MultiBuffer() {
         if (mb != nullptr) {
             free_mb_mgr(mb);
         }
     }
-    Manager(const Manager&) = delete;
-    Manager& operator=(const Manager&) = delete;
+    MultiBuffer(const MultiBuffer&) = delete;
+    MultiBuffer& operator=(const MultiBuffer&) = delete;
+
+    [[nodiscard]] Status begin() noexcept {
+        if (mb == nullptr) {
+            return fail(Errc::no_memory_room);
+        }
+        IMB_ARCH arch = IMB_ARCH_NONE;
+        init_mb_mgr_auto(mb, &arch);
+        // IMB_ARCH_NOAESNI emulates AES in software that leaks keys by its timing.
+        if (arch == IMB_ARCH_NONE || arch == IMB_ARCH_NOAESNI || mb->gcm128_dec == nullptr) {
+            return fail(Errc::unsupported);
+        }
+        return {};
+    }
     IMB_MGR* mb;
+};
+
+}  // namespace
+
+struct Aead::Manager : MultiBuffer {};
+
+struct Cmac::State : MultiBuffer {
+    alignas(16) std::array<std::byte, 16 * 11> expanded;
+    alignas(16) std::array<std::byte, 16> first;
+    alignas(16) std::array<std::byte, 16> second;
 };
 
 namespace {
@@ -45,14 +71,13 @@ std::uint8_t* octets(std::byte* bytes) noexcept {
     return reinterpret_cast<std::uint8_t*>(bytes);
 }
 
-// Takes as long whatever differs.
+}  // namespace
+
 bool same_tag(const std::byte* a, const std::byte* b) noexcept {
     const std::uint64_t differing = (load<std::uint64_t>(a) ^ load<std::uint64_t>(b)) |
                                     (load<std::uint64_t>(a + 8) ^ load<std::uint64_t>(b + 8));
     return differing == 0;
 }
-
-}  // namespace
 
 void PreparedKey::wipe() noexcept {
     OPENSSL_cleanse(this, sizeof *this);
@@ -63,15 +88,7 @@ Aead::~Aead() = default;
 
 Result<std::unique_ptr<Aead>> Aead::open() {
     auto manager = std::make_unique<Manager>();
-    if (manager->mb == nullptr) {
-        return fail(Errc::no_memory_room);
-    }
-    IMB_ARCH arch = IMB_ARCH_NONE;
-    init_mb_mgr_auto(manager->mb, &arch);
-    // IMB_ARCH_NOAESNI emulates AES in software that leaks keys by its timing.
-    if (arch == IMB_ARCH_NONE || arch == IMB_ARCH_NOAESNI || manager->mb->gcm128_dec == nullptr) {
-        return fail(Errc::unsupported);
-    }
+    PENSTOCK_TRY_VOID(manager->begin());
     return std::unique_ptr<Aead>(new Aead(std::move(manager)));
 }
 
@@ -120,6 +137,46 @@ std::size_t Aead::open(std::span<OpenJob> jobs) const noexcept {
         authentic += jobs[i].authentic ? 1 : 0;
     }
     return authentic;
+}
+
+Cmac::Cmac(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
+Cmac::~Cmac() {
+    OPENSSL_cleanse(state_->expanded.data(), state_->expanded.size());
+    OPENSSL_cleanse(state_->first.data(), state_->first.size());
+    OPENSSL_cleanse(state_->second.data(), state_->second.size());
+}
+
+Result<std::unique_ptr<Cmac>> Cmac::open(const std::array<std::byte, 16>& key) {
+    auto state = std::make_unique<State>();
+    PENSTOCK_TRY_VOID(state->begin());
+    alignas(16) std::array<std::byte, 16 * 11> unused;
+    IMB_AES_KEYEXP_128(state->mb, key.data(), state->expanded.data(), unused.data());
+    IMB_AES_CMAC_SUBKEY_GEN_128(state->mb, state->expanded.data(), state->first.data(),
+                                state->second.data());
+    return std::unique_ptr<Cmac>(new Cmac(std::move(state)));
+}
+
+Cmac::Tag Cmac::of(Bytes message) noexcept {
+    Tag tag{};
+    IMB_JOB* job = IMB_GET_NEXT_JOB(state_->mb);
+    *job = IMB_JOB{};
+    job->chain_order = IMB_ORDER_HASH_CIPHER;
+    job->cipher_mode = IMB_CIPHER_NULL;
+    job->cipher_direction = IMB_DIR_ENCRYPT;
+    job->hash_alg = IMB_AUTH_AES_CMAC;
+    job->src = octets(message.data());
+    job->msg_len_to_hash_in_bytes = message.size();
+    job->auth_tag_output = octets(tag.data());
+    job->auth_tag_output_len_in_bytes = tag.size();
+    job->u.CMAC._key_expanded = state_->expanded.data();
+    job->u.CMAC._skey1 = state_->first.data();
+    job->u.CMAC._skey2 = state_->second.data();
+    job = IMB_SUBMIT_JOB(state_->mb);
+    if (job == nullptr) {
+        job = IMB_FLUSH_JOB(state_->mb);
+    }
+    PENSTOCK_CHECK(job != nullptr && job->status == IMB_STATUS_COMPLETED);
+    return tag;
 }
 
 }  // namespace penstock::session

@@ -23,6 +23,7 @@
 #include "dataplane/session/decode.h"
 #include "dataplane/session/encode.h"
 #include "dataplane/session/key_hashes.h"
+#include "dataplane/session/open_gate.h"
 #include "dataplane/session/session_table.h"
 #include "storage/log/append.h"
 
@@ -65,6 +66,10 @@ public:
     [[nodiscard]] virtual CreditState credit() noexcept = 0;
     // False when it cannot be sent now; it is lost then.
     [[nodiscard]] virtual bool send(const Peer& to, Bytes datagram) noexcept = 0;
+    // Whether control threads have enough requests to open sessions.
+    [[nodiscard]] virtual bool is_busy_opening() noexcept = 0;
+    // A copy of this OPEN goes to a control thread. False: there is no room.
+    [[nodiscard]] virtual bool opening(const Peer& from, Bytes datagram) noexcept = 0;
     // Its client has proved that it has the keys.
     virtual void activated(const Session& session) noexcept = 0;
     // It is removed after this.
@@ -84,6 +89,8 @@ struct SessionCounters {
     Counter sent_bytes;
     Counter not_sent;  // the transmit ring was full
     Counter sessions_ended;
+    Counter opens_passed;
+    Counter retries;
     DropCounters drops;
 };
 
@@ -96,6 +103,7 @@ public:
         std::uint16_t credit_batches = 64;
         std::uint64_t idle_ns = 300'000'000'000;
         std::uint64_t closing_ns = 5'000'000'000;
+        OpenGate::Limits opening;
         std::uint32_t report_after = 32;  // datagrams
         std::uint64_t report_after_ns = 1'000'000;
     };
@@ -107,10 +115,10 @@ public:
     };
     static constexpr std::size_t burst_max = 64;
 
-    // `seed` keys the challenges: random, of this lane and start alone. `host` and `aead` must
-    // outlive this.
+    // `seed` keys the challenges, `cookies` the retry cookies: random, of this lane and start
+    // alone. `host` and `aead` must outlive this.
     SessionLane(std::uint16_t lane, const Limits& limits, const Aead& aead, const KeyMaterial& seed,
-                SessionHost& host);
+                std::unique_ptr<Cmac> cookies, SessionHost& host);
     SessionLane(const SessionLane&) = delete;
     SessionLane& operator=(const SessionLane&) = delete;
 
@@ -175,6 +183,7 @@ private:
 
     // session_receive.cc
     [[nodiscard]] DropReason match(Incoming& incoming, Matched& out) noexcept;
+    [[nodiscard]] DropReason ask_to_open(const Incoming& incoming) noexcept;
     [[nodiscard]] bool open_alone(Session& session, const Header& header, OpenJob& job) noexcept;
     [[nodiscard]] bool open_next_epoch(Session& session, OpenJob& job) noexcept;
     [[nodiscard]] DropReason admit(const Matched& matched, const OpenJob& job,
@@ -235,6 +244,7 @@ private:
     const Aead& aead_;
     SessionHost& host_;
     SessionTable table_;
+    OpenGate gate_;
     SessionCounters counters_;
     ClientText text_;
     std::vector<Pending> pending_;

@@ -8,12 +8,13 @@
 namespace penstock::session {
 
 SessionLane::SessionLane(std::uint16_t lane, const Limits& limits, const Aead& aead,
-                         const KeyMaterial& seed, SessionHost& host)
+                         const KeyMaterial& seed, std::unique_ptr<Cmac> cookies, SessionHost& host)
     : lane_(lane),
       limits_(limits),
       aead_(aead),
       host_(host),
       table_(limits.table, aead),
+      gate_(limits.opening, std::move(cookies)),
       pending_(limits.results),
       reports_(limits.table.sessions) {
     due_.reserve(limits.table.sessions);
@@ -66,8 +67,14 @@ void SessionLane::receive(std::span<Incoming> burst, std::span<DropReason> verdi
         Matched& matched = matched_[count];
         matched.index = static_cast<std::uint8_t>(i);
         verdicts[i] = match(burst[i], matched);
+        const bool asks = matched.header.type == DatagramType::open;
+        if (verdicts[i] == DropReason::none && asks) {
+            verdicts[i] = ask_to_open(burst[i]);
+        }
         if (verdicts[i] != DropReason::none) {
             counters_.drops.add(verdicts[i]);
+        }
+        if (verdicts[i] != DropReason::none || asks) {
             continue;
         }
         OpenJob& job = jobs_[count++];
@@ -105,7 +112,10 @@ DropReason SessionLane::match(Incoming& incoming, Matched& out) noexcept {
         reason != DropReason::none) {
         return reason;
     }
-    if (out.header.type != DatagramType::data || out.header.lane != lane_) {
+    if (out.header.type == DatagramType::open) {
+        return DropReason::none;  // whichever lane it comes to
+    }
+    if (out.header.lane != lane_) {
         return DropReason::session_unknown;
     }
     out.slot = table_.find(out.header.session);
@@ -122,6 +132,30 @@ DropReason SessionLane::match(Incoming& incoming, Matched& out) noexcept {
         return DropReason::session_key_epoch;
     }
     return DropReason::none;
+}
+
+DropReason SessionLane::ask_to_open(const Incoming& incoming) noexcept {
+    switch (gate_.judge(incoming.datagram, incoming.from, host_.is_busy_opening(), now_ns_,
+                        clock_ms_)) {
+        case OpenGate::Fate::pass:
+            if (!host_.opening(incoming.from, incoming.datagram)) {
+                return DropReason::session_open_busy;
+            }
+            counters_.opens_passed.add();
+            return DropReason::none;
+        case OpenGate::Fate::retry: {
+            std::array<std::byte, retry_bytes> retry;
+            gate_.write_retry(incoming.datagram, incoming.from, clock_ms_, retry);
+            counters_.retries.add();
+            if (!host_.send(incoming.from, retry)) {
+                counters_.not_sent.add();
+            }
+            return DropReason::none;
+        }
+        case OpenGate::Fate::bad_cookie:
+            break;
+    }
+    return DropReason::session_cookie;
 }
 
 // What was not opened with its burst: its key is the next one, or was when the burst began.

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/dataplane/session/vectors.h"
+
 namespace penstock::session {
 namespace {
 
@@ -110,6 +112,21 @@ TEST_F(SessionAead, KeysAreApartByEverythingThatTheyAreOf) {
     EXPECT_NE(base, lane_key(prk, context, 9, Direction::to_server, 5));
     EXPECT_NE(base, lane_key(prk, context, 4, Direction::to_client, 5));
     EXPECT_NE(base, lane_key(prk, context, 4, Direction::to_server, 9));
+}
+
+// RFC 4493, section 4.
+TEST(SessionCmac, IsThatOfTheStandard) {
+    const auto key = test::array_of<16>("2b7e151628aed2a6abf7158809cf4f3c");
+    const auto cmac = Cmac::open(key).value();
+    const Buffer message = test::from_hex(
+        "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+        "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710");
+    const auto of = [&](std::size_t size) {
+        return test::to_hex(cmac->of(Bytes(message).first(size)));
+    };
+    EXPECT_EQ(of(16), "070a16b46b4d4144f79bdd9dd04a287c");
+    EXPECT_EQ(of(40), "dfa66747de9ae63030ca32611497c827");
+    EXPECT_EQ(of(64), "51f0bebf7e3b9d92fc49741779363cfe");
 }
 
 TEST_F(SessionAead, AWipedKeyIsGone) {

@@ -45,6 +45,9 @@ struct MemoryHost : SessionHost {
     std::vector<std::uint64_t> activated_ids;
     std::vector<std::pair<std::uint64_t, CloseCode>> ended_ids;
     unsigned keys_wanted = 0;
+    bool busy_opening = false;
+    bool can_open = true;
+    std::vector<Buffer> opens;
 
     PartStatus place(const Session&, ShardUid shard, ShardPlace& out) noexcept override {
         const auto found = shards.find(value(shard));
@@ -121,6 +124,13 @@ struct MemoryHost : SessionHost {
         }
         return can_send;
     }
+    bool is_busy_opening() noexcept override { return busy_opening; }
+    bool opening(const Peer&, Bytes datagram) noexcept override {
+        if (can_open) {
+            opens.emplace_back(datagram.begin(), datagram.end());
+        }
+        return can_open;
+    }
     void activated(const Session& session) noexcept override {
         activated_ids.push_back(session.id);
     }
@@ -190,7 +200,7 @@ struct SessionFixture : testing::Test {
 
     std::unique_ptr<Aead> aead = Aead::open().value();
     MemoryHost host;
-    SessionLane lane{1, limits(), *aead, key_of(200), host};
+    SessionLane lane{1, limits(), *aead, key_of(200), Cmac::open(key_of(201).key).value(), host};
     std::uint64_t now_ns = 1000 * second_ns;
     Peer client = peer_of(5000);
     std::uint64_t number = 0;  // newest the client sent

@@ -128,6 +128,12 @@ TEST_F(SessionLaneTest, OrderIsKeptByRefusal) {
     }
     EXPECT_EQ(data, (std::vector<std::string>{"1", "2", "2b", "3", "other flow"}));
     EXPECT_EQ(lane.counters().parts_held_back.get(), 4U);
+    (void)flush();
+    const PartOut longer{.batch = 3, .follows = 1, .flags = part_is_last, .data = {"3", "3b"}};
+    ASSERT_EQ(put(longer), DropReason::none);
+    EXPECT_EQ(entries_of(flush()).back().status, PartStatus::window)
+        << "more than there was when the batch was complete";
+    EXPECT_EQ(records().size(), 5U);
 }
 
 TEST_F(SessionLaneTest, WhatTheLogRefusesIsToldAndHoldsUpItsFlow) {
@@ -390,6 +396,9 @@ TEST_F(SessionLaneTest, ReportsComeAfterManyDatagramsOrSomeTimeOrAGapOrAPing) {
     EXPECT_EQ(flush().size(), 1U);
     now_ns += second_ns;
     EXPECT_TRUE(flush().empty()) << "everything is reported";
+    ASSERT_EQ(put({.batch = 35, .follows = 1, .flags = part_is_last}), DropReason::none);
+    now_ns += 1'000'000;
+    EXPECT_EQ(flush().size(), 1U) << "time counts again";
     ASSERT_EQ(say(ping(true, 1700)), DropReason::none);
     answers = flush();
     ASSERT_EQ(answers.size(), 1U);
@@ -577,6 +586,86 @@ TEST_F(SessionLaneTest, WhatCannotBeSentIsCounted) {
     ASSERT_EQ(say(ping()), DropReason::none);
     EXPECT_TRUE(flush().empty());
     EXPECT_EQ(lane.counters().not_sent.get(), 1U);
+}
+
+struct SessionOpening : SessionFixture {
+    static Buffer open_datagram() {
+        Buffer out(open_bytes);
+        Header header;
+        header.type = DatagramType::open;
+        header.session = 4;
+        header.packet_number = 1;
+        store(out.data(), header);
+        out[40] = std::byte{7};  // of the client's random
+        return out;
+    }
+    // With the RETRY's cookie put in.
+    static Buffer again(Buffer datagram, const Buffer& retry) {
+        std::copy(retry.begin() + 64, retry.end(), datagram.begin() + 64);
+        return datagram;
+    }
+    Buffer retried() {
+        host.busy_opening = true;
+        host.sent.clear();
+        EXPECT_EQ(deliver(open_datagram()), DropReason::none);
+        EXPECT_EQ(host.sent.size(), 1U);
+        return host.sent.at(0).second;
+    }
+};
+
+TEST_F(SessionOpening, GoesToAControlThread) {
+    EXPECT_EQ(deliver(open_datagram()), DropReason::none);
+    EXPECT_EQ(host.opens, std::vector<Buffer>{open_datagram()});
+    EXPECT_TRUE(host.sent.empty());
+    EXPECT_EQ(lane.counters().opens_passed.get(), 1U);
+    Buffer cut = open_datagram();
+    cut.resize(open_bytes - 1);
+    EXPECT_EQ(deliver(cut), DropReason::session_open_size);
+    host.can_open = false;
+    EXPECT_EQ(deliver(open_datagram()), DropReason::session_open_busy);
+    EXPECT_EQ(lane.table().session_count(), 0U);
+}
+
+TEST_F(SessionOpening, UnderLoadTheAddressMustBeReached) {
+    const Buffer retry = retried();
+    ASSERT_EQ(retry.size(), retry_bytes);
+    Header header;
+    EXPECT_EQ(check_at_client(retry, header), DropReason::none);
+    EXPECT_EQ(header.type, DatagramType::retry);
+    EXPECT_EQ(header.session, 4U);
+    EXPECT_EQ(retry[40], std::byte{7});
+    EXPECT_TRUE(host.opens.empty());
+    const Buffer good = again(open_datagram(), retry);
+    EXPECT_EQ(deliver(good), DropReason::none);
+    EXPECT_EQ(host.opens.size(), 1U);
+    EXPECT_EQ(deliver_from(peer_of(5001), good), DropReason::session_cookie);
+    Peer elsewhere = client;
+    elsewhere.address.bytes[3] = std::byte{9};
+    EXPECT_EQ(deliver_from(elsewhere, good), DropReason::session_cookie);
+    for (const std::size_t at :
+         {std::size_t{8}, std::size_t{40}, std::size_t{64}, std::size_t{87}}) {
+        Buffer bad = good;
+        bad[at] ^= std::byte{1};
+        EXPECT_EQ(deliver(bad), DropReason::session_cookie) << at;
+    }
+    now_ns += 60 * second_ns;
+    EXPECT_EQ(deliver(good), DropReason::none) << "the minute before";
+    now_ns += 60 * second_ns;
+    EXPECT_EQ(deliver(good), DropReason::session_cookie);
+    EXPECT_EQ(host.opens.size(), 2U);
+}
+
+TEST_F(SessionOpening, ManyAtOnceAreLoad) {
+    for (int i = 0; i < 500; ++i) {
+        ASSERT_EQ(deliver(open_datagram()), DropReason::none);
+    }
+    EXPECT_EQ(host.opens.size(), 100U) << "a tenth of a second's";
+    EXPECT_EQ(lane.counters().retries.get(), 400U);
+    now_ns += second_ns / 100;
+    for (int i = 0; i < 500; ++i) {
+        ASSERT_EQ(deliver(open_datagram()), DropReason::none);
+    }
+    EXPECT_EQ(host.opens.size(), 110U);
 }
 
 TEST(SlotIndex, AgreesWithAMap) {
