@@ -21,28 +21,52 @@ namespace penstock::session {
 class KeyHashes {
 public:
     static constexpr std::size_t key_bytes_max = 47;
-    static constexpr std::size_t places = 4096;
+    static constexpr std::size_t sets = 1024;
+    // Of a set. Keys as many as a quarter of all places then rarely push each other out.
+    static constexpr std::size_t ways = 4;
 
-    // Null if it isn't known. `place` is where set() keeps it.
-    [[nodiscard]] const Hash128* find(Bytes key, std::uint32_t& place) const noexcept {
+    // Where a key belongs, and how it is told apart there.
+    struct Place {
+        std::uint32_t set = 0;
+        std::uint32_t tag = 0;  // never 0
+    };
+
+    // Null if it isn't known. `place` is for set().
+    [[nodiscard]] const Hash128* find(Bytes key, Place& place) const noexcept {
         place = place_of(key);
-        const Entry& entry = entries_[place];
-        return entry.size == key.size() && key.size() <= key_bytes_max &&
-                       std::memcmp(entry.key.data(), key.data(), key.size()) == 0
-                   ? &entry.hash
-                   : nullptr;
+        const Tags& tags = tags_[place.set];
+        for (std::size_t way = 0; way < ways; ++way) {
+            if (tags[way] == place.tag) {
+                const Entry& entry = entries_[place.set * ways + way];
+                if (entry.size == key.size() &&
+                    std::memcmp(entry.key.data(), key.data(), key.size()) == 0) {
+                    return &entry.hash;
+                }
+            }
+        }
+        return nullptr;
     }
-    void set(std::uint32_t place, Bytes key, const Hash128& hash) noexcept {
+    void set(const Place& place, Bytes key, const Hash128& hash) noexcept {
         if (key.empty() || key.size() > key_bytes_max) {
             return;
         }
-        Entry& entry = entries_[place];
+        Tags& tags = tags_[place.set];
+        std::size_t way = 0;
+        while (way < ways && tags[way] != 0) {
+            ++way;
+        }
+        if (way == ways) {
+            way = turn_++ % ways;
+        }
+        tags[way] = place.tag;
+        Entry& entry = entries_[place.set * ways + way];
         std::memcpy(entry.key.data(), key.data(), key.size());
         entry.size = static_cast<std::uint8_t>(key.size());
         entry.hash = hash;
     }
 
 private:
+    using Tags = std::array<std::uint32_t, ways>;
     struct alignas(64) Entry {
         Hash128 hash;
         std::uint8_t size = 0;  // 0: none
@@ -50,19 +74,27 @@ private:
     };
     static_assert(sizeof(Entry) == 64);
 
-    // Of every byte of keys that are kept.
-    [[nodiscard]] static std::uint32_t place_of(Bytes key) noexcept {
+    [[nodiscard]] static Place place_of(Bytes key) noexcept {
         std::uint64_t mixed = key.size();
         std::size_t at = 0;
         for (; at + 8 <= key.size(); at += 8) {
             mixed = spread(mixed ^ load<std::uint64_t>(key.data() + at));
         }
         std::uint64_t rest = 0;
-        std::memcpy(&rest, key.data() + at, key.size() - at);
-        return static_cast<std::uint32_t>(spread(mixed ^ rest) >> 20) % places;
+        if (key.size() >= 8) {
+            // What is left and a part of what was mixed already: one load.
+            rest = load<std::uint64_t>(key.data() + key.size() - 8);
+        } else {
+            std::memcpy(&rest, key.data(), key.size());
+        }
+        mixed = spread(mixed ^ rest);
+        return {static_cast<std::uint32_t>(mixed % sets),
+                static_cast<std::uint32_t>(mixed >> 32) | 1U};
     }
 
-    std::unique_ptr<Entry[]> entries_ = std::make_unique<Entry[]>(places);
+    std::unique_ptr<Tags[]> tags_ = std::make_unique<Tags[]>(sets);
+    std::unique_ptr<Entry[]> entries_ = std::make_unique<Entry[]>(sets * ways);
+    std::uint32_t turn_ = 0;
 };
 
 }  // namespace penstock::session

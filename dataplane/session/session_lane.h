@@ -273,7 +273,7 @@ private:
     std::array<OpenJob, burst_max> jobs_;
     KeyHashes key_hashes_;
     std::array<Bytes, batch_records_max> keys_;
-    std::array<std::uint32_t, batch_records_max> key_places_;
+    std::array<KeyHashes::Place, batch_records_max> key_places_;
     std::array<Hash128, batch_records_max> hashes_;
     std::array<std::byte, datagram_bytes_max> reply_;
 };

@@ -281,7 +281,7 @@ TEST(KeyHashes, AreThoseOfTheKeysWhateverCame) {
     unsigned hits = 0;
     for (int i = 0; i < 100'000; ++i) {
         const std::string key(1 + random() % 60, static_cast<char>('a' + random() % 26));
-        std::uint32_t place = 0;
+        KeyHashes::Place place;
         const Hash128* const found = hashes.find(as_bytes(key), place);
         if (found == nullptr) {
             hashes.set(place, as_bytes(key), partition_hash(as_bytes(key)));
