@@ -36,6 +36,9 @@ Lane::Lane(LaneOptions options)
     PENSTOCK_CHECK(options_.group_count > 0);
     options_.budgets.packets = std::min(options_.budgets.packets, burst_max);
     touched_.reserve(touched_rings_max);
+    if (options_.sessions != nullptr) {
+        options_.sessions->attach(*this);
+    }
     for (unsigned number = 0; number < options_.ports.size(); ++number) {
         Port* port = options_.ports[number];
         if (options_.index < port->queue_count()) {
@@ -246,6 +249,9 @@ std::uint64_t Lane::next_due_ns() const noexcept {
     for (const auto& group : groups_) {
         due_ns = std::min(due_ns, group->next_due_ns());
     }
+    if (options_.sessions != nullptr) {
+        due_ns = std::min(due_ns, options_.sessions->next_due_ns());
+    }
     return due_ns;
 }
 
@@ -305,11 +311,19 @@ std::size_t Lane::turn() noexcept {
     last_shard_ = ShardUid{};
     last_found_ = {};
     loudness_.look_at_clock(now_ns_);
+    if (options_.sessions != nullptr) {
+        // In each turn, since routes of an earlier one may be gone.
+        enter_routes();
+        options_.sessions->begin_turn(routes_, now_ns_, options_.clock->wall_ms());
+    }
     std::size_t work = receive();
     work += take_over();
     work += serve_inbox();
     work += run_groups();
     work += reap();
+    if (options_.sessions != nullptr) {
+        work += options_.sessions->flush();
+    }
     count_io_calls();
     answer_tails();
     send_signals();
@@ -367,7 +381,9 @@ std::size_t Lane::receive_from(Polled& port) noexcept {
     for (std::size_t i = 0; i < count; ++i) {
         DropReason fate = decoded[i].verdict;
         if (fate == DropReason::none) {
-            fate = take_datagram(port, decoded[i]);
+            if (!offer_to_sessions(port, decoded[i])) {
+                fate = take_datagram(port, decoded[i]);
+            }
         } else {
             refuse_packet(port, packets[i], decoded[i]);
         }
@@ -377,6 +393,10 @@ std::size_t Lane::receive_from(Polled& port) noexcept {
     }
     if (capture_ != nullptr) {
         capture_->commit(now_ns_);
+    }
+    if (options_.sessions != nullptr) {
+        // Behind the capture, which is to see what came and not what it says.
+        options_.sessions->take_offered(counters_.drops);
     }
     port.queue->release(packets);
     return count;
@@ -395,6 +415,25 @@ void Lane::refuse_packet(Polled& port, const Packet& packet, const Decoded& deco
         }
     }
     counters_.drops.add(decoded.verdict);
+}
+
+PortQueue* Lane::port_queue(unsigned number) noexcept {
+    for (const Polled& port : ports_) {
+        if (port.number == number) {
+            return port.queue;
+        }
+    }
+    return nullptr;
+}
+
+bool Lane::offer_to_sessions(const Polled& port, const Decoded& decoded) noexcept {
+    LaneSessions* const sessions = options_.sessions.get();
+    if (sessions == nullptr || !sessions->is_port(decoded.destination_port) ||
+        !port.identity.accepts(decoded.destination)) {
+        return false;
+    }
+    sessions->offer(decoded, port.number);
+    return true;
 }
 
 DropReason Lane::take_datagram(const Polled& port, const Decoded& decoded) noexcept {

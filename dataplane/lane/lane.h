@@ -25,6 +25,7 @@
 #include "dataplane/door/routes.h"
 #include "dataplane/lane/counters.h"
 #include "dataplane/lane/idle.h"
+#include "dataplane/lane/lane_sessions.h"
 #include "dataplane/lane/loudness.h"
 #include "dataplane/lane/request.h"
 #include "dataplane/lane/ring.h"
@@ -53,9 +54,10 @@ struct LaneOptions {
     IdleOptions idle;
     LaneBudgets budgets;
     Clock* clock = nullptr;
-    std::vector<Port*> ports;        // the lane polls queue `index` of each that has one
-    std::unique_ptr<DoorSet> doors;  // null: every datagram is dropped as no_door
-    Routes* routes = nullptr;        // the lane is reader `index`; null: every stream is missing
+    std::vector<Port*> ports;                // the lane polls queue `index` of each that has one
+    std::unique_ptr<DoorSet> doors;          // null: every datagram is dropped as no_door
+    std::unique_ptr<LaneSessions> sessions;  // null: no UDP port is of sessions
+    Routes* routes = nullptr;  // the lane is reader `index`; null: every stream is missing
     std::size_t inbox_capacity = 4096;
     unsigned group_count = 1;  // data groups of all lanes; a shard's is 1 + uid % group_count
     std::uint64_t slow_turn_ns = 1'000'000;
@@ -149,6 +151,10 @@ public:
         return value(id) < groups_by_id_.size() ? groups_by_id_[value(id)] : nullptr;
     }
     [[nodiscard]] IoEngine* engine() noexcept { return engine_; }
+    // Null without sessions.
+    [[nodiscard]] LaneSessions* sessions() noexcept { return options_.sessions.get(); }
+    // The lane's queue of that port of LaneOptions::ports; null if it has none.
+    [[nodiscard]] PortQueue* port_queue(unsigned number) noexcept;
     // Copies of packets go to `tap` from now on; null: nowhere. It must outlive its use here.
     void set_capture(CaptureTap* tap) noexcept { capture_ = tap; }
     // Serves and drains what there is, within the deadline, answers the rest as canceled and
@@ -176,6 +182,8 @@ private:
     [[nodiscard]] std::size_t receive() noexcept;
     [[nodiscard]] std::size_t receive_from(Polled& port) noexcept;
     void refuse_packet(Polled& port, const Packet& packet, const Decoded& decoded) noexcept;
+    // False if the datagram is not of sessions.
+    [[nodiscard]] bool offer_to_sessions(const Polled& port, const Decoded& decoded) noexcept;
     // Why it was not taken, or not all of it; counted.
     DropReason take_datagram(const Polled& port, const Decoded& decoded) noexcept;
     void take_record(std::size_t door, const DoorRecord& record) noexcept;

@@ -133,6 +133,15 @@ public:
     void detach() noexcept override { receiver_.reset(); }
 
     bool send(Bytes) noexcept override { return false; }
+    // By the socket of the port it comes from, at once.
+    bool send_datagram(const UdpAddresses& addresses, Bytes payload) noexcept override {
+        for (const Socket& socket : sockets_) {
+            if (socket.udp_port == addresses.from_port) {
+                return send_from(socket.fd, addresses, payload);
+            }
+        }
+        return false;
+    }
     // Readable also while a receive stands in the ring, since that takes a datagram only when the
     // lane enters the kernel.
     int wait_fd() const noexcept override { return epoll_fd_; }
@@ -150,6 +159,38 @@ public:
     }
 
 private:
+    static bool send_from(int fd, const UdpAddresses& addresses, Bytes payload) noexcept {
+        sockaddr_storage to{};
+        socklen_t size = 0;
+        sockaddr_storage own{};
+        socklen_t own_size = sizeof own;
+        if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_size) != 0) {
+            return false;
+        }
+        if (own.ss_family == AF_INET6) {
+            auto& v6 = reinterpret_cast<sockaddr_in6&>(to);
+            v6.sin6_family = AF_INET6;
+            v6.sin6_port = to_network(addresses.to_port);
+            if (addresses.to.family == IpFamily::v4) {
+                v6.sin6_addr.s6_addr[10] = v6.sin6_addr.s6_addr[11] = 0xff;
+                std::memcpy(v6.sin6_addr.s6_addr + 12, addresses.to.bytes.data(), 4);
+            } else {
+                std::memcpy(v6.sin6_addr.s6_addr, addresses.to.bytes.data(), 16);
+            }
+            size = sizeof v6;
+        } else {
+            auto& v4 = reinterpret_cast<sockaddr_in&>(to);
+            v4.sin_family = AF_INET;
+            v4.sin_port = to_network(addresses.to_port);
+            std::memcpy(&v4.sin_addr, addresses.to.bytes.data(), 4);
+            size = sizeof v4;
+        }
+        const ssize_t sent =
+            ::sendto(fd, payload.data(), payload.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                     reinterpret_cast<const sockaddr*>(&to), size);
+        return sent == static_cast<ssize_t>(payload.size());
+    }
+
     struct Socket {
         int fd = -1;
         std::uint16_t udp_port = 0;

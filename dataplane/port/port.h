@@ -17,6 +17,7 @@
 #include "dataplane/drop.h"
 #include "dataplane/wire/packet.h"
 #include "dataplane/wire/responder.h"
+#include "dataplane/wire/udp_frame.h"
 #include "storage/base/result.h"
 
 namespace penstock {
@@ -38,6 +39,9 @@ public:
     // Queues a copy of one Ethernet frame for sending. False: the transmit ring is full or this
     // back end sends no frames; the caller counts tx_full.
     [[nodiscard]] virtual bool send(Bytes frame) noexcept = 0;
+
+    // Queues one UDP datagram; its memory is free again when this returns. The same answer.
+    [[nodiscard]] virtual bool send_datagram(const UdpAddresses& addresses, Bytes payload) noexcept;
 
     // On the lane's thread, before its first turn: from now on the queue may receive through the
     // ring of the lane's engine, which outlives it until detach().

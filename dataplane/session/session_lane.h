@@ -31,7 +31,8 @@ namespace penstock::session {
 
 // A shard of a session's stream, as its lane found it.
 struct ShardPlace {
-    void* shard = nullptr;  // the host's
+    void* shard = nullptr;  // these two are the host's
+    void* group = nullptr;
     Hash128 first;
     Hash128 last;  // inclusive
     RecordSealer* sealer = nullptr;
@@ -141,6 +142,9 @@ public:
                  std::int64_t clock_ms) noexcept;
     // Sends what is due, and ends what has expired. Returns the work done.
     std::size_t flush(std::uint64_t now_ns, std::int64_t clock_ms) noexcept;
+
+    // When flush() has work without any new event; UINT64_MAX if never.
+    [[nodiscard]] std::uint64_t next_due_ns() const noexcept;
 
     [[nodiscard]] const SessionCounters& counters() const noexcept { return counters_; }
     [[nodiscard]] SessionTable& table() noexcept { return table_; }

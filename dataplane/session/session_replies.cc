@@ -16,6 +16,8 @@ constexpr std::size_t map_entries_max = 14;  // what 1200 bytes hold
 constexpr unsigned answers_max = 8;
 constexpr std::uint32_t looked_after_at_once = 64;
 constexpr std::uint64_t look_after_ns = 1'000'000;
+// Of a lane that has nothing else to do: nothing that ends by itself is in a hurry.
+constexpr std::uint64_t look_after_idle_ns = 100'000'000;
 
 }  // namespace
 
@@ -87,6 +89,20 @@ std::size_t SessionLane::flush(std::uint64_t now_ns, std::int64_t clock_ms) noex
     due_.clear();
     due_.swap(due_next_);
     return work;
+}
+
+std::uint64_t SessionLane::next_due_ns() const noexcept {
+    if (!due_.empty()) {
+        return 0;
+    }
+    std::uint64_t due_ns = UINT64_MAX;
+    if (reports_count_ != 0) {
+        due_ns = reports_[reports_first_].since_ns + limits_.report_after_ns;
+    }
+    if (table_.session_count() != 0) {
+        due_ns = std::min(due_ns, looked_after_ns_ + look_after_idle_ns);
+    }
+    return due_ns;
 }
 
 bool SessionLane::close(std::uint64_t id, CloseCode code, std::uint64_t detail,

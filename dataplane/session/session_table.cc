@@ -43,7 +43,7 @@ SessionTable::~SessionTable() {
 
 std::uint32_t SessionTable::add(const SessionGrant& grant, std::uint64_t now_ns) noexcept {
     PENSTOCK_CHECK(grant.id != 0 && !grant.producer.empty() &&
-                   grant.producer.size() <= producer_name_max);
+                   grant.producer.size() <= producer_name_max && grant.stream.size() <= UINT8_MAX);
     if (session_count_ == limits_.sessions || find(grant.id) != no_slot) {
         return no_slot;
     }
@@ -66,7 +66,8 @@ std::uint32_t SessionTable::add(const SessionGrant& grant, std::uint64_t now_ns)
     session.receive_next = grant.receive_next;
     session.send_next = grant.send_next;
     session.has_receive_next = session.has_send_next = true;
-    session.stream = grant.stream;
+    session.stream_bytes = static_cast<std::uint8_t>(grant.stream.size());
+    std::ranges::copy(grant.stream, session.stream.begin());
     session.producer_epoch = grant.producer_epoch;
     session.producer_bytes = static_cast<std::uint8_t>(grant.producer.size());
     std::ranges::copy(grant.producer, session.producer.begin());

@@ -28,7 +28,7 @@ struct Peer {
     IpAddress local_address;
     MacAddress mac;
     MacAddress local_mac;
-    unsigned queue = 0;  // of the lane's port queues
+    unsigned port_number = 0;  // of the lane's ports
 
     [[nodiscard]] bool is_same(const Peer& other) const noexcept {
         return port == other.port && address == other.address;
@@ -44,7 +44,7 @@ struct SessionGrant {
     KeyMaterial send_next;
     std::string_view producer;  // name, 1 to 128 bytes
     std::uint32_t producer_epoch = 0;
-    std::uint64_t stream = 0;  // the lane's host knows what it means
+    std::string_view stream;  // as routes name it, up to 255 bytes
     AckLevel level = AckLevel::quorum;
     std::uint64_t expires_ns = 0;
     std::uint64_t activate_by_ns = 0;  // without a datagram until then it is gone
@@ -75,8 +75,9 @@ struct Session {
     std::uint64_t sent_number = 0;  // newest packet number sent
 
     // -- Who --------------------------------------------------------------------------------------
-    std::uint64_t stream = 0;
     std::uint32_t producer_epoch = 0;
+    std::uint8_t stream_bytes = 0;
+    std::array<char, 2 * producer_name_max> stream{};
     std::uint8_t producer_bytes = 0;
     std::array<char, producer_name_max> producer{};
     std::uint64_t expires_ns = 0;
@@ -121,6 +122,9 @@ struct Session {
 
     [[nodiscard]] std::string_view producer_name() const noexcept {
         return {producer.data(), producer_bytes};
+    }
+    [[nodiscard]] std::string_view stream_name() const noexcept {
+        return {stream.data(), stream_bytes};
     }
     // Where answers go: the validated address, or the one that wants to be.
     [[nodiscard]] const Peer& peer() const noexcept { return is_validated ? validated : candidate; }

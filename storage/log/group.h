@@ -109,6 +109,10 @@ public:
     [[nodiscard]] ShardLog* find(ShardUid shard) noexcept;
     [[nodiscard]] AppendVerdict append(ShardLog& shard, const RecordIn& record, AckLevel level,
                                        Appended& out) noexcept;
+    // Whether a record is there already, which changes nothing: accepted and `out` if so, else
+    // producer_window, as for one that is not remembered any more, or producer_fenced.
+    [[nodiscard]] AppendVerdict known(const ShardLog& shard, const ProducerMark& mark,
+                                      Appended& out) noexcept;
     void wait_commit(ShardLog& shard, CommitWaiter& waiter) noexcept;
     // Forgets a waiter without calling it. False when it does not wait any more.
     [[nodiscard]] bool cancel_wait(ShardLog& shard, CommitWaiter& waiter) noexcept;

@@ -35,6 +35,21 @@ AppendVerdict ShardGroup::look_up(ShardLog& shard, const ProducerMark& mark,
     return verdict == AppendVerdict::shard_closed ? AppendVerdict::accepted : verdict;
 }
 
+AppendVerdict ShardGroup::known(const ShardLog& shard, const ProducerMark& mark,
+                                Appended& out) noexcept {
+    switch (core_->producers.look(shard.uid, mark, core_->steady_ms, out)) {
+        case ProducerVerdict::repeated:
+            ++core_->counters.records_repeated;
+            return AppendVerdict::accepted;
+        case ProducerVerdict::fenced:
+            return AppendVerdict::producer_fenced;
+        case ProducerVerdict::fresh:
+        case ProducerVerdict::too_old:
+            break;
+    }
+    return AppendVerdict::producer_window;
+}
+
 // What recovery will not find in frames behind the point that is written next.
 void GroupCore::write_producer_runs(const ShardLog& shard) noexcept {
     producers.take_unrecorded(shard.uid, shard.settled.sequence,
