@@ -57,6 +57,20 @@ public:
         }
     }
 
+    // What came within ten seconds, and from which port.
+    std::pair<std::string, std::uint16_t> receive() const {
+        pollfd ready{fd_, POLLIN, 0};
+        EXPECT_EQ(::poll(&ready, 1, 10'000), 1);
+        std::array<char, 2048> text;
+        sockaddr_in6 from{};
+        socklen_t size = sizeof from;
+        const ssize_t got = ::recvfrom(fd_, text.data(), text.size(), MSG_DONTWAIT,
+                                       reinterpret_cast<sockaddr*>(&from), &size);
+        // The port stands at the same place in both families.
+        return {std::string(text.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0))),
+                ntohs(from.sin6_port)};
+    }
+
 private:
     int fd_;
     int family_;
@@ -189,6 +203,39 @@ TEST_P(KernelPortReceive, TakesIpv4AndIpv6OnTheAnyAddress) {
         queue().release(std::span(burst).first(count));
     }
     EXPECT_EQ(got, (std::map<std::string, std::size_t>{{"127.0.0.1", 4}, {"::1", 65488}}));
+}
+
+TEST_P(KernelPortReceive, AnswersFromTheUdpPortThatWasAsked) {
+    for (const auto& [device, family] : {std::pair{"kernel:127.0.0.1", AF_INET},
+                                         {"kernel:[::]", AF_INET},
+                                         {"kernel:[::]", AF_INET6}}) {
+        TearDown();
+        const std::uint16_t other = free_udp_port();
+        const std::uint16_t udp_port = free_udp_port();
+        if (other == udp_port) {
+            GTEST_SKIP() << "the kernel gave one free port twice";
+        }
+        open({device, {}, {other, udp_port}, 1});
+        const Sender sender(family);
+        sender.send(udp_port, "question");
+        std::array<Packet, burst_max> burst;
+        std::uint16_t count = 0;
+        while (count == 0 && wait_readable()) {
+            count = receive(burst);
+        }
+        ASSERT_EQ(count, 1);
+        const Decoded asked = decode(burst[0]);
+        queue().release(std::span(burst).first(1));
+        UdpAddresses back;
+        back.to = asked.source;
+        back.to_port = asked.source_port;
+        back.from_port = asked.destination_port;
+        EXPECT_TRUE(queue().send_datagram(back, as_bytes("answer")));
+        EXPECT_EQ(sender.receive(), (std::pair<std::string, std::uint16_t>{"answer", udp_port}))
+            << device;
+        back.from_port = 1;
+        EXPECT_FALSE(queue().send_datagram(back, as_bytes("answer"))) << "no socket of ours";
+    }
 }
 
 TEST(KernelPort, SpreadsProducersOverLanes) {

@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "dataplane/lane/no_alloc.h"
 #include "dataplane/session/key_hashes.h"
 #include "dataplane/wire/partition_hash.h"
 #include "tests/unit/dataplane/session/session_fixture.h"
@@ -273,6 +274,71 @@ TEST_F(SessionModel, EachRecordIsStoredOnceAndInOrderWhateverTheLinkDoes) {
             ASSERT_EQ(lane.table().session_count(), 0U);
         }
     }
+}
+
+// Takes everything, durable at once, and allocates nothing.
+struct QuietHost : MemoryHost {
+    Sequence sequence = 0;
+    PartStatus place(const Session&, ShardUid, ShardPlace& out) noexcept override {
+        out.last = {UINT64_MAX, UINT64_MAX};
+        return PartStatus::none;
+    }
+    AppendVerdict append(const ShardPlace&, const RecordIn&, AckLevel,
+                         Appended& out) noexcept override {
+        out = {++sequence, 1, false};
+        return AppendVerdict::accepted;
+    }
+    void wait_commit(const ShardPlace&, CommitWaiter& waiter) noexcept override {
+        waiter.on_done(waiter, Errc::ok);
+    }
+    bool send(const Peer&, Bytes) noexcept override { return true; }
+    void activated(const Session&) noexcept override {}
+    void ended(const Session&) noexcept override {}
+    bool opening(const Peer&, Bytes) noexcept override { return false; }
+};
+
+// What is trapped where the build traps: a burst of everything, and the turn's end.
+TEST_F(SessionModel, ATurnAllocatesNothing) {
+    QuietHost quiet;
+    SessionLane quiet_lane(1, limits(), *aead, key_of(200), Cmac::open(key_of(201).key).value(),
+                           quiet);
+    ASSERT_TRUE(quiet_lane.add(grant(), now_ns));
+    for (std::uint64_t round = 0; round < 50; ++round) {
+        const std::uint64_t batch = round + 1;
+        const auto flags = static_cast<std::uint8_t>(round == 0 ? 3 : part_is_last);
+        std::vector<Buffer> datagrams{
+            seal(text_of({{batch,
+                           static_cast<std::uint16_t>(round == 0 ? 0 : 1),
+                           flags,
+                           0,
+                           0,
+                           5,
+                           {"a", std::string(round, 'b')}}}),
+                 number + 1),
+            seal(ping(true, 600), number + 2),
+            seal(ping(), number + 3, 2),  // forged
+            seal(text_of({{batch + 7, 1, 2, 0, 0, 5, {"out of order"}}}), number + 4),
+            Buffer(open_bytes),
+            Buffer(20),
+        };
+        Header opening;
+        opening.type = DatagramType::open;
+        opening.session = opening.packet_number = 1;
+        store(datagrams[4].data(), opening);
+        number += 4;
+        std::vector<SessionLane::Incoming> burst;
+        for (Buffer& datagram : datagrams) {
+            burst.push_back({datagram, client});
+        }
+        std::vector<DropReason> verdicts(burst.size());
+        quiet.busy_opening = round % 2 == 0;
+        now_ns += 1'000'000;
+        const NoAllocScope trapped;
+        quiet_lane.receive(burst, verdicts, now_ns, clock_ms());
+        (void)quiet_lane.flush(now_ns, clock_ms());
+    }
+    EXPECT_EQ(quiet.sequence, 100U);
+    EXPECT_GT(quiet_lane.counters().sent_datagrams.get(), 0U);
 }
 
 TEST(KeyHashes, AreThoseOfTheKeysWhateverCame) {
