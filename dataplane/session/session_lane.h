@@ -146,6 +146,10 @@ public:
     // When flush() has work without any new event; UINT64_MAX if never.
     [[nodiscard]] std::uint64_t next_due_ns() const noexcept;
 
+    // Results that wait for a commit or for being sent.
+    [[nodiscard]] std::uint32_t results_in_use() const noexcept {
+        return limits_.results - free_pending_count_;
+    }
     [[nodiscard]] const SessionCounters& counters() const noexcept { return counters_; }
     [[nodiscard]] SessionTable& table() noexcept { return table_; }
 

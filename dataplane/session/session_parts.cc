@@ -156,7 +156,11 @@ void SessionLane::take_records(const PartAtWork& work) noexcept {
         const RecordView& view = records[taken];
         const ProducerMark mark{flow.producer, session.producer_epoch, view.offset, head.batch};
         Appended appended;
-        if (work.is_next) {
+        // What stands before the position is there already, or its client had left it out; then it
+        // would come behind what was to follow it.
+        const bool is_new =
+            work.is_next && (head.batch != flow.batch || view.offset >= flow.next_offset);
+        if (is_new) {
             RecordIn record;
             record.partition_key = view.key;
             record.data = view.data;

@@ -78,6 +78,31 @@ TEST(SessionGolden, EveryDatagramOpensToItsText) {
     }
 }
 
+// The page's example is the first vector, line by line.
+TEST(SessionGolden, ThePageShowsIt) {
+    std::ifstream file(std::string(std::getenv("PENSTOCK_SOURCE_ROOT")) +
+                       "/docs/formats/session.md");
+    const std::string page{std::istreambuf_iterator<char>(file), {}};
+    const auto shows = [&](const std::string& hex) {
+        for (std::size_t at = 0; at < hex.size(); at += 32) {
+            std::string line = "    00" + to_hex(std::array{static_cast<std::byte>(at / 2)}) + ":";
+            for (std::size_t i = at; i < std::min(at + 32, hex.size()); i += 4) {
+                line += " " + hex.substr(i, 4);
+            }
+            EXPECT_NE(page.find(line), std::string::npos) << "expected on the page: " << line;
+        }
+    };
+    const auto vector = vector_of("batch");
+    shows(vector.at("clear").get<std::string>());
+    shows(vector.at("datagram").get<std::string>());
+    const auto all = vectors();
+    for (const std::string& one : {all.at("session").at("prk").get<std::string>(),
+                                   all.at("lane_keys")[0].at("key").get<std::string>(),
+                                   all.at("lane_keys")[0].at("salt").get<std::string>()}) {
+        EXPECT_NE(page.find(one), std::string::npos) << one;
+    }
+}
+
 TEST(SessionGolden, OpeningWithAPresharedKey) {
     const auto psk = vectors().at("psk");
     const std::uint64_t id = number_of(psk.at("id"));

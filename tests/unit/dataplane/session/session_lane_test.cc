@@ -136,6 +136,26 @@ TEST_F(SessionLaneTest, OrderIsKeptByRefusal) {
     EXPECT_EQ(records().size(), 5U);
 }
 
+TEST_F(SessionLaneTest, WhatWasLeftOutDoesNotComeBehindWhatFollowsIt) {
+    open();
+    validate();
+    Buffer memory(200);
+    TextWriter writer(memory);
+    BatchBlock head;
+    head.shard = 5;
+    head.batch = 1;
+    RecordOut second{as_bytes("pk"), as_bytes("second")};
+    second.skip = 1;
+    ASSERT_TRUE(writer.begin_part(head) && writer.add_record(second) &&
+                writer.end_part(part_starts_flow));
+    ASSERT_EQ(say(writer.text()), DropReason::none);
+    ASSERT_EQ(put({.data = {"first", "second", "third"}}), DropReason::none);
+    const auto entries = entries_of(flush());
+    ASSERT_EQ(entries.size(), 1U);
+    EXPECT_EQ(entries[0].status, PartStatus::window);
+    EXPECT_EQ(records().size(), 1U);
+}
+
 TEST_F(SessionLaneTest, WhatTheLogRefusesIsToldAndHoldsUpItsFlow) {
     const std::pair<AppendVerdict, PartStatus> cases[] = {
         {AppendVerdict::no_memory, PartStatus::throttled},
