@@ -199,8 +199,11 @@ void SessionLane::take_records(const PartAtWork& work) noexcept {
     }
     const bool is_whole = taken == records.size();
     if (work.is_next && taken != 0) {
+        // A part that begins before the position may end there, refused: it never goes back.
+        const std::uint16_t before = head.batch == flow.batch ? flow.next_offset : 0;
         flow.batch = head.batch;
-        flow.next_offset = static_cast<std::uint16_t>(records[taken - 1].offset + 1);
+        flow.next_offset =
+            std::max(before, static_cast<std::uint16_t>(records[taken - 1].offset + 1));
         flow.is_complete = is_whole && work.part.is_last();
     }
     if (run != no_slot) {

@@ -154,6 +154,24 @@ TEST_F(SessionLaneTest, WhatWasLeftOutDoesNotComeBehindWhatFollowsIt) {
     ASSERT_EQ(entries.size(), 1U);
     EXPECT_EQ(entries[0].status, PartStatus::window);
     EXPECT_EQ(records().size(), 1U);
+    // Nor after a part that was refused behind a record that is there: offsets 1, 2 and 3.
+    TextWriter again(memory);
+    RecordOut left_out{as_bytes("pk"), as_bytes("left out")};
+    ASSERT_TRUE(again.begin_part(head) && again.add_record(second) && again.add_record(left_out) &&
+                again.end_part(part_starts_flow));
+    ASSERT_EQ(say(again.text()), DropReason::none);  // offset 2 is stored
+    left_out.skip = 1;
+    head.first_offset = 3;
+    TextWriter ahead(memory);
+    ASSERT_TRUE(ahead.begin_part(head) && ahead.add_record(left_out) &&
+                ahead.end_part(part_starts_flow));
+    ASSERT_EQ(say(ahead.text()), DropReason::none);  // offset 4 is, and 3 was left out
+    ASSERT_EQ(records().size(), 3U);
+    for (int i = 0; i < 2; ++i) {
+        ASSERT_EQ(put({.data = {"0", "1", "2", "3", "4", "5"}}), DropReason::none);
+        ASSERT_EQ(put({.first_offset = 1, .data = {"1", "2", "3", "4", "5"}}), DropReason::none);
+    }
+    EXPECT_EQ(records().size(), 3U);
 }
 
 TEST_F(SessionLaneTest, WhatTheLogRefusesIsToldAndHoldsUpItsFlow) {
