@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "storage/base/check.h"
 
@@ -626,16 +627,18 @@ void ProducerTable::restore(ShardUid shard, const ProducerMark& mark, Sequence s
 }
 
 void ProducerTable::end_restore(std::int64_t now_ms) {
-    // Entries come as points were written, which is not the order of last use.
-    std::vector<std::uint32_t> order;
+    // Entries come as points were written, which is not the order of last use. Among equals the
+    // order stays. (libstdc++'s stable sorts use what clang warns of.)
+    std::vector<std::pair<std::int64_t, std::uint32_t>> order;  // when last used, place in the list
+    std::vector<std::uint32_t> indexes;
     for (std::uint32_t at = used_.first; at != none; at = producers_[at].use.after) {
-        order.push_back(at);
+        order.emplace_back(producers_[at].used_ms, static_cast<std::uint32_t>(indexes.size()));
+        indexes.push_back(at);
     }
-    std::ranges::stable_sort(order, {},
-                             [this](std::uint32_t at) { return producers_[at].used_ms; });
+    std::ranges::sort(order);
     used_ = List();
-    for (const std::uint32_t index : order) {
-        put_last(used_, &Producer::use, index);
+    for (const auto& [used_ms, place] : order) {
+        put_last(used_, &Producer::use, indexes[place]);
     }
     expire(now_ms);
 }
