@@ -60,7 +60,8 @@ TEST(Arns, AreTakenApartWhereTheyWereChecked) {
         ASSERT_TRUE(stream) << of_stream;
         EXPECT_EQ(stream->account, "123456789012");
         EXPECT_EQ(stream->stream, "a");
-        const auto consumer = parse_consumer_arn(of_stream + "/consumer/b:17");
+        const std::string of_consumer = of_stream + "/consumer/b:17";
+        const auto consumer = parse_consumer_arn(of_consumer);
         ASSERT_TRUE(consumer) << of_stream;
         EXPECT_EQ(consumer->account, "123456789012");
         EXPECT_EQ(consumer->stream, "a");
