@@ -407,6 +407,11 @@ void Worker::close_peer(std::uint64_t id, Ending ending) {
     if (stopping_ && ending == Ending::served) {
         ending = Ending::stopping;
     }
+    if (ending == Ending::peer) {
+        // A reset overtakes what came before it; a handshake that it cut off has failed all the
+        // same.
+        found->second->connection->input_ended();
+    }
     counters_.closed[static_cast<std::size_t>(ending)].add();
     (found->second->has_asked ? asked_ : strangers_).erase(found->second->place);
     found->second->bodies->erase(found->second->body_place);

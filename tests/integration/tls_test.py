@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import stat
+import struct
 import tempfile
 import shutil
 
@@ -122,6 +123,17 @@ class Tls(NodeTest):
         metrics = node.metrics()
         self.assertGreaterEqual(metrics.get("penstock_tls_handshakes_total", outcome="failed"), 2)
         self.assertGreater(metrics.get("penstock_tls_certificate_expires_timestamp_seconds"), 1e9)
+
+    def test_a_handshake_that_a_reset_cuts_off_has_failed(self):
+        node = self.tls_node()
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.sendall(b"\x16\x03\x01\x02\x00\x01")  # a ClientHello begins
+        for _ in range(3):
+            node.metrics()   # the same thread answers: it has read what came before
+        raw.close()
+        wait_for(lambda: node.metrics().get("penstock_tls_handshakes_total", outcome="failed") == 1,
+                 "the failed handshake")
 
     def test_sessions_are_resumed_on_every_control_thread(self):
         node = self.tls_node("--http-threads", "2")
