@@ -1,5 +1,7 @@
 // The program: one command line in, one command run, its exit code out.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -9,6 +11,7 @@
 
 #include "tools/penstock/capture_command.h"
 #include "tools/penstock/certificate_command.h"
+#include "tools/penstock/consume_command.h"
 #include "tools/penstock/credentials_command.h"
 #include "tools/penstock/doctor.h"
 #include "tools/penstock/inspect_command.h"
@@ -48,6 +51,8 @@ int run(const CommandLine& line) {
             return certificate_make(line.certificate, std::cout, std::cerr);
         case CommandKind::capture:
             return run_capture(line.capture, std::cerr);
+        case CommandKind::consume:
+            return run_consume(line.consume, STDOUT_FILENO, std::cerr);
         case CommandKind::top:
             return run_top(line.top);
         case CommandKind::credentials:

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "tools/penstock/config.h"
+#include "tools/penstock/consume_options.h"
 #include "tools/penstock/nearest.h"
 
 namespace penstock {
@@ -46,6 +47,7 @@ public:
         add_replica();
         add_certificate();
         add_capture();
+        consume_ = add_consume_command(app_, line_.consume);
         add_top();
         add_credentials();
         add_keys();
@@ -495,6 +497,11 @@ private:
             line_.kind = CommandKind::certificate_make;
         } else if (capture_->parsed()) {
             line_.kind = CommandKind::capture;
+        } else if (consume_->parsed()) {
+            line_.kind = CommandKind::consume;
+            if (const std::string problem = check_consume(line_.consume); !problem.empty()) {
+                refuse(problem);
+            }
         } else if (top_->parsed()) {
             line_.kind = CommandKind::top;
         } else if (credentials_->parsed()) {
@@ -606,6 +613,7 @@ private:
     CLI::App* certificate_ = nullptr;
     CLI::App* make_certificate_ = nullptr;
     CLI::App* capture_ = nullptr;
+    CLI::App* consume_ = nullptr;
     CLI::App* top_ = nullptr;
     CLI::App* credentials_ = nullptr;
     CLI::App* keys_ = nullptr;

@@ -24,6 +24,7 @@
 #include "storage/replica/geometry.h"
 #include "tools/penstock/capture_command.h"
 #include "tools/penstock/certificate_command.h"
+#include "tools/penstock/consume_command.h"
 #include "tools/penstock/credentials_command.h"
 #include "tools/penstock/keys_command.h"
 #include "tools/penstock/top_command.h"
@@ -117,6 +118,7 @@ enum class CommandKind : std::uint8_t {
     replica_replace,
     certificate_make,
     capture,
+    consume,
     top,
     credentials,
     keys,
@@ -141,6 +143,7 @@ struct CommandLine {
     InspectOptions inspect;
     CommandArguments arguments;
     CaptureOptions capture;
+    ConsumeArguments consume;
     TopArguments top;
     CertificateOptions certificate;
     CredentialsArguments credentials;
