@@ -48,6 +48,10 @@ void GroupCore::complete(const IoCompletion& completion) noexcept {
         case OpKind::refill_flush:
             complete_refill(cookie, completion.result);
             break;
+        case OpKind::scrub_read:
+        case OpKind::scrub_write:
+            complete_scrub(cookie, completion.result);
+            break;
     }
 }
 

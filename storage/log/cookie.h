@@ -20,6 +20,8 @@ enum class OpKind : std::uint8_t {
     refill_read,
     refill_write,
     refill_flush,
+    scrub_read,
+    scrub_write,
 };
 
 // slot: 22 bits, generation: 16 bits, replica: 2 bits.

@@ -500,6 +500,7 @@ std::size_t GroupCore::turn() noexcept {
     work += journal->queue_writes(full);
     work += flush_if_due();
     work += refill_step();
+    work += scrub_step();
     work += relieve();
     if (space_wanted) {
         space_wanted = false;
@@ -557,7 +558,8 @@ std::uint64_t GroupCore::next_due_ns() const noexcept {
     const bool quiet = pending_total == 0 && state->idle() && !growth.active &&
                        !reservation.active && !flush.active &&
                        refill.step == RefillCopy::Step::idle;
-    return quiet ? std::max(next_retention_ns, next_timer_ns) : next_timer_ns;
+    return std::min(scrub_due_ns(),
+                    quiet ? std::max(next_retention_ns, next_timer_ns) : next_timer_ns);
 }
 
 bool GroupCore::drain() noexcept {
@@ -818,39 +820,6 @@ std::uint64_t ShardGroup::undrained_bytes() const noexcept {
     return bytes;
 }
 
-GroupGauges ShardGroup::gauges() const noexcept {
-    const GroupCore& core = *core_;
-    GroupGauges out;
-    out.journal_used_bytes = core.journal->used_bytes();
-    out.journal_size_bytes = core.journal->size_bytes();
-    out.memory_used_bytes = core.pool.used_bytes();
-    out.memory_size_bytes = core.pool.size_bytes();
-    out.segment_free_bytes =
-        core.table.space().free_units() * core.options.geometry.chunk_unit_bytes;
-    out.segment_size_bytes =
-        core.table.space().total_units() * core.options.geometry.chunk_unit_bytes;
-    out.shards = static_cast<std::uint32_t>(core.shards.size());
-    out.producers = core.producers.producer_count();
-    out.producer_runs = core.producers.run_count();
-    out.taking_writes = core.replicas.taking;
-    out.disk_full = core.disk_full;
-    out.retention_held = core.retention_held;
-    out.lost_records = core.lost_records;
-    for (const auto& [uid, shard] : core.table.shards()) {
-        for (const Chunk& chunk : shard.chunks) {
-            for (unsigned r = 0; r < replica_count; ++r) {
-                out.missing_chunks[r] += chunk.missing >> r & 1;
-            }
-        }
-    }
-    for (unsigned r = 0; r < replica_count; ++r) {
-        if (core.complete_on(r)) {
-            out.complete = static_cast<ReplicaMask>(out.complete | (1U << r));
-        }
-    }
-    return out;
-}
-
 void ShardGroup::observe_commits(CommitObserver observer, void* context) noexcept {
     core_->commit_observer = observer;
     core_->commit_context = context;
@@ -859,6 +828,11 @@ void ShardGroup::observe_commits(CommitObserver observer, void* context) noexcep
 void ShardGroup::observe_replicas(ReplicaObserver observer, void* context) noexcept {
     core_->replica_observer = observer;
     core_->replica_context = context;
+}
+
+void ShardGroup::observe_scrub(ScrubObserver observer, void* context) noexcept {
+    core_->scrub_observer = observer;
+    core_->scrub_context = context;
 }
 
 void ShardGroup::shard_totals(std::vector<ShardTotals>& out) const {

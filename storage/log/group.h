@@ -49,6 +49,10 @@ struct GroupOptions {
     std::uint64_t replica_lag_bytes_max = 32U << 20;
     // An operator accepts that ranges without any good copy are lost.
     bool accept_loss = false;
+    // What is read back and verified in the background, at most so many bytes a second of all
+    // copies together; 0: nothing is. A pass begins so long after the one before began.
+    std::uint64_t scrub_bytes_per_s = 0;
+    std::uint64_t scrub_interval_ns = 0;
 };
 
 // Counters a group keeps; read from other threads as relaxed atomics through a snapshot.
@@ -72,6 +76,42 @@ struct GroupCounters {
     std::uint64_t chunks_freed = 0;
     std::uint64_t unrepaired_pieces = 0;  // copied to a returning replica without a good source
     std::array<std::uint64_t, static_cast<std::size_t>(AppendVerdict::count_)> verdicts{};
+    // Of scrubbing: bytes read back, of all copies; places of a copy that were bad; bytes rewritten
+    // from a good copy; places a replica did not keep right when they were written again; places
+    // without a good copy of which it cannot be said that they are lost; passes that ended.
+    std::uint64_t scrub_read_bytes = 0;
+    std::array<std::uint64_t, replica_count> scrub_damaged{};
+    std::array<std::uint64_t, replica_count> scrub_repaired_bytes{};
+    std::uint64_t scrub_unkept = 0;
+    std::uint64_t scrub_doubts = 0;
+    std::uint64_t scrub_passes = 0;
+};
+
+enum class ScrubState : std::uint8_t {
+    off,
+    resting,  // until the next pass
+    running,
+    paused,  // a replica is being refilled, or memory, journal or replicas are short
+};
+
+// What scrubbing found.
+struct ScrubEvent {
+    enum class Kind : std::uint8_t {
+        repaired,    // a bad place of `replica` was written again from `source`
+        unkept,      // it was, several times, and is still bad
+        lost,        // no good copy of [from, until) is left
+        unresolved,  // nor was one found, but a copy could not be looked at
+    };
+    Kind kind = Kind::repaired;
+    unsigned replica = 0;
+    unsigned source = 0;
+    GroupId group{};
+    ShardUid shard{};
+    Sequence from = 0;
+    Sequence until = 0;
+    std::uint32_t container = 0;
+    std::uint64_t offset = 0;  // in the container
+    std::uint64_t bytes = 0;
 };
 
 struct GroupGauges {
@@ -89,7 +129,14 @@ struct GroupGauges {
     bool disk_full = false;
     bool retention_held = false;  // the clock leapt
     std::array<std::uint64_t, replica_count> missing_chunks{};
+    std::array<std::uint64_t, replica_count> missing_bytes{};  // that are still to be copied
+    std::array<std::uint64_t, replica_count> stored_bytes{};   // with them
     std::uint64_t lost_records = 0;
+    ScrubState scrub = ScrubState::off;
+    bool scrub_slowed = false;            // because much is written
+    std::uint64_t scrub_done_bytes = 0;   // of the pass that is under way
+    std::uint64_t scrub_total_bytes = 0;  // when it began
+    std::int64_t scrub_ended_ms = 0;      // wall clock, when the last pass ended; 0: none did
 };
 
 class ShardGroup {
@@ -176,6 +223,9 @@ public:
     // A replica failed an I/O and went out: once per event. Set before the first append.
     using ReplicaObserver = void (*)(void* context, unsigned replica, Error why) noexcept;
     void observe_replicas(ReplicaObserver observer, void* context) noexcept;
+    // Called for each thing that scrubbing finds. Set before the first turn().
+    using ScrubObserver = void (*)(void* context, const ScrubEvent& event) noexcept;
+    void observe_scrub(ScrubObserver observer, void* context) noexcept;
     // What a shard committed since the group was opened.
     struct ShardTotals {
         ShardUid shard{};

@@ -5,6 +5,8 @@
 //   space.cc     containers, chunks, what may still be admitted
 //   recover.cc   start-up
 //   refill.cc    replicas that leave and come back
+//   scrub.cc     reading back what is stored, and mending it
+//   gauges.cc    what a group says of itself
 //   retention.cc trim and drop
 //   plan.cc      reads
 #pragma once
@@ -26,6 +28,7 @@
 #include "storage/log/frame_pool.h"
 #include "storage/log/group.h"
 #include "storage/log/producers.h"
+#include "storage/log/scrub_walk.h"
 #include "storage/log/shard_log.h"
 #include "storage/log/state_log.h"
 #include "storage/segment/table.h"
@@ -124,6 +127,64 @@ struct RefillCopy {
         flushing,
         recording
     } step = Step::idle;
+};
+
+// One chunk after another is read back from every replica that has it and verified, side by side: a
+// *stretch* from one place on. Where a copy ends earlier than another one it is mended from that;
+// where all of them end, frames are looked for behind the place.
+struct Scrub {
+    // What the next I/O is for.
+    enum class Doing : std::uint8_t {
+        look,    // a copy of the stretch, one replica after the other
+        source,  // the good copy, to mend another one
+        splice,  // the block where what is mended ends, of the one that is mended
+        mend,    // the write
+        search,  // what stands behind the place, one replica after the other
+    };
+    bool in_flight = false;
+    bool in_pass = false;
+    bool in_chunk = false;
+    bool is_void = false;  // what is in flight is not wanted any more
+    Doing doing = Doing::look;
+    std::uint16_t generation = 0;
+    // The chunk.
+    std::uint64_t uid = 0;
+    std::uint64_t ordinal = 0;
+    std::uint64_t until = 0;
+    Sequence end_sequence = 0;
+    // The stretch.
+    std::uint64_t offset = 0;
+    Sequence last = 0;
+    std::uint64_t window = 0;
+    ReplicaMask holders = 0;     // have the chunk, and are there
+    ReplicaMask looked = 0;      // at, of those
+    ReplicaMask unreadable = 0;  // gave an error
+    ReplicaMask given_up = 0;    // do not keep what is written
+    std::array<FrameWalk, replica_count> looks{};
+    unsigned confirmed = 0;  // times that all were bad
+    unsigned mended = 0;     // times that one was
+    // The I/O.
+    unsigned replica = 0;
+    std::uint64_t io_offset = 0;
+    std::uint64_t io_bytes = 0;
+    // Mending.
+    unsigned target = 0;
+    std::uint64_t mend_until = 0;
+    // Searching.
+    std::uint64_t search_at = 0;
+    std::optional<FoundFrame> found;
+    // The passes.
+    std::uint64_t due_ns = 0;
+    std::uint64_t next_pass_ns = 0;
+    std::uint64_t pass_began_ns = 0;
+    std::uint64_t done_bytes = 0;
+    std::uint64_t total_bytes = 0;
+    bool has_doubts = false;  // of the last pass, that a replica which was away may settle
+    std::int64_t ended_ms = 0;
+    // How much is written beside it.
+    std::uint64_t load_since_ns = 0;
+    std::uint64_t load_bytes = 0;
+    bool loaded = false;
 };
 
 struct RecoveredShard;
@@ -254,6 +315,31 @@ struct GroupCore {
     [[nodiscard]] bool complete_on(unsigned replica) const noexcept;
     void abandon_refill() noexcept;
 
+    // -- scrub.cc
+    // ----------------------------------------------------------------------------------
+    std::size_t scrub_step() noexcept;
+    void complete_scrub(const Cookie& cookie, std::int64_t result) noexcept;
+    void abandon_scrub() noexcept;
+    [[nodiscard]] bool scrub_must_wait() noexcept;
+    [[nodiscard]] bool scrub_pauses() const noexcept;
+    void weigh_load() noexcept;
+    void begin_scrub_pass() noexcept;
+    void end_scrub_pass() noexcept;
+    [[nodiscard]] bool next_scrub_chunk() noexcept;
+    [[nodiscard]] bool doubts_can_settle() noexcept;
+    void begin_stretch(std::uint64_t offset, Sequence last) noexcept;
+    [[nodiscard]] bool issue_scrub(const Chunk& chunk) noexcept;
+    void scrub_looked(std::int64_t result) noexcept;
+    void judge_stretch() noexcept;
+    void scrub_source_read(std::int64_t result) noexcept;
+    void scrub_mended(std::int64_t result) noexcept;
+    void scrub_searched(std::int64_t result) noexcept;
+    void pass_over_hole(ShardTable& shard, Chunk& chunk) noexcept;
+    [[nodiscard]] WalkPlace scrub_place(const ShardTable& shard) const noexcept;
+    void tell_scrub(ScrubEvent::Kind kind, Sequence from, Sequence until, std::uint64_t bytes,
+                    unsigned source) noexcept;
+    [[nodiscard]] std::uint64_t scrub_due_ns() const noexcept;
+
     // -- retention.cc
     // ------------------------------------------------------------------------------
     void apply_retention() noexcept;
@@ -343,6 +429,7 @@ struct GroupCore {
     RefillCopy refill;
     std::byte* refill_buffer = nullptr;
     static constexpr std::size_t refill_buffer_bytes = 20U << 20;
+    Scrub scrub;  // uses the same buffer while nothing is refilled
 
     std::uint64_t now_ns = 0;
     std::int64_t wall_ms = 0;
@@ -366,11 +453,12 @@ struct GroupCore {
     std::array<std::uint64_t, replica_count> left_ns{};
     std::array<bool, replica_count> lagging{};  // left because slow: comes back by itself
     GroupCounters counters;
-    std::uint64_t lost_records = 0;
     ShardGroup::CommitObserver commit_observer = nullptr;
     void* commit_context = nullptr;
     ShardGroup::ReplicaObserver replica_observer = nullptr;
     void* replica_context = nullptr;
+    ShardGroup::ScrubObserver scrub_observer = nullptr;
+    void* scrub_context = nullptr;
 };
 
 }  // namespace penstock

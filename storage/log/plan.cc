@@ -88,8 +88,9 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         if ((extent.replicas & replicas.taking) == 0) {
             extent.replicas = all_replicas;  // parts of it may be there; the reader verifies
         }
-        extent.offset = container_offset(in) + from;
-        extent.length = length;
+        extent.skip = static_cast<std::uint32_t>(from % block_bytes);
+        extent.offset = container_offset(in) + from - extent.skip;
+        extent.length = length + extent.skip;
         extent.before_sequence = before;
         return extent;
     };
@@ -129,8 +130,9 @@ Status GroupCore::plan_read(ShardUid uid, const ReadStart& start, std::uint32_t 
         }
         // The wanted record begins before the next point, however far that is: a plan always leads
         // on.
-        const std::uint64_t want =
-            std::min(end - from, beyond - from + align_up(budget, block_bytes));
+        // Behind a lost range a point need not stand where a block begins.
+        const std::uint64_t stop = align_up(beyond, block_bytes) + align_up(budget, block_bytes);
+        const std::uint64_t want = std::min(end, stop) - from;
         out.extents[out.extent_count++] = extent_of(*chunk, from, want, before);
         budget -= std::min(budget, want);
         at = end_sequence + 1;

@@ -28,13 +28,14 @@ struct ReadStart {
     std::int64_t timestamp_ms = 0;
 };
 
-// A run of bytes in one container file, the same on each replica of `replicas`. Starts at a frame.
+// A run of bytes in one container file, the same on each replica of `replicas`.
 struct ReadExtent {
     std::uint32_t container = 0;
     ReplicaMask replicas = 0;
     std::uint64_t offset = 0;  // multiple of block_bytes
     std::uint64_t length = 0;  // multiple of block_bytes; later bytes belong to nobody or others
     Sequence before_sequence = 0;  // its first frame follows this one, or one after it
+    std::uint32_t skip = 0;  // its first frame begins so many bytes behind `offset`
 };
 
 // A sealed frame in the lane's memory, lent read-only until the plan is released.

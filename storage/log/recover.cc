@@ -853,9 +853,6 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
     PENSTOCK_TRY_VOID(open_outputs(read, first_file));
     for (auto& [uid, shard] : table.shards()) {
         add_shard_log(shard);
-        for (const LostRange& range : shard.lost) {
-            lost_records += range.until - range.from;
-        }
     }
     restore_producers();
     if (!writable) {
@@ -876,7 +873,6 @@ Status GroupCore::recover_from(ReplicaMask readable, bool& reading) {
     for (RecoveredShard& shard : found) {
         for (const LostRange& range : shard.lost) {
             record(LostRangeEntry{value(shard.table->uid), range.from, range.until});
-            lost_records += range.until - range.from;
         }
         // The unsealed chunks of earlier epochs get no more writes: fresh ones are taken (R3).
         ShardLog& log = *shards.at(value(shard.table->uid));

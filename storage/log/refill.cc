@@ -54,6 +54,7 @@ void GroupCore::leave(unsigned replica) noexcept {
     if (refill.active && (refill.target == replica || refill.source == replica)) {
         abandon_refill();
     }
+    abandon_scrub();
     if (state != nullptr) {
         record(ReplicaLeftEntry{replica});
         state->replica_lost(replica);
@@ -93,7 +94,8 @@ bool GroupCore::has_outstanding(unsigned replica) const noexcept {
     const bool refilling = refill.step != RefillCopy::Step::idle &&
                            (refill.target == replica || refill.source == replica);
     return segment_outstanding[replica] != 0 || journal->outstanding_bytes(replica) != 0 ||
-           state->outstanding(replica) || refilling;
+           state->outstanding(replica) || refilling ||
+           (scrub.in_flight && scrub.replica == replica);
 }
 
 void GroupCore::watch_lag() noexcept {
@@ -350,8 +352,10 @@ void GroupCore::abandon_refill() noexcept {
 
 // Whether a copy into such a chunk of the shard may still land.
 bool GroupCore::refill_in_flight(std::uint64_t uid, std::uint64_t before_ordinal) const noexcept {
-    return refill.step != RefillCopy::Step::idle && refill.uid == uid &&
-           refill.ordinal < before_ordinal;
+    const bool mends = scrub.in_flight && scrub.doing == Scrub::Doing::mend && scrub.uid == uid &&
+                       scrub.ordinal < before_ordinal;
+    return mends || (refill.step != RefillCopy::Step::idle && refill.uid == uid &&
+                     refill.ordinal < before_ordinal);
 }
 
 // The chunk with the fewest copies first (R10).
@@ -393,8 +397,8 @@ bool GroupCore::pick_refill() noexcept {
 
 // One step: a piece is read from a good copy, verified, written, and at the end flushed.
 std::size_t GroupCore::refill_step() noexcept {
-    if (refill.step != RefillCopy::Step::idle) {
-        return 0;
+    if (refill.step != RefillCopy::Step::idle || scrub.in_flight) {
+        return 0;  // one of them has the buffer
     }
     bool any_away = false;
     for (unsigned r = 0; r < replica_count; ++r) {

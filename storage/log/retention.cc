@@ -52,6 +52,7 @@ void GroupCore::apply_retention() noexcept {
         // Units with a refill's write on its way must not go to anybody else yet.
         if (first_kept != 0 && refill_in_flight(value(shard->uid), first_kept)) {
             abandon_refill();
+            abandon_scrub();
             first_kept = 0;
         }
         if (first_kept != 0) {

@@ -136,11 +136,14 @@ struct SegmentReader::Core {
             return Found::bad;
         }
         // A plan begins at a frame whose predecessor was not asked for; from there the chain is
-        // followed.
-        const bool follows = expected == 0 ? header.previous_sequence >= extent.before_sequence &&
-                                                 header.previous_sequence <
-                                                     std::max<Sequence>(plan.first_sequence, 1)
-                                           : header.previous_sequence + 1 == expected;
+        // followed. What is missing in it before what is asked for is none of the plan's matter: a
+        // lost range may lie there.
+        const bool is_before =
+            header.previous_sequence < std::max<Sequence>(plan.first_sequence, 1);
+        const bool follows = expected == 0
+                                 ? header.previous_sequence >= extent.before_sequence && is_before
+                                 : header.previous_sequence + 1 == expected ||
+                                       (header.previous_sequence >= expected && is_before);
         if (header.shard != plan.shard || !follows) {
             return Found::stale;
         }
@@ -270,7 +273,7 @@ Result<bool> SegmentReader::Core::read_extent(const ReadPlan& plan, std::uint32_
                                               ReadOutcome& out) {
     const ReadExtent& extent = plan.extents[number];
     constexpr std::uint64_t no_place = UINT64_MAX;
-    std::uint64_t at = 0;
+    std::uint64_t at = extent.skip;
     std::uint64_t padding_from = no_place;  // skipped on one replica's word, not proved yet
     const Resume* resume = number == 0 ? resume_of(plan) : nullptr;
     if (resume != nullptr) {
@@ -319,7 +322,7 @@ Result<bool> SegmentReader::Core::read_extent(const ReadPlan& plan, std::uint32_
         if (found != Found::frame && resume != nullptr) {
             // What stood there has moved or was freed since: the plan's own way to it.
             resume = nullptr;
-            at = 0;
+            at = extent.skip;
             follows_on = 0;
             out.bad_copies = 0;
             continue;

@@ -13,6 +13,21 @@ Chunk* ShardTable::chunk(std::uint64_t ordinal) noexcept {
     return &chunks[ordinal - chunks.front().ordinal];
 }
 
+bool ShardTable::ends_lost_range(Sequence sequence) const noexcept {
+    return std::ranges::any_of(
+        lost, [sequence](const LostRange& range) { return range.until == sequence + 1; });
+}
+
+bool ShardTable::add_point(Chunk& chunk, const IndexPoint& point) const {
+    const auto at = std::ranges::lower_bound(chunk.index, point.offset, {}, &IndexPoint::offset);
+    if (point.offset >= chunk.end_offset ||
+        (at != chunk.index.end() && at->offset == point.offset)) {
+        return false;
+    }
+    chunk.index.insert(at, point);
+    return true;
+}
+
 Sequence ShardTable::closed_through() const noexcept {
     const bool told = std::ranges::any_of(
         lost, [this](const LostRange& range) { return range.until >= close_sequence; });
@@ -86,9 +101,16 @@ bool GroupTable::apply_point(const PointEntry& entry) {
     chunk->sealed = entry.sealed != 0;
     // The newest point moves on until it is far enough from the one before to be worth keeping.
     const IndexPoint point{entry.offset, entry.sequence, entry.arrival_ms};
-    const std::size_t count = chunk->index.size();
-    const std::uint64_t base = count >= 2 ? chunk->index[count - 2].offset : 0;
-    if (count != 0 && chunk->index.back().offset - base < index_distance_bytes) {
+    // One behind a lost range is kept, and counts for nothing else.
+    const auto is_kept = [shard](const IndexPoint& one) {
+        return shard->ends_lost_range(one.sequence);
+    };
+    std::uint64_t base = 0;
+    for (std::size_t i = chunk->index.size(); i >= 2 && base == 0; --i) {
+        base = is_kept(chunk->index[i - 2]) ? 0 : chunk->index[i - 2].offset;
+    }
+    if (!chunk->index.empty() && chunk->index.back().offset - base < index_distance_bytes &&
+        !is_kept(chunk->index.back())) {
         chunk->index.back() = point;
     } else {
         chunk->index.push_back(point);
@@ -357,11 +379,11 @@ void GroupTable::snapshot(const EpochBegunEntry& begun,
                                       .end_crc = shard.end.crc,
                                       .closed = shard.closed ? 1U : 0U})
                 .bytes());
+        for (const LostRange& range : shard.lost) {  // before the points behind them
+            add(EncodedEntry<LostRangeEntry>({uid, range.from, range.until}).bytes());
+        }
         for (const Chunk& chunk : shard.chunks) {
             snapshot_chunk(shard, chunk, add);
-        }
-        for (const LostRange& range : shard.lost) {
-            add(EncodedEntry<LostRangeEntry>({uid, range.from, range.until}).bytes());
         }
         if (shard.close_sequence != 0) {
             add(EncodedEntry<CloseShardEntry>({uid, shard.close_sequence}).bytes());

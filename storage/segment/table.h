@@ -24,7 +24,7 @@ namespace penstock {
 
 // A place in a chunk where a frame begins, and what stands before it.
 struct IndexPoint {
-    std::uint64_t offset = 0;
+    std::uint64_t offset = 0;     // multiple of block_bytes, or of 8 behind a lost range
     Sequence sequence = 0;        // last one before the place
     std::int64_t arrival_ms = 0;  // of that record
 };
@@ -70,6 +70,11 @@ struct ShardTable {
     // Up to here it had records when it was closed that were not found to be lost; 0: not known.
     [[nodiscard]] Sequence closed_through() const noexcept;
     [[nodiscard]] Chunk* chunk(std::uint64_t ordinal) noexcept;
+    // Whether a lost range ends right behind `sequence`: who wants what follows it has to be led
+    // there, past what cannot be read.
+    [[nodiscard]] bool ends_lost_range(Sequence sequence) const noexcept;
+    // Adds an index point behind a lost range, in its order. False: there is one.
+    bool add_point(Chunk& chunk, const IndexPoint& point) const;
 };
 
 class GroupTable {

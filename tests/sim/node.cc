@@ -114,12 +114,14 @@ Status SimNode::recover_groups() {
         group.voting = opened_.voting;
         group.filling = opened_.filling;
         group.accept_loss = options_.accept_loss;
+        group.scrub_bytes_per_s = options_.scrub_bytes_per_s;
         auto recovered = ShardGroup::recover(group, *made->engine, world_.clock(), *made->pool);
         if (!recovered) {
             return std::unexpected(recovered.error());
         }
         made->group = std::move(*recovered);
         made->group->observe_replicas(&on_replica, made.get());
+        made->group->observe_scrub(&on_scrub, made.get());
         groups_.push_back(std::move(made));
     }
     for (unsigned r = 0; r < replica_count; ++r) {
@@ -152,6 +154,10 @@ void SimNode::on_replica(void* context, unsigned replica, Error why) noexcept {
     if (why.code != Errc::unavailable) {  // slow ones come back by themselves
         made->node->failed_ = static_cast<ReplicaMask>(made->node->failed_ | bit_of(replica));
     }
+}
+
+void SimNode::on_scrub(void* context, const ScrubEvent& event) noexcept {
+    static_cast<Group*>(context)->node->scrubbed_.push_back(event);
 }
 
 void SimNode::step() {

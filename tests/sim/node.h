@@ -38,6 +38,7 @@ struct NodeOptions {
     bool allow_read_only = false;
     bool take_back = true;  // replicas that failed are looked for and taken back
     std::size_t pool_bytes = 48U << 20;
+    std::uint64_t scrub_bytes_per_s = 0;  // passes follow one another at once
 };
 
 // Small sizes, so that files roll, fill and are reused within a short run.
@@ -73,6 +74,8 @@ public:
     [[nodiscard]] unsigned failures() const { return failures_; }
     void drain();
     void hold_back(bool hold) { options_.take_back = !hold; }
+    // What scrubbing found, in order.
+    [[nodiscard]] const std::vector<ScrubEvent>& scrubbed() const { return scrubbed_; }
 
 private:
     struct Group {
@@ -88,6 +91,7 @@ private:
     void try_return(unsigned replica);
     void finish_filling();
     static void on_replica(void* context, unsigned replica, Error why) noexcept;
+    static void on_scrub(void* context, const ScrubEvent& event) noexcept;
 
     SimWorld& world_;
     NodeOptions options_;
@@ -102,6 +106,7 @@ private:
     ReplicaMask filling_ = 0;
     std::uint64_t next_control_ns_ = 0;
     unsigned failures_ = 0;
+    std::vector<ScrubEvent> scrubbed_;
 };
 
 }  // namespace penstock::test

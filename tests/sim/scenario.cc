@@ -120,6 +120,7 @@ private:
         NodeOptions options;
         options.geometry = geometry_;
         options.groups = groups_;
+        options.scrub_bytes_per_s = options_.seed % 2 == 0 ? 64U << 20 : 0;
         for (unsigned attempt = 0;; ++attempt) {
             if (random_.below(4) == 0 && attempt < 3) {
                 world_.crash_at(1 + random_.below(80), io_changes, crash_kind());
