@@ -314,7 +314,10 @@ std::uint64_t ChunkWalker::resync(std::uint64_t at) {
             break;
         }
     }
-    for (unsigned r = 0; r < replica_count; ++r) {
+    // Of records that the manifest says are lost there is nothing to mend.
+    const Copy* chosen = next == end ? nullptr : choose();
+    const Sequence until = chosen == nullptr ? chunk_end_ : chosen->header.previous_sequence;
+    for (unsigned r = 0; r < replica_count && !is_known_lost(end_ + 1, until); ++r) {
         if ((copies_mask_ >> r & 1) != 0) {
             mark_bad(r, DifferenceKind::frame, at, next - at, first, last, 0, std::move(what[r]));
         }
@@ -363,11 +366,21 @@ void ChunkWalker::flush_bad(unsigned replica) {
     run = BadRun{};
 }
 
+// Ranges that were lost one after the other may lie side by side.
+bool ChunkWalker::is_known_lost(Sequence first, Sequence last) const noexcept {
+    for (bool moved = true; moved && first <= last;) {
+        const auto range = std::ranges::find_if(out_->lost, [first](const SequenceRange& r) {
+            return r.first <= first && first <= r.last;
+        });
+        moved = range != out_->lost.end();
+        first = moved ? range->last + 1 : first;
+    }
+    return first > last;
+}
+
 // Records without a good copy, unless the manifest says already that they are lost.
 void ChunkWalker::lose(Sequence first, Sequence last, std::uint64_t at) {
-    const bool known =
-        std::any_of(out_->lost.begin(), out_->lost.end(),
-                    [&](const SequenceRange& r) { return r.first <= first && last <= r.last; });
+    const bool known = is_known_lost(first, last);
     Difference difference;
     difference.level = known ? DifferenceLevel::note : DifferenceLevel::lost;
     difference.kind = DifferenceKind::records;

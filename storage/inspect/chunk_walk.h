@@ -81,6 +81,7 @@ private:
     void mark_bad(unsigned replica, DifferenceKind kind, std::uint64_t at, std::uint64_t bytes,
                   Sequence first, Sequence last, ReplicaMask good, std::string what);
     void flush_bad(unsigned replica);
+    [[nodiscard]] bool is_known_lost(Sequence first, Sequence last) const noexcept;
     void lose(Sequence first, Sequence last, std::uint64_t at);
     [[nodiscard]] std::uint64_t take_tail(std::uint64_t at, std::uint64_t epoch, Sequence behind,
                                           PendingFrames& into);

@@ -145,6 +145,7 @@ struct Scrub {
     bool in_pass = false;
     bool in_chunk = false;
     bool is_void = false;  // what is in flight is not wanted any more
+    bool writes = false;   // it is a write: its place must not become anybody else's
     Doing doing = Doing::look;
     std::uint16_t generation = 0;
     // The chunk.

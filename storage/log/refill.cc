@@ -352,8 +352,8 @@ void GroupCore::abandon_refill() noexcept {
 
 // Whether a copy into such a chunk of the shard may still land.
 bool GroupCore::refill_in_flight(std::uint64_t uid, std::uint64_t before_ordinal) const noexcept {
-    const bool mends = scrub.in_flight && scrub.doing == Scrub::Doing::mend && scrub.uid == uid &&
-                       scrub.ordinal < before_ordinal;
+    const bool mends =
+        scrub.in_flight && scrub.writes && scrub.uid == uid && scrub.ordinal < before_ordinal;
     return mends || (refill.step != RefillCopy::Step::idle && refill.uid == uid &&
                      refill.ordinal < before_ordinal);
 }

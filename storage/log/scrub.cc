@@ -252,6 +252,7 @@ bool GroupCore::issue_scrub(const Chunk& chunk) noexcept {
     }
     scrub.in_flight = true;
     scrub.is_void = false;
+    scrub.writes = writes;
     const double cost_ns =
         static_cast<double>(scrub.io_bytes) * 1e9 / static_cast<double>(options.scrub_bytes_per_s);
     scrub.due_ns = std::max(scrub.due_ns, now_ns) +

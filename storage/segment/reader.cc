@@ -355,6 +355,9 @@ Status SegmentReader::read(const ReadPlan& plan, const std::function<bool(const 
     out.next_sequence = plan.first_sequence;
     core_->follows_on = 0;
     core_->first_replica = 0;
+    if (plan.lost_until > plan.first_sequence) {
+        return fail(Errc::lost, 0, plan.group);
+    }
     if (plan.extent_count != 0) {
         Core::Stream* const ends = core_->choose_stream(plan);
         const auto more = core_->read_extents(plan, take, out);

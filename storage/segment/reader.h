@@ -36,7 +36,7 @@ public:
     // Calls `take` for each record from plan.first_sequence on, in order, until it returns false,
     // or the plan's bytes end: a frame that ends behind them is left to the next plan if there
     // were records before it. Views are good during the call only. Errors: lost (no good copy of
-    // the frame at out.next_sequence), io_failed.
+    // the frame at out.next_sequence, up to plan.lost_until if that is known), io_failed.
     [[nodiscard]] Status read(const ReadPlan& plan,
                               const std::function<bool(const RecordView&)>& take, ReadOutcome& out);
 

@@ -360,10 +360,13 @@ ReadCall::Next ReadCall::read_plan() {
         if (count_ != 0) {
             return Next::answer;  // what was read is good; the next call meets the fault
         }
-        const std::string until =
-            plan.lost_until > next_ ? " to " + std::to_string(plan.lost_until - 1) : "";
+        const bool known = plan.lost_until > next_;
+        const std::string until = known ? " to " + std::to_string(plan.lost_until - 1) : "";
+        const auto number = [this](Sequence index) {
+            return format_sequence_number(shard_->sequence_number(index, shard_->created_s * 1000));
+        };
         const std::string sequence =
-            format_sequence_number(shard_->sequence_number(next_, shard_->created_s * 1000));
+            number(next_) + (known ? " to " + number(plan.lost_until - 1) : "");
         failure_ =
             done.error().code == Errc::lost
                 ? internal_failure("No replica has an intact copy of the records from index " +

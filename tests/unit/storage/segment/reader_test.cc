@@ -389,5 +389,61 @@ TEST(DirectoryReading, ReadsAheadOfARealFileAndNoticesItsReplacement) {
     std::filesystem::remove_all(path, ignored);
 }
 
+// Behind a lost range frames begin again anywhere; the index leads there.
+TEST_F(SegmentReading, APlanMayBeginInTheMiddleOfABlock) {
+    Container made;
+    for (int i = 0; i < 12; ++i) {
+        made.add(2, 300, false);
+    }
+    made.bytes.resize(align_up(made.bytes.size(), block_bytes));
+    std::vector<std::byte> damaged = made.bytes;
+    std::fill_n(damaged.begin() + static_cast<std::ptrdiff_t>(made.frames[6]), 200, std::byte{1});
+    files.set(0, damaged);
+    ASSERT_NE(made.frames[7] % block_bytes, 0U);
+    const std::uint64_t from = align_down(made.frames[7], block_bytes);
+    ReadPlan plan = plan_of(15, made.end(), 0, from, made.bytes.size() - from, 14);
+    plan.extents[0].skip = static_cast<std::uint32_t>(made.frames[7] - from);
+    next = 15;
+    ASSERT_TRUE(read(plan));
+    EXPECT_EQ(next, made.end());
+}
+
+TEST_F(SegmentReading, WhatIsKnownToBeLostIsSaidToBe) {
+    ReadPlan plan;
+    plan.first_sequence = 13;
+    plan.lost_until = 15;
+    plan.end_sequence = 30;
+    const Status got = read(plan);
+    ASSERT_FALSE(got);
+    EXPECT_EQ(got.error().code, Errc::lost);
+    EXPECT_EQ(out.next_sequence, 13U);
+}
+
+// A recovery put what it found behind a hole into the same write as what stood before it.
+TEST_F(SegmentReading, AHoleBeforeWhatIsAskedForIsPassedOver) {
+    Container made;
+    for (int i = 0; i < 8; ++i) {
+        made.add(2, 300, false);
+    }
+    std::vector<std::byte> holed;
+    for (int i = 0; i < 8; ++i) {
+        if (i != 3) {
+            const auto at = made.frames[i];
+            const auto end = i == 7 ? made.bytes.size() : made.frames[i + 1];
+            holed.insert(holed.end(), made.bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                         made.bytes.begin() + static_cast<std::ptrdiff_t>(end));
+        }
+    }
+    holed.resize(align_up(holed.size(), block_bytes));
+    files.set(0, holed);
+    next = 9;
+    ASSERT_TRUE(read(plan_of(9, made.end(), 0, 0, holed.size(), 0)));
+    EXPECT_EQ(next, made.end());
+    // Who asks for what is missing gets what stands before it, and no further.
+    next = 5;
+    (void)read(plan_of(5, made.end(), 0, 0, holed.size(), 0));
+    EXPECT_EQ(next, 7U);
+}
+
 }  // namespace
 }  // namespace penstock

@@ -2,6 +2,8 @@
 // refused.
 #include "storage/segment/table.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "storage/io/sim_random.h"
@@ -163,6 +165,43 @@ TEST(GroupTable, TrimmingBeforeAChunkTakenAheadKeepsTheShardsEnd) {
     const auto copy = replayed(table);
     ASSERT_NE(copy, nullptr);
     EXPECT_EQ(copy->find(ShardUid{1})->end, (ChainEnd{200, 1, 9}));
+}
+
+// Behind a lost range there is a point of its own, wherever it stands, and snapshots keep it.
+TEST(GroupTable, APointBehindALostRangeIsKept) {
+    constexpr std::uint64_t mib = 1U << 20;
+    GroupTable table(32);
+    ASSERT_TRUE(apply(table, ContainerEntry{0, 32}));
+    ASSERT_TRUE(apply(table, ShardEntry{.uid = 1}));
+    ASSERT_TRUE(apply(
+        table, TakeChunkEntry{.uid = 1, .ordinal = 0, .container = 0, .unit = 0, .units = 16}));
+    const auto point = [&](std::uint64_t offset, Sequence sequence) {
+        return apply(table, PointEntry{.uid = 1, .offset = offset, .sequence = sequence});
+    };
+    for (std::uint64_t i = 1; i <= 8; ++i) {
+        ASSERT_TRUE(point(i * mib / 2, 100 * i));
+    }
+    ShardTable& shard = *table.find(ShardUid{1});
+    Chunk& chunk = shard.chunks.front();
+    const std::size_t before = chunk.index.size();
+    ASSERT_TRUE(apply(table, LostRangeEntry{1, 150, 161}));
+    EXPECT_TRUE(shard.add_point(chunk, {mib + 808, 160, 5}));
+    EXPECT_FALSE(shard.add_point(chunk, {mib + 808, 160, 5}));
+    EXPECT_FALSE(shard.add_point(chunk, {4 * mib, 800, 5})) << "the chunk ends there";
+    for (std::uint64_t i = 9; i <= 14; ++i) {
+        ASSERT_TRUE(point(i * mib / 2, 100 * i));
+    }
+    const auto copy = replayed(table);
+    ASSERT_NE(copy, nullptr);
+    const auto& index = copy->find(ShardUid{1})->chunks.front().index;
+    ASSERT_EQ(index.size(), chunk.index.size());
+    EXPECT_EQ(index.size(), before + 1 + 3);
+    for (std::size_t i = 0; i < index.size(); ++i) {
+        EXPECT_EQ(index[i].offset, chunk.index[i].offset);
+        EXPECT_EQ(index[i].sequence, chunk.index[i].sequence);
+    }
+    EXPECT_TRUE(std::ranges::any_of(
+        index, [](const IndexPoint& p) { return p.offset == mib + 808 && p.sequence == 160; }));
 }
 
 TEST(GroupTable, ProducerRunsAreKeptForWhoAsksAndThenNoMore) {
