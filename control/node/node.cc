@@ -1,15 +1,5 @@
 #include "control/node/node.h"
 
-#include <sched.h>
-
-#include <algorithm>
-#include <chrono>
-#include <map>
-#include <thread>
-
-#include "control/auth/credential_store.h"
-#include "control/auth/credentials_page.h"
-#include "control/auth/gate.h"
 #include "control/auth/key_file.h"
 #include "control/catalog/embedded_catalog.h"
 #include "control/http/guard.h"
@@ -23,6 +13,7 @@
 #include "control/node/key_report.h"
 #include "control/node/local_socket.h"
 #include "control/node/node_metrics.h"
+#include "control/node/node_texts.h"
 #include "control/node/on_demand_scaler.h"
 #include "control/node/pages.h"
 #include "control/node/request_metrics.h"
@@ -69,29 +60,6 @@ std::optional<cpu_set_t> cpus_beside(const std::vector<unsigned>& lane_cpus) {
         CPU_CLR(cpu, &beside);
     }
     return CPU_COUNT(&beside) == 0 ? cpus : beside;
-}
-
-std::string recovery_failure(GroupId group, const Error& error) {
-    const std::string where = "group " + std::to_string(value(group)) + ": ";
-    // A file of a new set that had no room is a failed write to the engine.
-    switch (error.os_errno == ENOSPC ? Errc::no_space : error.code) {
-        case Errc::wait_for_replica:
-            return where +
-                   "an absent replica may hold the only good copy of committed records; bring it "
-                   "back, or start "
-                   "with --accept-loss to go on without them";
-        case Errc::corrupt:
-            return where +
-                   "the manifest is missing or damaged on every replica that can be read; run "
-                   "`penstock inspect "
-                   "verify`, bring back the absent replica, or restore the directories";
-        case Errc::no_space:
-            return where +
-                   "the drives are full; free some space: a node needs room for what its journal "
-                   "holds, and a new set for --groups times --journal-size on each replica";
-        default:
-            return where + describe(error);
-    }
 }
 
 class NodeImpl;
@@ -558,6 +526,8 @@ private:
             group.direct_threshold_bytes = options_.direct_threshold_bytes;
             group.replica_lag_bytes_max = options_.replica_lag_bytes_max;
             group.accept_loss = options_.accept_loss;
+            group.scrub_bytes_per_s = options_.scrub_bytes_per_s / set_->geometry().data_groups;
+            group.scrub_interval_ns = options_.scrub_interval_ns;
             auto recovered = ShardGroup::recover(group, own, clock_, *pools_[lane.index()]);
             if (!recovered) {
                 failure = recovery_failure(GroupId{id}, recovered.error());
@@ -567,6 +537,12 @@ private:
                 ->observe_replicas(
                     [](void* self, unsigned replica, Error error) noexcept {
                         static_cast<NodeImpl*>(self)->report(replica, error);
+                    },
+                    this);
+            (*recovered)
+                ->observe_scrub(
+                    [](void* self, const ScrubEvent& event) noexcept {
+                        static_cast<NodeImpl*>(self)->report(event);
                     },
                     this);
             lane.add_group(std::move(*recovered), GroupId{id});
@@ -597,9 +573,11 @@ private:
         say_unusable_keys();
         supervisor_ = std::make_unique<Supervisor>(
             *set_, *lanes_, *catalog_log_,
-            Supervisor::Options{.log = [this](bool urgent, std::string_view line) {
-                say(urgent, std::string(line));
-            }});
+            Supervisor::Options{
+                .log = [this](bool urgent,
+                              std::string_view line) { say(urgent, std::string(line)); },
+                .name_of = [this](ShardUid shard) { return shard_text(*streams_, shard); },
+                .group_count = set_->geometry().data_groups});
         {
             const std::lock_guard lock(early_mutex_);
             for (const auto& [replica, error] : early_) {
@@ -817,6 +795,14 @@ private:
             supervising_->report(replica, error);
         } else {
             early_.emplace_back(replica, error);
+        }
+    }
+
+    // From lanes. Groups scrub once all of them are there, and the supervisor soon after.
+    void report(const ScrubEvent& event) {
+        const std::lock_guard lock(early_mutex_);
+        if (supervising_ != nullptr) {
+            supervising_->report(event);
         }
     }
 

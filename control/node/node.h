@@ -74,6 +74,8 @@ struct NodeOptions {
     std::uint64_t linger_ns = 200'000;
     std::uint32_t direct_threshold_bytes = 64U << 10;
     std::uint64_t replica_lag_bytes_max = 32U << 20;
+    std::uint64_t scrub_bytes_per_s = 0;  // of all groups together; 0: off
+    std::uint64_t scrub_interval_ns = 0;
     std::uint64_t memory_bytes = 128U << 20;  // of one lane
     std::uint64_t drain_deadline_ns = 10'000'000'000;
     std::string version;

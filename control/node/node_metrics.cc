@@ -3,6 +3,7 @@
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
 
+#include <cmath>
 #include <set>
 
 #include "control/node/auth_metrics.h"
@@ -45,6 +46,7 @@ NodeMetrics::NodeMetrics(Sources sources)
         [this](Samples& out) { out.add(std::uint64_t{1}, {{"version", sources_.version}}); });
     add_lane_families();
     add_storage_families();
+    add_scrub_families();
     add_http_families();
     add_part_families();
     add_fan_out_families();
@@ -543,6 +545,15 @@ std::string NodeMetrics::replicas_json() {
         text(replicas[r].reason);
         out.Key("missing_chunks");
         out.Uint64(missing);
+        const RefillProgress& refill = replicas[r].refill;
+        out.Key("missing_bytes");
+        out.Uint64(refill.left_bytes);
+        out.Key("refill_total_bytes");
+        out.Uint64(refill.total_bytes);
+        out.Key("refill_bytes_per_second");
+        out.Uint64(static_cast<std::uint64_t>(refill.bytes_per_s));
+        out.Key("refill_seconds_left");
+        out.Uint64(static_cast<std::uint64_t>(std::ceil(refill.seconds_left)));
         out.EndObject();
     }
     out.EndArray();

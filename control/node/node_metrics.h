@@ -83,6 +83,7 @@ private:
     void add_port_families();
     void add_fan_out_families();    // fan_out_metrics.cc
     void add_key_families();        // key_metrics.cc
+    void add_scrub_families();      // scrub_metrics.cc
     void add_on_demand_families();  // on_demand_metrics.cc
     void add(metrics::Kind kind, const char* name, const char* help, metrics::Collector collector);
 

@@ -1,6 +1,9 @@
 #include "control/node/supervisor.h"
 
+#include <sys/statvfs.h>
+
 #include <algorithm>
+#include <chrono>
 
 #include "storage/io/durability_probe.h"
 
@@ -12,10 +15,23 @@ ReplicaMask bit_of(unsigned replica) noexcept {
     return static_cast<ReplicaMask>(1U << replica);
 }
 
+std::uint64_t monotonic_ms() {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                          std::chrono::steady_clock::now().time_since_epoch())
+                                          .count());
+}
+
 }  // namespace
 
 Supervisor::Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, Options options)
-    : set_(set), lanes_(lanes), catalog_(catalog), options_(std::move(options)), caller_(lanes) {
+    : set_(set),
+      lanes_(lanes),
+      catalog_(catalog),
+      options_(std::move(options)),
+      caller_(lanes),
+      watch_({.say = [this](bool urgent, const std::string& line) { say(urgent, line); },
+              .directories = set.paths(),
+              .name_of = options_.name_of}) {
     for (unsigned r = 0; r < replica_count; ++r) {
         in_[r] = (set_.voting() & bit_of(r)) != 0;
         reason_[r] = in_[r] ? "" : set_.reason(r);
@@ -55,9 +71,19 @@ std::array<ReplicaReport, replica_count> Supervisor::replicas() const {
     return reports_;
 }
 
+void Supervisor::report(const ScrubEvent& event) {
+    // More than anybody reads; the next pass finds what is still bad.
+    constexpr std::size_t events_max = 1000;
+    const std::lock_guard lock(mutex_);
+    if (scrubbed_.size() < events_max) {
+        scrubbed_.push_back(event);
+    }
+}
+
 void Supervisor::run() {
     for (;;) {
         std::vector<Failure> failures;
+        std::vector<ScrubEvent> scrubbed;
         {
             std::unique_lock lock(mutex_);
             wake_.wait_for(lock, std::chrono::milliseconds(options_.interval_ms),
@@ -66,7 +92,9 @@ void Supervisor::run() {
                 return;
             }
             failures.swap(failures_);
+            scrubbed.swap(scrubbed_);
         }
+        watch_.tell(monotonic_ms(), scrubbed);
         for (const Failure& failure : failures) {
             if (failure.why.code == Errc::unavailable) {
                 say(true, "replica " + std::to_string(failure.replica) + " (" +
@@ -79,8 +107,53 @@ void Supervisor::run() {
             }
         }
         look_once();
+        watch_storage();
         refresh_reports();
     }
+}
+
+// How full the drives are, and how far replicas are refilled. Lanes are asked each second only
+// while that changes what is shown.
+void Supervisor::watch_storage() {
+    constexpr unsigned rounds_between = 5;
+    const bool refills = std::ranges::any_of(incomplete_, [](bool one) { return one; });
+    if (!refills && rounds_++ % rounds_between != 0) {
+        return;
+    }
+    std::vector<LaneCaller::Ask> asks;
+    for (unsigned id = 1; id <= options_.group_count; ++id) {
+        auto request = std::make_unique<SnapshotRequest>();
+        request->group = GroupId{id};
+        asks.push_back({lanes_.lane_of(GroupId{id}), std::move(request), false});
+    }
+    caller_.run(asks, std::chrono::milliseconds(2000));
+    std::uint64_t reusable = 0;
+    bool is_full = false;
+    std::array<std::uint64_t, replica_count> missing{};
+    for (const LaneCaller::Ask& ask : asks) {
+        if (!ask.answered || ask.request->outcome != Errc::ok) {
+            return;  // a part would look like a drive that fills up
+        }
+        const GroupGauges& gauges = static_cast<const SnapshotRequest&>(*ask.request).gauges;
+        reusable += gauges.segment_free_bytes;
+        is_full = is_full || gauges.disk_full;
+        for (unsigned r = 0; r < replica_count; ++r) {
+            missing[r] += gauges.missing_bytes[r];
+        }
+    }
+    std::array<DriveRoom, replica_count> rooms;
+    const auto paths = set_.paths();
+    for (unsigned r = 0; r < replica_count; ++r) {
+        struct statvfs found{};
+        if (in_[r] && ::statvfs(paths[r].c_str(), &found) == 0) {
+            rooms[r] = {true, found.f_fsid, std::uint64_t{found.f_bavail} * found.f_frsize,
+                        std::uint64_t{found.f_blocks} * found.f_frsize};
+        }
+        // After a restart a refill goes on by itself.
+        const bool lacks = incomplete_[r] || missing[r] != 0;
+        watch_.look_at_refill(monotonic_ms(), r, in_[r] && lacks, missing[r]);
+    }
+    watch_.look_at_room(monotonic_ms(), rooms, reusable, is_full);
 }
 
 void Supervisor::look_once() {
@@ -235,8 +308,11 @@ void Supervisor::let_vote(unsigned replica) {
     incomplete_[replica] = false;
     tries_[replica] = 0;
     reason_[replica].clear();
+    const std::string copied = watch_.refilled(monotonic_ms(), replica);
+    watch_.look_at_refill(monotonic_ms(), replica, false, 0);
     say(false, "replica " + std::to_string(replica) + " (" + set_.directory(replica).path +
-                   ") is complete: three copies of everything again");
+                   ") is complete: three copies of everything again" +
+                   (copied.empty() ? "" : "; copied " + copied));
 }
 
 void Supervisor::refresh_reports() {
@@ -249,6 +325,7 @@ void Supervisor::refresh_reports() {
                            : incomplete_[r] ? "lagging"
                                             : "voting";
         reports[r].reason = reason_[r];
+        reports[r].refill = watch_.refill(r);
     }
     const std::lock_guard lock(mutex_);
     reports_ = std::move(reports);

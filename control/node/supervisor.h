@@ -1,5 +1,5 @@
 // Keeps the replica set whole: takes out what failed or was replaced, brings back what returned,
-// and lets a filled replica vote.
+// and lets a filled replica vote. Tells how it goes, and how the drives fill up.
 //
 // Runs on: its own thread; report() from any.
 #pragma once
@@ -16,6 +16,7 @@
 
 #include "control/node/catalog_log.h"
 #include "control/node/lane_caller.h"
+#include "control/node/storage_watch.h"
 #include "storage/io/uring_engine.h"
 #include "storage/replica/set.h"
 
@@ -26,13 +27,15 @@ struct ReplicaReport {
     std::string directory;
     std::string state;   // voting, filling, lagging, out
     std::string reason;  // why it is not voting, or what is being done
-    std::uint64_t missing_chunks = 0;
+    RefillProgress refill;
 };
 
 class Supervisor {
 public:
     struct Options {
         std::function<void(bool urgent, std::string_view line)> log;
+        std::function<std::string(ShardUid)> name_of;  // stream and shard, for log lines
+        unsigned group_count = 1;
         std::uint64_t interval_ms = 1'000;
     };
     Supervisor(ReplicaSet& set, LaneSet& lanes, CatalogLog& catalog, Options options);
@@ -44,6 +47,8 @@ public:
     void stop();
     // A lane or the catalog found that a replica failed or is slow.
     void report(unsigned replica, Error why);
+    // A lane found something while it read back what is stored.
+    void report(const ScrubEvent& event);
     [[nodiscard]] std::array<ReplicaReport, replica_count> replicas() const;
 
 private:
@@ -66,6 +71,7 @@ private:
     void let_vote(unsigned replica);
     void each_lane(Errc (*function)(Lane&, void*), const Change& change);
     void refresh_reports();
+    void watch_storage();
     void say(bool urgent, const std::string& line) { options_.log(urgent, line); }
 
     ReplicaSet& set_;
@@ -73,6 +79,8 @@ private:
     CatalogLog& catalog_;
     const Options options_;
     LaneCaller caller_;
+    StorageWatch watch_;
+    unsigned rounds_ = 0;
     std::vector<std::unique_ptr<Change>> changes_;
     std::array<bool, replica_count> in_{};       // used by lanes and catalog
     std::array<bool, replica_count> filling_{};  // in, but does not vote yet
@@ -84,6 +92,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable wake_;
     std::vector<Failure> failures_;
+    std::vector<ScrubEvent> scrubbed_;
     std::array<ReplicaReport, replica_count> reports_;
     bool stop_ = false;
     std::thread thread_;

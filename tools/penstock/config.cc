@@ -100,6 +100,15 @@ Complaint store_choice(T& target, std::string_view value,
     return "expected " + allowed;
 }
 
+Complaint store_scrub(ServeOptions& options, std::string_view value) {
+    if (value == "off") {
+        options.scrub_bytes_per_s = 0;
+        return std::nullopt;
+    }
+    const Complaint wrong = store_size(options.scrub_bytes_per_s, value, 64 * kib, 16 * gib, 1);
+    return wrong ? "expected off, or" + wrong->substr(std::string_view("expected").size()) : wrong;
+}
+
 Complaint store_flag(bool& target, std::string_view value) {
     return store_choice(
         target, value,
@@ -409,6 +418,14 @@ constexpr std::array specs{
         "A replica with more than this in flight is left behind and refilled later. Default "
         "32MiB.",
         [](O& o, V v) { return store_size(o.replica_lag_bytes, v, 4 * mib, 16 * gib, 1); }},
+    SettingSpec{"scrub", Shape::single, "SIZE|off",
+                "Bytes per second of what is stored that are read back, verified and mended in the "
+                "background, of all copies together. Default 16MiB.",
+                store_scrub},
+    SettingSpec{"scrub-every", Shape::single, "HOURS",
+                "From the beginning of one such pass over everything to that of the next; 0: one "
+                "after the other. Default 24.",
+                [](O& o, V v) { return store_number(o.scrub_every_h, v, 0, 8760); }},
     SettingSpec{"memory", Shape::single, "SIZE",
                 "Memory per lane for records that are not in a segment yet. Default 128MiB.",
                 [](O& o, V v) { return store_size(o.memory_bytes, v, 32 * mib, 1024 * gib, mib); }},

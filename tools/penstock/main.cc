@@ -45,8 +45,15 @@ int run(const CommandLine& line) {
         case CommandKind::replica_status:
             return replica_status(line.arguments.data, line.arguments.json, std::cout);
         case CommandKind::replica_replace:
-            return replica_replace(line.arguments.data, line.arguments.directory, std::cout,
-                                   std::cerr);
+            if (const int done = replica_replace(line.arguments.data, line.arguments.directory,
+                                                 std::cout, std::cerr);
+                done != 0 || !line.arguments.wait) {
+                return done;
+            }
+            [[fallthrough]];
+        case CommandKind::replica_watch:
+            return replica_watch(line.arguments.http, line.arguments.local_socket, std::cout,
+                                 std::cerr);
         case CommandKind::certificate_make:
             return certificate_make(line.certificate, std::cout, std::cerr);
         case CommandKind::capture:

@@ -256,6 +256,12 @@ private:
                          "The empty directory, one of the set's places")
             ->type_name("")
             ->required();
+        replace_->add_flag("--wait", line_.arguments.wait,
+                           "Then show how far the running node has filled it, until it is whole");
+        add_http(replace_, line_.arguments.http, line_.arguments.local_socket);
+        watch_ = replica_->add_subcommand(
+            "watch", "Show how far a running node has refilled its replicas, until all are whole");
+        add_http(watch_, line_.arguments.http, line_.arguments.local_socket);
     }
 
     void add_certificate() {
@@ -490,9 +496,12 @@ private:
         } else if (doctor_->parsed()) {
             finish_doctor();
         } else if (replica_->parsed()) {
-            line_.kind =
-                replace_->parsed() ? CommandKind::replica_replace : CommandKind::replica_status;
-            check_directory_count(line_.arguments.data, false);
+            line_.kind = replace_->parsed() ? CommandKind::replica_replace
+                         : watch_->parsed() ? CommandKind::replica_watch
+                                            : CommandKind::replica_status;
+            if (!watch_->parsed()) {
+                check_directory_count(line_.arguments.data, false);
+            }
         } else if (certificate_->parsed()) {
             line_.kind = CommandKind::certificate_make;
         } else if (capture_->parsed()) {
@@ -610,6 +619,7 @@ private:
     CLI::App* replica_ = nullptr;
     CLI::App* status_ = nullptr;
     CLI::App* replace_ = nullptr;
+    CLI::App* watch_ = nullptr;
     CLI::App* certificate_ = nullptr;
     CLI::App* make_certificate_ = nullptr;
     CLI::App* capture_ = nullptr;

@@ -74,6 +74,8 @@ struct ServeOptions {
     std::uint64_t linger_us = 200;
     std::uint64_t direct_threshold_bytes = 64U << 10;
     std::uint64_t replica_lag_bytes = 32U << 20;
+    std::uint64_t scrub_bytes_per_s = 16U << 20;  // 0: off
+    unsigned scrub_every_h = 24;
     std::uint64_t memory_bytes = 128U << 20;  // frames of one lane
     // Used when a new set is made; an existing set keeps its own.
     std::uint64_t journal_bytes = 64U << 20;  // per group and replica
@@ -116,6 +118,7 @@ enum class CommandKind : std::uint8_t {
     inspect,
     replica_status,
     replica_replace,
+    replica_watch,
     certificate_make,
     capture,
     consume,
@@ -135,6 +138,9 @@ struct CommandArguments {
     std::string key_file;  // of doctor, as serve has it
     std::string keys_file;
     std::string directory;  // of `replica replace`: the empty one to be filled
+    bool wait = false;      // and until it is
+    std::string http = "127.0.0.1:4567";
+    std::string local_socket;  // empty: named after the address
 };
 
 struct CommandLine {

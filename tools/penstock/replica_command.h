@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "tools/penstock/metrics_text.h"
+
 namespace penstock {
 
 // Prints what each directory of the set holds. Takes no lock, changes nothing. `dirs` as --data has
@@ -20,5 +22,12 @@ namespace penstock {
 // directory.
 [[nodiscard]] int replica_replace(const std::vector<std::string>& dirs, unsigned replica,
                                   const std::string& target, std::ostream& out, std::ostream& err);
+
+// Shows how far a running node has refilled its replicas, on one line where `out` is a terminal,
+// until all three vote and lack nothing. Returns 0, or 1 when the node does not answer.
+[[nodiscard]] int replica_watch(const std::string& http, const std::string& local_socket,
+                                std::ostream& out, std::ostream& err);
+// What it shows; empty: all three are whole.
+[[nodiscard]] std::string watch_line(const Scrape& scrape);
 
 }  // namespace penstock

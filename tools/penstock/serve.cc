@@ -125,6 +125,8 @@ bool node_options(const ServeOptions& serve, NodeOptions& node, std::string& why
     node.linger_ns = serve.linger_us * 1000;
     node.direct_threshold_bytes = static_cast<std::uint32_t>(serve.direct_threshold_bytes);
     node.replica_lag_bytes_max = serve.replica_lag_bytes;
+    node.scrub_bytes_per_s = serve.scrub_bytes_per_s;
+    node.scrub_interval_ns = std::uint64_t{serve.scrub_every_h} * 3'600'000'000'000;
     node.memory_bytes = serve.memory_bytes;
     node.version = PENSTOCK_VERSION;
     return true;

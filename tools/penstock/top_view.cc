@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <span>
 
+#include "control/node/storage_watch.h"
+
 namespace penstock {
 namespace {
 
@@ -173,7 +175,26 @@ std::vector<TopLine> View::head() const {
     };
     alarm("penstock_disk_full", "WRITES ARE REFUSED: the disks are full");
     alarm("penstock_lost_records", "RECORDS ARE LOST: no good copy is left of some");
+    alarm("penstock_scrub_unkept_total",
+          "A DRIVE DOES NOT KEEP what is written to it: see the log, replace it");
     alarm("penstock_retention_held", "nothing is trimmed: the clock leapt");
+    if (const double all = now_.sum("penstock_scrub_total_bytes"); all > 0) {
+        double damaged = 0;
+        for (const Sample& sample : now_.all("penstock_scrub_damaged_total")) {
+            damaged += sample.value;
+        }
+        double read = 0;
+        for (const Sample& sample : now_.all("penstock_scrub_read_bytes_total")) {
+            read += sample.value;
+        }
+        for (const Sample& sample : before_.all("penstock_scrub_read_bytes_total")) {
+            read -= sample.value;
+        }
+        lines.push_back({"scrub: " + share_of(now_.sum("penstock_scrub_done_bytes"), all) +
+                             " of the pass, " + megabytes(std::max(read, 0.0)) + " MB/s, " +
+                             counted_short(damaged, "damaged place") + " mended",
+                         false});
+    }
     return lines;
 }
 
@@ -258,7 +279,10 @@ std::vector<TopLine> View::ports() const {
 }
 
 std::vector<TopLine> View::replicas() const {
-    Table table({"<REPLICA", "<STATE", "MISSING CHUNKS", "FREE GB", "FREE"});
+    Table table({"<REPLICA", "<STATE", "MISSING CHUNKS", "REFILLED", "LEFT", "FREE GB", "FREE"});
+    const auto lacks = now_.by("penstock_replica_missing_bytes", "replica");
+    const auto total = now_.by("penstock_replica_refill_total_bytes", "replica");
+    const auto left = now_.by("penstock_replica_refill_seconds_left", "replica");
     const auto missing = now_.by("penstock_replica_missing_chunks", "replica");
     const auto free = now_.by("penstock_replica_free_bytes", "replica");
     const auto size = now_.by("penstock_replica_size_bytes", "replica");
@@ -271,8 +295,15 @@ std::vector<TopLine> View::replicas() const {
         const auto room = free.find(replica);
         const auto whole = size.find(replica);
         const bool known = room != free.end() && whole != size.end();
+        const auto at = [&replica](const std::map<std::string, double>& map) {
+            const auto it = map.find(replica);
+            return it == map.end() ? 0 : it->second;
+        };
+        const bool refills = at(total) > 0;
         table.add({printable(replica), printable(sample.label("state")),
                    short_number(lack == missing.end() ? 0 : lack->second),
+                   refills ? share_of(at(total) - at(lacks), at(total)) : "-",
+                   refills && at(left) > 0 ? duration_text(at(left)) : "-",
                    known ? short_number(room->second / 1e9) : "-",
                    known ? share_of(room->second, whole->second) : "-"});
     }

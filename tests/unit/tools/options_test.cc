@@ -138,6 +138,10 @@ TEST(Options, ValuesReachTheirFields) {
                                     "128KiB",
                                     "--replica-lag",
                                     "1GiB",
+                                    "--scrub",
+                                    "8MiB",
+                                    "--scrub-every",
+                                    "48",
                                     "--memory",
                                     "64MiB",
                                     "--journal-size",
@@ -174,6 +178,8 @@ TEST(Options, ValuesReachTheirFields) {
     expected.linger_us = 50;
     expected.direct_threshold_bytes = 128U << 10;
     expected.replica_lag_bytes = 1U << 30;
+    expected.scrub_bytes_per_s = 8U << 20;
+    expected.scrub_every_h = 48;
     expected.memory_bytes = 64U << 20;
     expected.journal_bytes = 32U << 20;
     expected.container_bytes = 32U << 20;
@@ -213,6 +219,10 @@ TEST(Options, BadValuesAreOneLineWithNameFoundAndAllowed) {
          {"no --https"}},
         {{"serve", "--data", "/d", "--unsigned", "--tls-key", ""},
          {"--tls-key", "expected a file"}},
+        {{"serve", "--data", "/d", "--unsigned", "--scrub", "4KiB"},
+         {"--scrub", "'4KiB'", "expected off, or a size from 64KiB to 16GiB"}},
+        {{"serve", "--data", "/d", "--unsigned", "--scrub-every", "1d"},
+         {"--scrub-every", "0 to 8760"}},
         {{"serve"}, {"--data", "not given", "one directory, or three"}},
         {{"serve", "--data", "/a", "--data", "/b"}, {"--data", "found 2", "one, or three"}},
         {{"serve", "--data", "/a", "--data", "/b", "--data", "/a"}, {"--data", "'/a' twice"}},

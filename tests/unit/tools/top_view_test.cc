@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tools/penstock/replica_command.h"
+
 namespace penstock {
 namespace {
 
@@ -133,9 +135,9 @@ TEST(TopView, ShowsRatesOfTheInterval) {
               "PORT  PACKETS/s  MB/s  MISSED/s  ERRORS/s  NO-BUFFER/s  SENT/s\n"
               "p?0        1000  1.50         3         0            0       0\n"
               "\n"
-              "REPLICA  STATE   MISSING CHUNKS  FREE GB  FREE\n"
-              "0        voting               0       25  25 %\n"
-              "1        out                 12        -     -\n"
+              "REPLICA  STATE   MISSING CHUNKS  REFILLED  LEFT  FREE GB  FREE\n"
+              "0        voting               0         -     -       25  25 %\n"
+              "1        out                 12         -     -        -     -\n"
               "\n"
               "STREAM  RECORDS/s  MB/s  RECORDS\n"
               "fast         2010  2.01    24.1k\n"
@@ -189,6 +191,31 @@ TEST(TopView, CutsBetweenCharacters) {
                      2),
               "a\xc3\xbc");
     EXPECT_EQ(cut_to("abc", 0), "");
+}
+
+TEST(TopView, ShowsHowFarAReplicaIsRefilledAndWhatScrubbingFound) {
+    const Scrape now(
+        "penstock_replica_state{replica=\"1\",state=\"filling\"} 1\n"
+        "penstock_replica_missing_chunks{replica=\"1\"} 3\n"
+        "penstock_replica_missing_bytes{replica=\"1\"} 3000000\n"
+        "penstock_replica_refill_total_bytes{replica=\"1\"} 4000000\n"
+        "penstock_replica_refill_bytes_per_second{replica=\"1\"} 1048576\n"
+        "penstock_replica_refill_seconds_left{replica=\"1\"} 2.9\n"
+        "penstock_scrub_total_bytes 1000\n"
+        "penstock_scrub_done_bytes 250\n"
+        "penstock_scrub_damaged_total{replica=\"0\"} 2\n"
+        "penstock_scrub_read_bytes_total 4000000\n");
+    const Scrape before("penstock_scrub_read_bytes_total 2000000\n");
+    const std::string text = text_of(top_lines(before, now, {.title = "x", .seconds = 2}));
+    EXPECT_NE(text.find("1        filling               3      25 %   3 s"), std::string::npos)
+        << text;
+    EXPECT_NE(text.find("scrub: 25 % of the pass, 1.00 MB/s, 2 damaged places mended"),
+              std::string::npos)
+        << text;
+    EXPECT_EQ(watch_line(now), "replica 1 filling 25 %, 977 KiB of 3.8 MiB, 1.0 MiB/s, 3 s left");
+    EXPECT_EQ(watch_line(Scrape("penstock_replica_state{replica=\"1\",state=\"out\"} 1\n")),
+              "replica 1 out, not taken in yet");
+    EXPECT_EQ(watch_line(Scrape("penstock_replica_state{replica=\"1\",state=\"voting\"} 1\n")), "");
 }
 
 }  // namespace
