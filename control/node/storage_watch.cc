@@ -97,9 +97,8 @@ void StorageWatch::look_at_room(std::uint64_t now_ms,
             const double seconds =
                 filling.falls_per_s > 0 ? static_cast<double>(left) / filling.falls_per_s : 0;
             options_.say(
-                true, place(r) + ": its drive is " +
-                          std::to_string(static_cast<unsigned>(used * 100)) + " % full, " +
-                          bytes_text(static_cast<double>(left)) + " left" +
+                true, place(r) + ": its drive is " + std::to_string(std::lround(used * 100)) +
+                          " % full, " + bytes_text(static_cast<double>(left)) + " left" +
                           (seconds > 0 ? ", enough for " + duration_text(seconds) +
                                              " at the rate of the last minute"
                                        : "") +

@@ -356,52 +356,6 @@ TEST_F(Scrubbing, NothingIsLostWhileAReplicaIsAway) {
     check();
 }
 
-// A write that mends may still be under way when its chunk is trimmed: its place waits for it.
-TEST_F(Scrubbing, AMendThatIsSlowLandsInNobodyElsesPlace) {
-    start();
-    model_.add_shard(*node_, 0, 9, 3'600'000);
-    fill(60, 1);
-    for (unsigned i = 0; i < 40; ++i) {
-        ASSERT_TRUE(node_->step_until(
-            [&] { return model_.append(*node_, 9, 9000, AckLevel::quorum); }, 1'000'000'000));
-    }
-    ASSERT_TRUE(node_->step_until([&] { return model_.collect(), model_.waiting() == 0; }));
-    node_->drain();
-    const auto second = [&] { node_->step_until([] { return false; }, 1'100'000'000); };
-    for (unsigned step = 0; step < 29; ++step) {  // nearly an hour
-        world_.advance(120'000'000'000);
-        second();
-    }
-    ASSERT_EQ(node_->group(0).counters().chunks_freed, 0U);
-    const auto place = frames_of(9)[1];
-    ASSERT_TRUE(world_.corrupt_range(1, container(), place.offset, 5000));
-    const std::uint64_t writes = world_.io_count(io_writes);
-    ASSERT_TRUE(node_->step_until([&] { return world_.io_count(io_writes) > writes; }));
-    world_.stall(1, 15'000'000'000);
-    for (unsigned minute = 0; minute < 4; ++minute) {  // the hour ends while the mend is on its way
-        world_.leap_wall(59'000);
-        second();
-    }
-    // Whatever was freed is written again, by another shard.
-    for (unsigned i = 0; i < 100; ++i) {
-        ASSERT_TRUE(node_->step_until(
-            [&] { return model_.append(*node_, 1, 9000, AckLevel::quorum); }, 30'000'000'000));
-        node_->step();
-    }
-    ASSERT_TRUE(node_->step_until([&] { return model_.collect(), model_.waiting() == 0; }));
-    node_->drain();
-    world_.settle();
-    ASSERT_TRUE(node_->step_until(
-        [&] { return node_->whole() && node_->group(0).counters().chunks_freed != 0; }));
-    check();
-    for (const unsigned away : {0U, 2U}) {  // what is on replica 1 counts
-        stop();
-        options_.reachable = static_cast<ReplicaMask>(all_replicas & ~(1U << away));
-        start();
-        check(true);
-    }
-}
-
 // Drives that answer a read wrongly now and then make nothing worse.
 TEST_F(Scrubbing, WrongAnswersOfReadsLoseNothing) {
     start();
