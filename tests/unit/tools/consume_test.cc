@@ -179,8 +179,7 @@ private:
         std::size_t at = 0;
         place >> id >> at;
         const FakeShard& shard = shards.at(id);
-        std::int64_t limit = 0;
-        (void)in["Limit"].get(limit);
+        const std::int64_t limit = in["Limit"];
         const std::size_t end =
             std::min({shard.records.size(), at + per_call, at + static_cast<std::size_t>(limit)});
         std::string list;
