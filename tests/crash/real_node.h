@@ -178,7 +178,6 @@ private:
     std::unique_ptr<ContainerFiles> files_;
     OpenedSet opened_;
     ReplicaMask failed_ = 0;
-    ReplicaMask out_ = 0;
     std::vector<std::unique_ptr<Waiter>> waiting_;
 };
 
